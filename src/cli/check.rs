@@ -1,0 +1,230 @@
+//! `vipd check`: is the configuration right, and what does it mean?
+
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde_json::{Value as Json, json};
+
+use super::Exit;
+use super::output::{complain, print, stderr_colour, table};
+use crate::config::{self, Config, MissingInterface, Report, Short, System};
+use crate::engine::{ChecksumPolicy, OnConflict, Preempt, VipSettings};
+use crate::types::MacMode;
+use crate::wire::advert::ChecksumForm;
+
+/// The version of the JSON output. It grows when a field changes its meaning or goes away.
+const JSON_VERSION: u32 = 1;
+/// A vip with more addresses shows the first of them only.
+const MAX_ADDRESSES_SHOWN: usize = 6;
+
+/// Check the configuration, and show what it means
+///
+/// All mistakes are shown at once, each with its line, its key and its remedy. Nothing is changed, and no agent is
+/// needed.
+#[derive(Debug, clap::Args)]
+#[command(after_help = "Exit codes: 0 the file is valid, 3 it is not.\n\nExamples:\n  \
+                        vipd check\n  \
+                        vipd check --config db-a.toml --offline\n  \
+                        vipd check --json | jq '.problems[]'\n  \
+                        vipd check --schema > vipd.schema.json")]
+pub(super) struct Args {
+    /// The file to check
+    #[arg(short, long, value_name = "FILE", default_value = config::DEFAULT_PATH)]
+    config: PathBuf,
+    /// The file is for another machine: do not ask whether its interfaces exist here
+    #[arg(long)]
+    offline: bool,
+    /// Answer in JSON
+    #[arg(long)]
+    json: bool,
+    /// Print the JSON schema of the file, and check nothing
+    #[arg(long, conflicts_with_all = ["json", "offline", "config"])]
+    schema: bool,
+}
+
+impl Args {
+    pub(super) fn run(self) -> io::Result<Exit> {
+        if self.schema {
+            print(&pretty(&config::schema()))?;
+            return Ok(Exit::Done);
+        }
+        let missing = if self.offline { MissingInterface::Ignore } else { MissingInterface::Refuse };
+        let system = System::probe(missing);
+        match config::load(&self.config, &system) {
+            Ok(config) => {
+                let file = self.config.display().to_string();
+                print(&if self.json { pretty(&valid_json(&file, &config)) } else { valid(&file, &config) })?;
+                Ok(Exit::Done)
+            }
+            Err(report) => {
+                if self.json {
+                    print(&pretty(&invalid_json(&report)))?;
+                } else {
+                    complain(&report.render(stderr_colour()));
+                }
+                Ok(Exit::Configuration)
+            }
+        }
+    }
+}
+
+/// What was understood, for a person.
+fn valid(file: &str, config: &Config) -> String {
+    let settings = &config.settings;
+    let noun = if settings.vips.len() == 1 { "vip" } else { "vips" };
+    let mut out = format!("{file}: valid; node {}, {} {noun}\n\n", settings.node, settings.vips.len());
+    let header = ["VIP", "INTERFACE", "VRID", "PRIORITY", "VERSION", "INTERVAL", "TAKEOVER", "PEERS", "ADDRESSES"];
+    let mut rows = vec![header.map(str::to_string)];
+    for vip in &settings.vips {
+        rows.extend(vip_rows(vip));
+    }
+    out.push_str(&table(&rows));
+    for note in &config.notes {
+        out.push_str(&format!("\nnote: line {}: {}\n      {}\n", note.line, note.message, note.remedy));
+    }
+    out
+}
+
+/// One row, and one more for each further address.
+fn vip_rows(vip: &VipSettings) -> Vec<[String; 9]> {
+    let mut addresses: Vec<String> = vip.addresses.iter().map(ToString::to_string).collect();
+    if addresses.len() > MAX_ADDRESSES_SHOWN {
+        let rest = addresses.len() - (MAX_ADDRESSES_SHOWN - 1);
+        addresses.truncate(MAX_ADDRESSES_SHOWN - 1);
+        addresses.push(format!("and {rest} more"));
+    }
+    let peers = match vip.peers.as_slice() {
+        [] => "multicast".to_string(),
+        [peer] => peer.to_string(),
+        peers => format!("{} unicast", peers.len()),
+    };
+    let mut facts = Some([
+        vip.name.clone(),
+        vip.interface.clone(),
+        vip.vrid.to_string(),
+        vip.priority.to_string(),
+        vip.version.number().to_string(),
+        Short(vip.interval.duration()).to_string(),
+        Short(takeover(vip)).to_string(),
+        peers,
+    ]);
+    let row = |address: String| {
+        let [name, interface, vrid, priority, version, interval, takeover, peers] = facts.take().unwrap_or_default();
+        [name, interface, vrid, priority, version, interval, takeover, peers, address]
+    };
+    addresses.into_iter().map(row).collect()
+}
+
+/// After how much silence this node takes over: 3 intervals and the skew time (RFC 9568 §6.1; RFC 3768 §6.1 for
+/// version 2, where the skew is a part of a second).
+fn takeover(vip: &VipSettings) -> Duration {
+    let interval = vip.interval.duration();
+    let skewed = match vip.version {
+        crate::types::Version::V2 => Duration::from_secs(1),
+        crate::types::Version::V3 => interval,
+    };
+    let skew = skewed * (256 - u32::from(vip.priority.0)) / 256;
+    interval * 3 + skew
+}
+
+fn valid_json(file: &str, config: &Config) -> Json {
+    let settings = &config.settings;
+    json!({
+        "version": JSON_VERSION,
+        "file": file,
+        "valid": true,
+        "problems": [],
+        "notes": config.notes,
+        "node": settings.node,
+        "vips": settings.vips.iter().map(vip_json).collect::<Vec<_>>(),
+    })
+}
+
+fn invalid_json(report: &Report) -> Json {
+    json!({
+        "version": JSON_VERSION,
+        "file": report.file(),
+        "valid": false,
+        "problems": report.problems_json(),
+        "notes": [],
+        "node": null,
+        "vips": [],
+    })
+}
+
+/// A vip with all its defaults. Times are in milliseconds. Of a password it says only whether there is one.
+fn vip_json(vip: &VipSettings) -> Json {
+    let address = |address: &crate::types::VirtualAddress| json!({ "ip": address.ip, "prefix_len": address.prefix_len, "label": address.label });
+    let (preempt, preempt_delay) = match vip.preempt {
+        Preempt::Off => (false, None),
+        Preempt::On => (true, None),
+        Preempt::After(delay) => (true, Some(delay)),
+    };
+    json!({
+        "name": vip.name,
+        "interface": vip.interface,
+        "vrid": vip.vrid.number(),
+        "priority": vip.priority.0,
+        "version": vip.version.number(),
+        "interval_ms": millis(vip.interval.duration()),
+        "takeover_ms": takeover(vip).as_secs_f64() * 1000.0,
+        "preempt": preempt,
+        "preempt_delay_ms": preempt_delay.map(millis),
+        "peers": vip.peers,
+        "check_hop_limit": vip.check_hop_limit,
+        "mac": match vip.mac {
+            MacMode::Interface => "interface",
+            MacMode::Virtual => "virtual",
+        },
+        "checksum": match vip.checksum {
+            ChecksumPolicy::Auto => "auto",
+            ChecksumPolicy::Pinned(ChecksumForm::Rfc9568) => "rfc9568",
+            ChecksumPolicy::Pinned(ChecksumForm::Rfc5798) => "rfc5798",
+        },
+        "on_conflict": match vip.on_conflict {
+            OnConflict::Assert => "assert",
+            OnConflict::Demote => "demote",
+        },
+        "password": vip.password.is_some(),
+        "announce": {
+            "repeat_ms": vip.announce.repeat.iter().copied().map(millis).collect::<Vec<_>>(),
+            "refresh_ms": vip.announce.refresh.map(millis),
+        },
+        "addresses": vip.addresses.iter().map(address).collect::<Vec<_>>(),
+    })
+}
+
+fn millis(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+fn pretty(json: &Json) -> String {
+    format!("{json:#}\n")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn json_tells_all_but_the_password() {
+        let text = "[node]\nname = \"a\"\n[[vip]]\nname = \"db\"\ninterface = \"eno1\"\nvrid = 51\nversion = 2\n\
+                    password = \"hunter2\"\npreempt = { delay = \"30s\" }\naddresses = [\"10.0.0.1/24\"]\n";
+        let system =
+            System { host_name: "h".into(), interfaces: Vec::new(), missing_interface: MissingInterface::Ignore };
+        let config = config::parse("f", text, &system).expect("the text is valid");
+        let json = valid_json("f", &config);
+        assert!(!json.to_string().contains("hunter2") && !valid("f", &config).contains("hunter2"));
+        assert_eq!(json["version"], 1);
+        assert_eq!(json["node"], "a");
+        let expected = json!({
+            "name": "db", "interface": "eno1", "vrid": 51, "priority": 100, "version": 2, "interval_ms": 1000,
+            "takeover_ms": 3609.375, "preempt": true, "preempt_delay_ms": 30_000, "peers": [],
+            "check_hop_limit": true, "mac": "interface", "checksum": "auto", "on_conflict": "assert", "password": true,
+            "announce": { "repeat_ms": [1000, 5000, 30_000], "refresh_ms": 60_000 },
+            "addresses": [{ "ip": "10.0.0.1", "prefix_len": 24, "label": null }],
+        });
+        assert_eq!(json["vips"][0], expected);
+    }
+}

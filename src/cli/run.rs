@@ -1,0 +1,98 @@
+//! `vipd run`: the agent itself.
+
+use std::io::{self, IsTerminal};
+use std::path::PathBuf;
+
+use clap::ValueEnum;
+use tracing_subscriber::filter::Targets;
+use tracing_subscriber::fmt::format;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+
+use super::output::{complain, stderr_colour};
+use super::{Exit, client};
+use crate::config::{self, MissingInterface, System};
+use crate::daemon::{self, Options};
+
+/// Run the agent, in the foreground
+///
+/// Stops cleanly at SIGTERM and SIGINT: the addresses are removed, and the peers are told at once. Reads the
+/// configuration anew at SIGHUP, as `vipd reload` has it do.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The configuration
+    #[arg(short, long, value_name = "FILE", default_value = config::DEFAULT_PATH)]
+    config: PathBuf,
+    /// Where the control socket is made
+    #[arg(long, value_name = "PATH", default_value = client::DEFAULT_CONTROL)]
+    control: PathBuf,
+    /// Where to log, and how: `auto` is the journal under systemd, else text
+    #[arg(long, value_name = "FORMAT", default_value = "auto")]
+    log: LogFormat,
+}
+
+/// Where the log goes. RUST_LOG filters it (default: info).
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum LogFormat {
+    /// `journal` under systemd, else `text`
+    Auto,
+    /// Lines on standard error
+    Text,
+    /// JSON lines on standard error
+    Json,
+    /// The journal, with fields
+    Journal,
+}
+
+impl Args {
+    pub(super) fn run(self) -> io::Result<Exit> {
+        if let Err(error) = start_log(self.log) {
+            complain(&format!("vipd: no log: {error}\n"));
+            return Ok(Exit::Refused);
+        }
+        let config = match config::load(&self.config, &System::probe(MissingInterface::Note)) {
+            Ok(config) => config,
+            Err(report) => {
+                complain(&report.render(stderr_colour()));
+                return Ok(Exit::Configuration);
+            }
+        };
+        for note in &config.notes {
+            tracing::warn!("{}, line {}: {} ({})", self.config.display(), note.line, note.message, note.remedy);
+        }
+        Ok(match daemon::run(config.settings, &Options { control: self.control, config: self.config }) {
+            Ok(()) => Exit::Done,
+            Err(error) => {
+                complain(&format!("vipd: {error}\n"));
+                match error.kind() {
+                    io::ErrorKind::PermissionDenied => Exit::NotPermitted,
+                    _ => Exit::Refused,
+                }
+            }
+        })
+    }
+}
+
+fn start_log(format: LogFormat) -> io::Result<()> {
+    let filter = match std::env::var("RUST_LOG") {
+        Ok(filter) => filter.parse::<Targets>().map_err(|error| io::Error::other(format!("RUST_LOG: {error}")))?,
+        Err(_) => Targets::new().with_default(tracing::Level::INFO),
+    };
+    let registry = tracing_subscriber::registry().with(filter);
+    let stderr = tracing_subscriber::fmt::layer().with_writer(io::stderr).with_target(false);
+    // A person reads the message, which says all; the fields are for machines.
+    let message = format::debug_fn(|writer, field, value| match field.name() {
+        "message" => write!(writer, "{value:?}"),
+        _ => Ok(()),
+    });
+    let under_systemd = std::env::var_os("JOURNAL_STREAM").is_some();
+    match format {
+        LogFormat::Auto if under_systemd => registry.with(tracing_journald::layer()?.with_field_prefix(None)).init(),
+        LogFormat::Journal => registry.with(tracing_journald::layer()?.with_field_prefix(None)).init(),
+        LogFormat::Json => registry.with(stderr.json()).init(),
+        LogFormat::Auto | LogFormat::Text => {
+            registry.with(stderr.with_ansi(io::stderr().is_terminal()).fmt_fields(message)).init();
+        }
+    }
+    Ok(())
+}

@@ -1,0 +1,143 @@
+//! `vipd status`: who owns what, since when, and why.
+
+use std::fmt::Write as _;
+use std::io;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use super::Exit;
+use super::client;
+use super::output::{self, complain, print};
+use crate::daemon::status::{ConflictStatus, Status, VipStatus};
+
+/// Show what the running agent does, and why
+///
+/// One line a virtual IP. STATE is Active (this node owns the addresses), Backup (it listens), Claiming (it is
+/// about to own them), Held (it keeps itself out for a while) or Initialize (its interface is not ready).
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Where the agent's control socket is
+    #[arg(long, value_name = "PATH", default_value = client::DEFAULT_CONTROL)]
+    control: PathBuf,
+    /// Print everything the agent knows, as one JSON document
+    #[arg(long)]
+    json: bool,
+}
+
+impl Args {
+    pub(super) fn run(self) -> io::Result<Exit> {
+        let document: serde_json::Value = match client::get(&self.control, "/v1/status") {
+            Ok(document) => document,
+            Err(error) => {
+                complain(&format!("vipd: {error}\n"));
+                return Ok(error.exit());
+            }
+        };
+        if self.json {
+            print(&format!("{document:#}\n"))?;
+            return Ok(Exit::Done);
+        }
+        match serde_json::from_value::<Status>(document) {
+            Ok(status) => print(&table(&status)).map(|()| Exit::Done),
+            Err(error) => {
+                complain(&format!("vipd: the agent is of another version, its status cannot be shown: {error}\n"));
+                Ok(Exit::Refused)
+            }
+        }
+    }
+}
+
+const HEADINGS: [&str; 10] =
+    ["VIP", "STATE", "SINCE", "WHY", "OWNER", "PRIORITY", "INTERVAL", "LAST ADVERT", "DROPS", "ADDRESSES"];
+
+fn table(status: &Status) -> String {
+    let mut out = format!("{}: vipd {}, up {}, at {}\n", status.node, status.version, time(status.uptime_s), status.at);
+    for link in status.links.iter().filter(|link| link.state != "up") {
+        writeln!(out, "interface {} is {}", link.name, link.state).expect("a String takes all");
+    }
+    let rows: Vec<_> = std::iter::once(HEADINGS.map(str::to_owned)).chain(status.vips.iter().map(row)).collect();
+    out.push_str(&output::table(&rows));
+    for vip in &status.vips {
+        trouble(vip).for_each(|line| writeln!(out, "{}: {line}", vip.name).expect("a String takes all"));
+    }
+    out
+}
+
+/// What an operator should not overlook, a line each.
+fn trouble(vip: &VipStatus) -> impl Iterator<Item = String> {
+    let conflicts = vip.conflicts.iter().map(|conflict| {
+        let ConflictStatus { mac, address, claims, age_ms, remedy, .. } = conflict;
+        let last = time(age_ms / 1e3);
+        format!("{mac} also answers for {address} (heard {claims} times, last {last} ago): {remedy}")
+    });
+    let foreign = vip.foreign_group.iter().map(|group| {
+        let (source, last) = (group.source, time(group.age_ms / 1e3));
+        let theirs: Vec<String> = group.addresses.iter().map(ToString::to_string).collect();
+        let theirs = some_of(&theirs);
+        format!("{source} uses the same VRID for {theirs} (last {last} ago): give one of the two groups another vrid")
+    });
+    conflicts.chain(foreign)
+}
+
+fn row(vip: &VipStatus) -> [String; HEADINGS.len()] {
+    let owner = match &vip.owner {
+        Some(owner) if owner.this_node => "this node".to_owned(),
+        Some(owner) => format!("{} ({})", owner.source, owner.priority),
+        None => "unknown".to_owned(),
+    };
+    [
+        vip.name.clone(),
+        vip.state.clone(),
+        time(vip.since_s),
+        vip.cause.clone(),
+        owner,
+        vip.priority.to_string(),
+        format!("{:?}", Duration::from_millis(vip.advert_interval_ms)),
+        vip.last_advert_age_ms.map_or_else(|| "never".to_owned(), |age| format!("{} ago", time(age / 1e3))),
+        vip.drops.to_string(),
+        some_of(&vip.addresses),
+    ]
+}
+
+/// How many addresses a line shows; the document has them all.
+const SHOWN: usize = 4;
+
+fn some_of(addresses: &[String]) -> String {
+    match addresses.get(SHOWN..) {
+        Some(rest) if !rest.is_empty() => format!("{} and {} more", addresses[..SHOWN].join(" "), rest.len()),
+        Some(_) | None => addresses.join(" "),
+    }
+}
+
+/// A time span as one reads it at a glance: its largest two units.
+fn time(seconds: f64) -> String {
+    if seconds < 1.0 {
+        return format!("{:.0}ms", seconds * 1e3);
+    }
+    let whole = Duration::from_secs_f64(seconds.max(0.0)).as_secs();
+    let (days, hours, minutes, seconds) = (whole / 86_400, whole / 3_600 % 24, whole / 60 % 60, whole % 60);
+    match (days, hours, minutes) {
+        (0, 0, 0) => format!("{seconds}s"),
+        (0, 0, _) => format!("{minutes}m{seconds:02}s"),
+        (0, _, _) => format!("{hours}h{minutes:02}m"),
+        (_, _, _) => format!("{days}d{hours:02}h"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn times_show_their_largest_two_units() {
+        let shown = [0.0123, 59.9, 61.0, 3_660.0, 90_000.0].map(time);
+        assert_eq!(shown, ["12ms", "59s", "1m01s", "1h01m", "1d01h"]);
+    }
+
+    #[test]
+    fn a_long_list_of_addresses_is_cut() {
+        let addresses: Vec<String> = (1..=6).map(|n| format!("10.0.0.{n}/24")).collect();
+        assert_eq!(some_of(&addresses[..4]), "10.0.0.1/24 10.0.0.2/24 10.0.0.3/24 10.0.0.4/24");
+        assert!(some_of(&addresses).ends_with("10.0.0.4/24 and 2 more"));
+    }
+}

@@ -1,0 +1,108 @@
+//! The configuration file: read once, checked whole, turned into what the engine is told to keep.
+//!
+//! Decides what a file means and whether it is legal. A file with ten mistakes is answered by ten problems at
+//! once, each with its line, its key and its remedy; nothing of an invalid file is ever used. Refuses unknown keys.
+//! No decision of the election is made here, and nothing outside the file and [`System`] is looked at.
+//!
+//! | file | subject |
+//! |---|---|
+//! | `raw` | the shape of the file as types: the source of the JSON schema and of the reference |
+//! | `resolve` | the whole file: its tables, and a function that reads each of the small ones |
+//! | `vip` | `[[vip]]`; `vip_options` has its optional keys, `address` the addresses, `across` what must hold among vips |
+//! | `read` | typed access to parsed TOML; whoever reads a key makes it known, so no list of keys can drift |
+//! | `duration` | times as text |
+//! | `problem`, `report` | what is wrong, and how that is shown to a person and to a program |
+//! | `secret`, `suggest`, `system` | hiding passwords; "did you mean"; what is asked of this machine |
+//!
+//! A new table gets a file with one function that takes a [`read::Table`], is called from `resolve::root`, and a type in `raw`.
+
+mod across;
+mod address;
+mod duration;
+mod problem;
+pub mod raw;
+mod read;
+mod report;
+mod resolve;
+mod secret;
+mod suggest;
+mod system;
+#[cfg(test)]
+mod tests;
+mod vip;
+mod vip_options;
+
+use std::io::Read;
+use std::path::Path;
+
+pub use duration::Short;
+pub use problem::{Kind, Note, Problem};
+pub use report::{Colour, Report};
+pub use system::{MissingInterface, System};
+
+use crate::engine::Settings;
+
+/// Where the file is, unless `--config` says otherwise.
+pub const DEFAULT_PATH: &str = "/etc/vipd/vipd.toml";
+
+/// The largest file that is read, in bytes: 10,000 vips take about 2 MB; more is no configuration.
+const MAX_FILE_BYTES: u64 = 16 * 1024 * 1024;
+
+/// A legal configuration.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// What the engine is told to keep.
+    pub settings: Settings,
+    /// What is legal but may surprise; in the order of the file.
+    pub notes: Vec<Note>,
+}
+
+/// Reads and checks a file.
+///
+/// # Errors
+///
+/// All that is wrong with the file, at once. A file that cannot be read is such a report too.
+pub fn load(path: &Path, system: &System) -> Result<Config, Box<Report>> {
+    let name = path.display().to_string();
+    match read_file(path) {
+        Ok(text) => parse(&name, &text, system),
+        Err(problem) => Err(Box::new(Report::new(&name, "", vec![*problem]))),
+    }
+}
+
+/// Checks the text of a file; `name` is what the report calls it.
+///
+/// # Errors
+///
+/// All that is wrong with the text, at once.
+pub fn parse(name: &str, text: &str, system: &System) -> Result<Config, Box<Report>> {
+    resolve::resolve(text, system).map_err(|problems| Box::new(Report::new(name, text, problems)))
+}
+
+/// The JSON schema (draft 2020-12) of the file, for editors and for the reference.
+pub fn schema() -> serde_json::Value {
+    schemars::schema_for!(raw::File).to_value()
+}
+
+fn read_file(path: &Path) -> Result<String, Box<Problem>> {
+    let cannot = |why: String, remedy: &str| Box::new(Problem::of_file(format!("cannot read the file: {why}"), remedy));
+    let file = std::fs::File::open(path).map_err(|error| {
+        let remedy = match error.kind() {
+            std::io::ErrorKind::NotFound => "create it, or name another one with --config FILE",
+            std::io::ErrorKind::PermissionDenied => "run as root, or give the agent's user the right to read it",
+            _ => "name a readable file with --config FILE",
+        };
+        cannot(error.to_string(), remedy)
+    })?;
+    let mut bytes = Vec::new();
+    file.take(MAX_FILE_BYTES + 1)
+        .read_to_end(&mut bytes)
+        .map_err(|error| cannot(error.to_string(), "name a readable file with --config FILE"))?;
+    if u64::try_from(bytes.len()).is_ok_and(|len| len > MAX_FILE_BYTES) {
+        return Err(cannot(format!("it is larger than {MAX_FILE_BYTES} bytes"), "name a configuration file"));
+    }
+    String::from_utf8(bytes).map_err(|error| {
+        let line = 1 + error.as_bytes()[..error.utf8_error().valid_up_to()].iter().filter(|b| **b == b'\n').count();
+        cannot(format!("line {line} is not UTF-8"), "save the file as UTF-8")
+    })
+}

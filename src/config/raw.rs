@@ -1,0 +1,240 @@
+//! The shape of `vipd.toml` as types. The JSON schema and the reference are made of these and of their comments.
+//!
+//! The agent itself reads the file with `resolve`, which goes on after a mistake where a deserializer stops. A test
+//! holds the two together: each key of this schema is read there, and each key that is read there is in this schema.
+
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+/// The configuration of vipd, the virtual-IP failover agent.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+#[schemars(title = "vipd.toml")]
+pub struct File {
+    /// This node.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Node")]
+    pub node: Option<Node>,
+    /// The virtual IPs that this node takes part in, one table each; at least one.
+    pub vip: Vec<Vip>,
+}
+
+/// This node.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Node {
+    /// The name under which this node is shown. 1 to 255 printable ASCII characters without spaces.
+    /// Default: the host name.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String", length(min = 1, max = 255))]
+    pub name: Option<String>,
+}
+
+/// A virtual IP: addresses that move between nodes together. It is one virtual router for each address family.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Vip {
+    /// The name of this vip in commands, logs and metrics; unique in the file. 1 to 63 letters, digits, `-`, `_` and `.`.
+    #[schemars(regex(pattern = r"^[A-Za-z0-9._-]{1,63}$"))]
+    pub name: String,
+    /// The interface that carries the addresses and the adverts, as `ip link` shows it. 1 to 15 bytes.
+    /// It may be absent when the agent starts, and may come and go.
+    #[schemars(length(min = 1, max = 15))]
+    pub interface: String,
+    /// The virtual router identifier, 1 to 255: the same on all nodes, and of no other vip of this family on the network.
+    #[schemars(range(min = 1, max = 255))]
+    pub vrid: u8,
+    /// The addresses, of either family, at least one. If there are IPv6 addresses and none of them is link-local, one is
+    /// derived from the VRID and added.
+    #[schemars(length(min = 1))]
+    pub addresses: Vec<Address>,
+    /// The highest priority among the nodes that live owns the addresses. 1 to 254; 255 says that these are this
+    /// node's own addresses, and it then starts as their owner. Default: 100.
+    #[serde(default = "default::priority")]
+    #[schemars(range(min = 1, max = 255))]
+    pub priority: u8,
+    /// How often the owner tells the others that it lives. They take over after 3 intervals and a part of one.
+    /// Version 3: `10ms` to `40.95s` in steps of 10 ms, default `100ms`. Version 2: `1s` to `255s` in whole seconds,
+    /// default `1s`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Duration")]
+    pub advert_interval: Option<Duration>,
+    /// The version of VRRP. 3 is RFC 9568; 2 is RFC 3768, for routers that know nothing newer: IPv4 only, whole seconds.
+    /// Default: 3.
+    #[serde(default = "default::version")]
+    #[schemars(range(min = 2, max = 3))]
+    pub version: u8,
+    /// Whether this node takes the addresses from an owner of lower priority: at once, never, or after it was heard for
+    /// a time. Default: true.
+    #[serde(default)]
+    pub preempt: Preempt,
+    /// The other nodes' own addresses, for unicast adverts. For each family of the vip, or none. At most 64.
+    /// Default: none, which is multicast.
+    #[serde(default)]
+    #[schemars(length(max = 64))]
+    pub peers: Vec<String>,
+    /// Whether adverts that were routed are dropped (their TTL or hop limit is not 255). `false` only with `peers`.
+    /// Default: true.
+    #[serde(default = "default::yes")]
+    pub check_hop_limit: bool,
+    /// Which MAC address the addresses answer with: the interface's, or the virtual router's 00-00-5E-00-01-VRID
+    /// (00-00-5E-00-02-VRID for IPv6) on a macvlan. Default: interface.
+    #[serde(default)]
+    pub mac: Mac,
+    /// What the checksum of IPv4 adverts of version 3 covers. Both forms are accepted always; `auto` sends that of
+    /// RFC 9568 until a peer is heard that uses the other. Default: auto.
+    #[serde(default)]
+    pub checksum: Checksum,
+    /// What an owner does about another host that keeps answering for its addresses: `assert` tells the neighbours again, each time;
+    /// `demote` does so too, and gives the addresses up for 30 s once that has gone on for 10 s. Whoever can send frames on the network
+    /// can bring the latter about. Default: assert.
+    #[serde(default)]
+    pub on_conflict: OnConflict,
+    /// Version 2 only, 1 to 8 ASCII characters: the password that the peers are configured with. It is sent in clear
+    /// text and is no security. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Password")]
+    pub password: Option<Password>,
+    /// When the neighbours are told again who owns the addresses.
+    #[serde(default)]
+    pub announce: Announce,
+}
+
+/// An address with the prefix length that it is installed with.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged, deny_unknown_fields)]
+pub enum Address {
+    /// `"IP/PREFIX"`, such as `"10.20.0.100/24"` or `"2001:db8:20::100/64"`.
+    Plain(String),
+    /// The same with a label.
+    Labelled {
+        /// `"IP/PREFIX"`, such as `"10.20.0.100/24"`.
+        address: String,
+        /// The label that `ip address` shows, IPv4 only, such as `"eno1:db"`. 1 to 15 bytes. Default: the interface's name.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schemars(with = "String", length(min = 1, max = 15))]
+        label: Option<String>,
+    },
+}
+
+/// A time with its unit, such as `100ms`, `1s` or `1m 30s`.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Duration(#[schemars(regex(pattern = r"^\s*[0-9].*[a-z]\s*$"))] pub String);
+
+/// Whether a healthy owner of lower priority is replaced.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged, deny_unknown_fields)]
+pub enum Preempt {
+    /// At once, or never.
+    Switch(bool),
+    /// After a time.
+    Delayed {
+        /// For how long the owner of lower priority must have been heard. `0s` to `24h`.
+        delay: Duration,
+    },
+}
+
+/// Which MAC address the addresses answer with.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Mac {
+    /// The interface's own.
+    #[default]
+    Interface,
+    /// The virtual router's.
+    Virtual,
+}
+
+/// The form of the IPv4 checksum of version 3.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Checksum {
+    /// As the peers do.
+    #[default]
+    Auto,
+    /// Over the message alone.
+    Rfc9568,
+    /// Over a pseudo-header as well.
+    Rfc5798,
+}
+
+/// What an owner does about another host that keeps answering for its addresses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum OnConflict {
+    /// Goes on, and tells the neighbours again.
+    #[default]
+    Assert,
+    /// Gives up.
+    Demote,
+}
+
+/// A password that no debug output shows.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Password(#[schemars(length(min = 1, max = 8))] pub String);
+
+/// When the neighbours are told again who owns the addresses.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Announce {
+    /// Times after the claim, ascending. At most 16, each `10ms` to `1h`. Default: `["1s", "5s", "30s"]`.
+    #[serde(default = "default::repeat")]
+    #[schemars(length(max = 16))]
+    pub repeat: Vec<Duration>,
+    /// And then for ever with this period, `1s` to `24h`; `false`: not. Default: `60s`.
+    #[serde(default = "default::refresh")]
+    pub refresh: Refresh,
+}
+
+/// The period of the announcements of an owner.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum Refresh {
+    /// With this period.
+    Every(Duration),
+    /// `false`: not.
+    Never(#[schemars(extend("const" = false))] bool),
+}
+
+impl Default for Preempt {
+    fn default() -> Self {
+        Self::Switch(true)
+    }
+}
+
+impl Default for Announce {
+    fn default() -> Self {
+        Self { repeat: default::repeat(), refresh: default::refresh() }
+    }
+}
+
+impl std::fmt::Debug for Password {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Password(..)")
+    }
+}
+
+/// What a key is where it is absent. A test compares these with what `resolve` does.
+mod default {
+    use super::{Duration, Refresh};
+
+    pub(super) const fn priority() -> u8 {
+        100
+    }
+
+    pub(super) const fn version() -> u8 {
+        3
+    }
+
+    pub(super) const fn yes() -> bool {
+        true
+    }
+
+    pub(super) fn repeat() -> Vec<Duration> {
+        ["1s", "5s", "30s"].map(|time| Duration(time.to_string())).to_vec()
+    }
+
+    pub(super) fn refresh() -> Refresh {
+        Refresh::Every(Duration("60s".to_string()))
+    }
+}

@@ -1,0 +1,122 @@
+//! The whole file: TOML to settings, in one pass that goes on after each mistake.
+//!
+//! Nothing here stops at the first error. TOML that is no TOML is read as far as the parser recovers, so that mistakes
+//! of both sorts come in one report; what may only be a consequence of broken syntax is then left out.
+
+use std::collections::HashSet;
+
+use toml::de::DeTable;
+
+use super::across::Across;
+use super::problem::{Findings, Kind, Lines, Problem};
+use super::read::Table;
+use super::system::System;
+use super::{Config, vip};
+use crate::engine::Settings;
+
+/// The longest `[node] name`, in bytes: that of a host name (RFC 1035 §2.3.4).
+const MAX_NODE_NAME: usize = 255;
+
+/// The settings of a text, or all its problems in the order of the file.
+pub(super) fn resolve(text: &str, system: &System) -> Result<Config, Vec<Problem>> {
+    let mut findings = Findings::default();
+    let (document, errors) = DeTable::parse_recoverable(text);
+    let settings = root(document.get_ref(), system, &mut findings);
+    drop(document);
+
+    if !errors.is_empty() {
+        merge_syntax(&errors, text, &mut findings);
+    }
+    if findings.problems.is_empty() {
+        return Ok(Config { settings, notes: findings.into_notes(text) });
+    }
+    findings.problems.sort_by_key(|problem| problem.span.as_ref().map(|span| span.start));
+    Err(findings.problems)
+}
+
+/// All tables. What is returned means something only if there were no problems.
+fn root(document: &DeTable<'_>, system: &System, findings: &mut Findings) -> Settings {
+    let mut root = Table::new("the file", document, 0..0);
+    let node = root.optional("node", system.host_name.clone(), findings, |value, findings| {
+        Some(node(value.table("[node]", "[node]", findings)?, system, findings))
+    });
+    let mut across = Across::default();
+    let mut vips = Vec::new();
+    let present = root.value("vip");
+    let tables = present.and_then(|tables| tables.array("[[vip]] with double brackets, once for each vip", findings));
+    for table in tables.unwrap_or_default() {
+        if let Some(table) = table.table("[[vip]]", "[[vip]]", findings) {
+            vips.extend(vip::vip(table, system, &mut across, findings));
+        }
+    }
+    across.check(findings);
+    let meant = root.finish(findings);
+    if present.is_none() && !meant.contains(&"vip") {
+        let remedy = "add a table `[[vip]]` with `name`, `interface`, `vrid` and `addresses`";
+        findings.refuse(Problem { kind: Kind::MissingKey, ..Problem::of_file("the file has no `[[vip]]`", remedy) });
+    }
+    vips.shrink_to_fit();
+    Settings { node, vips }
+}
+
+/// `[node]`: its name.
+fn node(mut table: Table<'_>, system: &System, findings: &mut Findings) -> String {
+    let name = table.optional("name", system.host_name.clone(), findings, |value, findings| {
+        let name = value.text("\"db-a\"", findings)?;
+        let legal = !name.is_empty() && name.len() <= MAX_NODE_NAME && name.chars().all(|c| c.is_ascii_graphic());
+        if !legal {
+            let remedy = "write a host name such as \"db-a\", or leave the key out to use this host's";
+            value.refuse(Kind::Invalid, "`name` is no node name", "", remedy, findings);
+        }
+        legal.then(|| name.to_string())
+    });
+    table.finish(findings);
+    name
+}
+
+/// Adds what the parser found, and takes out what may only be a consequence of it.
+fn merge_syntax(errors: &[toml::de::Error], text: &str, findings: &mut Findings) {
+    let lines = Lines::new(text);
+    let line = |problem: &Problem| problem.span.as_ref().map_or(0, |span| lines.line(span.start));
+    let mut syntax: Vec<Problem> = errors.iter().map(|error| syntax_problem(error, text)).collect();
+    // Behind an array that is not closed the parser takes each line for an element, and complains about each.
+    let in_array =
+        syntax.iter().filter(|problem| problem.message.starts_with("unexpected `=` in array")).map(line).min();
+    if let Some(end) = in_array {
+        syntax.retain(|problem| line(problem) < end);
+        findings.problems.retain(|problem| line(problem) < end);
+        syntax.push(unclosed_array(text, &lines, end));
+    }
+    // One mistake a line: what the parser says next is mostly about what it made of the first.
+    let mut broken = HashSet::new();
+    syntax.retain(|problem| broken.insert(line(problem)));
+    findings.problems.retain(|problem| problem.kind != Kind::MissingKey && !broken.contains(&line(problem)));
+    findings.problems.extend(syntax);
+}
+
+/// The key of `line` stands where an element of an array was expected.
+fn unclosed_array(text: &str, lines: &Lines<'_>, line: usize) -> Problem {
+    let start = lines.start(line);
+    let key_len = text.get(start..).and_then(|rest| rest.find('=')).unwrap_or_default();
+    let key = text.get(start..start + key_len).unwrap_or_default().trim_end().len();
+    let message = "an array above this line is not closed";
+    Problem::at(start..start + key, Kind::Syntax, message, "", "close it with `]` before this line")
+}
+
+fn syntax_problem(error: &toml::de::Error, text: &str) -> Problem {
+    let mut span = error.span().unwrap_or(text.len()..text.len());
+    // The parser may point behind the last byte, where no line is left to show.
+    span.end = span.end.min(text.len());
+    span.start = span.start.min(span.end);
+    let remedy = match error.message() {
+        message if message.starts_with("duplicate key") => "remove one of the two, or open a further `[[vip]]`",
+        message if message.contains("quote") || message.contains("string") => {
+            "put texts in double quotes and close them on the same line"
+        }
+        message if message.contains("table") || message.contains(']') => {
+            "write table headers as `[node]` and `[[vip]]`, arrays as `[\"a\", \"b\"]`"
+        }
+        _ => "write `key = value`, with texts in double quotes",
+    };
+    Problem::at(span, Kind::Syntax, error.message(), "", remedy)
+}

@@ -1,0 +1,346 @@
+//! The loop: one task that owns the engine, hands it what happens, and carries out what it says.
+//!
+//! Nothing in here blocks. What might is an order to another thread, and comes back as a [`Message`].
+
+use std::future::poll_fn;
+use std::io;
+use std::task::{Context, Poll};
+use std::time::Duration;
+
+use tokio::sync::mpsc;
+
+use super::clock;
+use super::difference::Difference;
+use super::kernel::Kernel;
+use super::lateness::Lateness;
+use super::leases::Leases;
+use super::links::{Interface, Links};
+use super::log::{Entry, Log, Names};
+use super::message::Message;
+use super::sockets::Sockets;
+use super::status::{self, Circumstances};
+use super::supervisor::Supervisor;
+use super::watch::Watches;
+use crate::driver::links::LinkEvent;
+use crate::driver::readiness::Readable;
+use crate::driver::timer::Timer;
+use crate::engine::{AddressSet, EffectError, Engine, Input, Instant, LinkState, Output, Settings};
+
+/// How many packets are heard before a deadline has its turn: the adverts of a thousand virtual routers, which take a few
+/// milliseconds. A flood cannot hold up our own adverts for longer.
+const PACKETS_IN_A_ROW: u32 = 1024;
+
+/// How long a stopping agent waits for the kernel to take the addresses away.
+const STOP_PATIENCE: Duration = Duration::from_secs(5);
+
+/// All that the loop owns.
+#[derive(Debug)]
+pub(super) struct EventLoop {
+    engine: Engine,
+    timer: Readable<Timer>,
+    packets_in_a_row: u32,
+    /// What the timer is set to.
+    armed: Option<Instant>,
+    sockets: Sockets,
+    watches: Watches,
+    leases: Leases,
+    messages: mpsc::Receiver<Message>,
+    kernel: Kernel,
+    log: Log,
+    supervisor: Supervisor,
+    lateness: Lateness,
+    circumstances: Circumstances,
+    links: Links,
+    /// Removals that were ordered and have not ended.
+    removals: usize,
+    stop: Option<Instant>,
+    /// Whether what is owned is left to the next agent.
+    hands_on: bool,
+}
+
+type RemovalOrder = fn(&Kernel, Interface, AddressSet) -> Result<(), EffectError>;
+
+enum Wake {
+    Deadline,
+    Trouble(io::Error),
+    Message(Option<Message>),
+    Packet(Input),
+}
+
+impl EventLoop {
+    pub(super) fn new(
+        engine: Engine,
+        messages: mpsc::Receiver<Message>,
+        kernel: Kernel,
+        leases: Leases,
+        log: Log,
+        circumstances: Circumstances,
+    ) -> io::Result<Self> {
+        let links = Links::of(&engine);
+        let sockets = Sockets::new(&engine)?;
+        let watches = Watches::of(&engine);
+        Ok(Self {
+            engine,
+            timer: Readable::new(Timer::open()?)?,
+            packets_in_a_row: 0,
+            armed: None,
+            sockets,
+            watches,
+            leases,
+            messages,
+            kernel,
+            log,
+            supervisor: Supervisor::of_environment(),
+            lateness: Lateness::default(),
+            circumstances,
+            links,
+            removals: 0,
+            stop: None,
+            hands_on: false,
+        })
+    }
+
+    /// Runs until a stop is complete.
+    ///
+    /// # Errors
+    ///
+    /// What the agent cannot live without was lost. The addresses have been given up.
+    pub(super) async fn run(mut self) -> io::Result<()> {
+        let mut failure = None;
+        while !self.stopped() {
+            self.arm()?;
+            let wake = poll_fn(|context| self.poll_wake(context)).await;
+            let now = clock::now();
+            match wake {
+                Wake::Deadline => self.on_deadline(now),
+                Wake::Packet(input) => self.engine.handle(now, input),
+                Wake::Trouble(error) => self.log.write(Entry::Trouble(error.to_string())),
+                Wake::Message(Some(Message::Lost { thread, error })) => {
+                    failure = Some(io::Error::other(format!("the thread {thread:?} has ended: {error}")));
+                    self.on_stop(now);
+                }
+                Wake::Message(Some(message)) => self.on_message(now, message),
+                Wake::Message(None) => self.on_stop(now),
+            }
+            self.carry_out(now);
+        }
+        self.kernel.finish();
+        // Addresses that could not be taken away stay behind closed gates.
+        if self.removals == 0 && !self.hands_on {
+            self.leases.remove_all(&self.log);
+        }
+        failure.map_or(Ok(()), Err)
+    }
+
+    fn poll_wake(&mut self, context: &mut Context<'_>) -> Poll<Wake> {
+        // What has arrived is heard before a deadline is: an agent that could not run for a while would take for silence
+        // what it has not read yet.
+        if self.packets_in_a_row < PACKETS_IN_A_ROW
+            && let Poll::Ready(received) = self.sockets.poll_receive(context)
+        {
+            self.packets_in_a_row += 1;
+            return Poll::Ready(received.map_or_else(Wake::Trouble, Wake::Packet));
+        }
+        self.packets_in_a_row = 0;
+        if let Poll::Ready(message) = self.messages.poll_recv(context) {
+            return Poll::Ready(Wake::Message(message));
+        }
+        let expired = self.timer.poll_take(context, |timer| Ok(timer.clear()?.then_some(())));
+        if let Poll::Ready(expired) = expired {
+            return Poll::Ready(expired.map_or_else(Wake::Trouble, |()| Wake::Deadline));
+        }
+        if let Poll::Ready(received) = self.sockets.poll_receive(context) {
+            return Poll::Ready(received.map_or_else(Wake::Trouble, Wake::Packet));
+        }
+        // Last of all: an advert says why its sender announces itself, and no claim is urgent.
+        self.watches.poll_claim(context).map(|claim| claim.map_or_else(Wake::Trouble, Wake::Packet))
+    }
+
+    fn arm(&mut self) -> io::Result<()> {
+        let deadlines = [self.engine.next_deadline(), self.supervisor.next_beat(), self.stop];
+        let deadline = deadlines.into_iter().flatten().min();
+        if self.armed != deadline {
+            self.timer.get_ref().set(deadline.map(Instant::as_nanos))?;
+            self.armed = deadline;
+        }
+        Ok(())
+    }
+
+    fn stopped(&self) -> bool {
+        self.stop.is_some_and(|latest| self.removals == 0 || clock::now() >= latest)
+    }
+}
+
+/// What happens.
+impl EventLoop {
+    fn on_deadline(&mut self, now: Instant) {
+        self.armed = None;
+        if let Some(deadline) = self.engine.next_deadline().filter(|deadline| *deadline <= now) {
+            self.lateness.record(now.since(deadline));
+            self.engine.handle(now, Input::Deadline);
+        }
+        self.supervisor.beat(now);
+    }
+
+    fn on_message(&mut self, now: Instant, message: Message) {
+        match message {
+            Message::Links(events) => {
+                // An interface that is gone explains why its addresses are, so it is heard of first.
+                let (states, addresses): (Vec<_>, Vec<_>) =
+                    events.into_iter().partition(|event| matches!(event, LinkEvent::State { .. }));
+                states.into_iter().chain(addresses).for_each(|event| self.on_link_event(now, event));
+            }
+            Message::Installed { request, vip, result } => {
+                self.engine.handle(now, Input::Installed { request, vip, result });
+            }
+            Message::Removed { request, vip, result } => {
+                self.removals = self.removals.saturating_sub(1);
+                self.leases.on_removed(request, result.is_ok(), &self.log);
+                self.engine.handle(now, Input::Removed { request, vip, result });
+            }
+            Message::Status(answer) => {
+                let status = status::status(&self.engine, now, self.circumstances, &self.lateness);
+                if answer.send(status).is_err() {
+                    self.log.write(Entry::Trouble("a control client left before its answer".to_owned()));
+                }
+            }
+            Message::Stop { is_restart: false } => self.on_stop(now),
+            Message::Stop { is_restart: true } => self.on_restart(now),
+            // One that is stopping drops the question, which is an answer too.
+            Message::Reload { settings, answer } if self.stop.is_none() => {
+                let difference = self.on_reload(now, *settings);
+                if answer.send(difference).is_err() {
+                    self.log.write(Entry::Trouble("a control client left before its answer".to_owned()));
+                }
+            }
+            Message::Reload { .. } => {}
+            Message::Lost { thread, error } => unreachable!("{thread} is handled by the loop: {error}"),
+        }
+    }
+
+    fn on_link_event(&mut self, now: Instant, event: LinkEvent) {
+        match event {
+            LinkEvent::State { name, ifindex, mac, state, mtu: _ } => {
+                let Some(link) = self.links.find(&name) else { return };
+                // What was there has gone, or has another name now, with our addresses on it: they are taken from it
+                // before it is forgotten, even where another interface has come in its place meanwhile.
+                if self.links.interface(link).is_some_and(|known| Some(known.ifindex) != ifindex) {
+                    self.engine.handle(now, Input::Link { link, state: LinkState::Missing });
+                    self.carry_out(now);
+                }
+                self.links.hear(link, ifindex, mac);
+                self.watches.follow(link, ifindex, mac, &self.log);
+                if self.sockets.follow(link, &name, ifindex, &self.log) {
+                    self.leases.follow(link, &self.log);
+                }
+                self.engine.handle(now, Input::Link { link, state });
+                if self.links.all_heard() {
+                    self.supervisor.ready();
+                }
+            }
+            LinkEvent::AddressGone { ifindex, ip, by_port } => {
+                if by_port != self.kernel.address_port()
+                    && let Some(vip) = self.links.vip_of(ifindex, ip)
+                {
+                    self.engine.handle(now, Input::AddressGone { vip, address: ip });
+                }
+            }
+        }
+    }
+
+    /// Ends, and leaves what is owned to the next agent. It has the length of a lease to begin.
+    fn on_restart(&mut self, now: Instant) {
+        if self.stop.is_none() {
+            self.stop = Some(now + STOP_PATIENCE);
+            self.hands_on = true;
+            self.supervisor.stopping();
+            self.engine.handle(now, Input::HandOn);
+        }
+    }
+
+    /// What is new is made ready before the engine's orders are carried out, and what is needed no longer is taken down after.
+    fn on_reload(&mut self, now: Instant, settings: Settings) -> Difference {
+        let difference = Difference::between(&self.engine, &settings);
+        if difference.is_none() {
+            return difference;
+        }
+        self.engine.handle(now, Input::Settings(settings));
+        self.log.write(Entry::Names(Names::of(&self.engine)));
+        self.links.reload(&self.engine);
+        self.sockets.extend(&self.engine, &self.log);
+        self.leases.reload(&self.engine, &self.log);
+        self.watches.reload(&self.engine, &self.log);
+        self.carry_out(now);
+        self.sockets.close_unwanted();
+        self.leases.release_retired(&self.log);
+        if let Err(error) = self.kernel.watch(&self.engine) {
+            self.log.write(Entry::Trouble(error.to_string()));
+        }
+        difference
+    }
+
+    fn on_stop(&mut self, now: Instant) {
+        if self.stop.is_none() {
+            self.stop = Some(now + STOP_PATIENCE);
+            self.supervisor.stopping();
+            self.engine.handle(now, Input::Shutdown);
+        }
+    }
+}
+
+/// What is to be done.
+impl EventLoop {
+    fn carry_out(&mut self, now: Instant) {
+        while let Some(output) = self.engine.poll_output() {
+            match output {
+                Output::Transmit(transmit) => {
+                    if let Err(error) = self.sockets.send(&transmit) {
+                        self.log.write(Entry::Trouble(error.to_string()));
+                    }
+                }
+                Output::RenewLease { vip, until } => {
+                    if !self.leases.renew(vip, until, &self.log) {
+                        self.engine.handle(now, Input::LeaseLapsed { vip });
+                    }
+                }
+                Output::EndLease { vip } => self.leases.end(vip, &self.log),
+                Output::Install(set) => self.install(now, set),
+                Output::Remove(set) => self.remove(now, set, Kernel::remove),
+                Output::Trim(set) => self.remove(now, set, Kernel::trim),
+                Output::Announce(set) => {
+                    if let Some(interface) = self.links.interface(set.link)
+                        && let Err(error) = self.kernel.announce(interface, set)
+                    {
+                        self.log.write(Entry::Trouble(error.to_string()));
+                    }
+                }
+                Output::Event(event) => self.log.write(Entry::Event(event)),
+            }
+        }
+    }
+
+    fn install(&mut self, now: Instant, set: AddressSet) {
+        let (request, vip) = (set.request, set.vip);
+        let ordered = match self.links.interface(set.link) {
+            Some(interface) => self.kernel.install(interface, set),
+            None => Err(EffectError::from("the interface is missing")),
+        };
+        if ordered.is_err() {
+            self.engine.handle(now, Input::Installed { request, vip, result: ordered });
+        }
+    }
+
+    /// An interface that is gone has no addresses, which the thread of the addresses finds out.
+    fn remove(&mut self, now: Instant, set: AddressSet, order: RemovalOrder) {
+        let (request, vip) = (set.request, set.vip);
+        let Some(interface) = self.links.interface(set.link) else { return };
+        self.leases.on_remove(&set);
+        match order(&self.kernel, interface, set) {
+            Ok(()) => self.removals += 1,
+            Err(error) => {
+                self.leases.on_removed(request, false, &self.log);
+                self.engine.handle(now, Input::Removed { request, vip, result: Err(error) });
+            }
+        }
+    }
+}

@@ -1,0 +1,105 @@
+//! What an agent before this one left on the interfaces when it was killed: addresses, macvlans, and leases that may still run.
+//!
+//! Addresses whose lease still runs are kept, for the engine to go on with; nobody else can have claimed them yet.
+//! All others are a second owner in waiting, and are removed before anything else is done.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use nix::net::if_::if_nametoindex;
+
+use super::clock;
+use crate::driver::addresses::{Addresses, OwnAddress};
+use crate::driver::gate::Gate;
+use crate::driver::virtual_mac::{VirtualMac, VirtualMacs};
+use crate::engine::{Engine, Instant, Vip, VipId};
+use crate::types::{MacMode, VirtualAddress};
+
+/// Keeps what can be gone on with, and removes the rest. Returns the vips whose addresses are all there, and until when.
+///
+/// # Errors
+///
+/// What the kernel did not do: then there may be two owners, and the agent must not start.
+pub(super) fn take_over(engine: &Engine, gate: Option<&mut Gate>) -> anyhow::Result<Vec<(VipId, Instant)>> {
+    let mut addresses = Addresses::open()?;
+    let mut virtual_macs = VirtualMacs::open()?;
+    let mut left = Left { addresses: addresses.own_addresses(None)?, macvlans: virtual_macs.leftovers()? };
+    let mut inherited = Vec::new();
+    if let Some(gate) = gate {
+        let leases = leases(engine, gate)?;
+        for vip in engine.vips() {
+            if let Some(until) = left.take_with_lease(engine, vip, &leases) {
+                inherited.push((vip.id(), until));
+            }
+        }
+    }
+    left.remove(&mut addresses, &mut virtual_macs)?;
+    Ok(inherited)
+}
+
+/// When each address stops to pass its interface.
+type Leases<'a> = BTreeMap<(&'a str, IpAddr), Instant>;
+
+fn leases<'a>(engine: &'a Engine, gate: &mut Gate) -> anyhow::Result<Leases<'a>> {
+    let mut leases = Leases::new();
+    for link in engine.links() {
+        let now = clock::now();
+        let owned = gate.owned(&link.name)?.into_iter().filter(|(_, left)| *left > Duration::ZERO);
+        leases.extend(owned.map(|(address, left)| ((link.name.as_str(), address), now + left)));
+    }
+    Ok(leases)
+}
+
+/// What is there and belongs to no running agent.
+struct Left {
+    addresses: Vec<OwnAddress>,
+    macvlans: Vec<VirtualMac>,
+}
+
+impl Left {
+    /// Takes a vip's addresses out if all of them are there, each with a lease. Until when the first lease runs.
+    fn take_with_lease(&mut self, engine: &Engine, vip: &Vip, leases: &Leases<'_>) -> Option<Instant> {
+        let link = engine.links().get(usize::from(vip.link().0))?;
+        let parent = if_nametoindex(link.name.as_str()).ok()?;
+        let standing = |address: &VirtualAddress| {
+            let ifindex = match vip.settings().mac {
+                MacMode::Interface => parent,
+                MacMode::Virtual => self.macvlan(parent, vip, address)?.ifindex,
+            };
+            Some(OwnAddress { ifindex, ip: address.ip, prefix_len: address.prefix_len })
+        };
+        let standing: Vec<_> = vip.addresses().iter().map(standing).collect::<Option<_>>()?;
+        if !standing.iter().all(|address| self.addresses.contains(address)) {
+            return None;
+        }
+        let ends = vip.addresses().iter().map(|address| leases.get(&(link.name.as_str(), address.ip)).copied());
+        let until = ends.collect::<Option<Vec<_>>>()?.into_iter().min()?;
+        self.addresses.retain(|address| !standing.contains(address));
+        self.macvlans.retain(|macvlan| standing.iter().all(|address| address.ifindex != macvlan.ifindex));
+        Some(until)
+    }
+
+    fn macvlan(&self, parent: u32, vip: &Vip, address: &VirtualAddress) -> Option<&VirtualMac> {
+        let key = (parent, vip.settings().vrid, address.family());
+        self.macvlans.iter().find(|macvlan| (macvlan.parent, macvlan.vrid, macvlan.family) == key)
+    }
+
+    fn remove(self, addresses: &mut Addresses, virtual_macs: &mut VirtualMacs) -> anyhow::Result<()> {
+        for left in self.macvlans {
+            virtual_macs.remove(left.parent, left.vrid, left.family)?;
+            tracing::info!("removed {}, which an earlier agent left", left.name);
+        }
+        for on_one in self.addresses.chunk_by(|one, other| one.ifindex == other.ifindex) {
+            let set: Vec<_> = on_one
+                .iter()
+                .map(|own| VirtualAddress { ip: own.ip, prefix_len: own.prefix_len, label: None })
+                .collect();
+            if let Some(first) = on_one.first() {
+                addresses.remove(first.ifindex, &set)?;
+                tracing::info!("removed {} addresses, which an earlier agent left", set.len());
+            }
+        }
+        Ok(())
+    }
+}

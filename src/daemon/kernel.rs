@@ -1,0 +1,260 @@
+//! What may take time in the kernel, each on a thread of its own: addresses, announcements, and news of interfaces.
+//!
+//! The threads run in real time as the loop does, but give way to it; they take their work from bounded queues, and answer by [`Message`]s.
+
+use std::io;
+use std::net::IpAddr;
+use std::thread;
+
+use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::mpsc::{self, Receiver, Sender};
+
+use super::links::Interface;
+use super::message::Message;
+use crate::driver::addresses::{Addresses, InstallOptions};
+use crate::driver::announce::Announcer;
+use crate::driver::links::{LinkMonitor, Watchlist};
+use crate::driver::schedule::{self, Urgency};
+use crate::driver::virtual_mac::VirtualMacs;
+use crate::engine::{AddressSet, EffectError, Engine};
+use crate::types::{Family, MacMode, Priority, VirtualAddress};
+
+/// How many orders may wait for a thread: a few for each of a thousand vips. Memory is taken as they come.
+const QUEUE: usize = 8192;
+
+/// The loop's end of the threads.
+#[derive(Debug)]
+pub(super) struct Kernel {
+    addresses: Option<Sender<AddressOrder>>,
+    announcements: Sender<(Interface, AddressSet)>,
+    addresses_thread: Option<thread::JoinHandle<()>>,
+    address_port: u32,
+    watchlist: Watchlist,
+}
+
+#[derive(Debug)]
+enum AddressOrder {
+    Install(Interface, AddressSet),
+    Remove(Interface, AddressSet),
+    Trim(Interface, AddressSet),
+}
+
+impl Kernel {
+    /// Starts the threads.
+    ///
+    /// # Errors
+    ///
+    /// What the system refuses.
+    pub(super) fn start(engine: &Engine, to_loop: &Sender<Message>) -> io::Result<Self> {
+        let addresses = Addresses::open()?;
+        let virtual_macs = VirtualMacs::open()?;
+        let announcer = Announcer::open()?;
+        let monitor = LinkMonitor::open(names(engine), virtual_addresses(engine))?;
+        let watchlist = monitor.watchlist();
+        let address_port = addresses.port();
+
+        let (to_addresses, address_orders) = mpsc::channel(QUEUE);
+        let (to_announcer, announcements) = mpsc::channel(QUEUE);
+        let (answers, news) = (to_loop.clone(), to_loop.clone());
+        let addresses_thread = spawn("addresses", move || {
+            AddressThread { addresses, virtual_macs }.run(address_orders, &answers);
+        })?;
+        spawn("announce", move || announce(&announcer, announcements))?;
+        spawn("links", move || watch(monitor, &news))?;
+        Ok(Self {
+            addresses: Some(to_addresses),
+            announcements: to_announcer,
+            addresses_thread: Some(addresses_thread),
+            address_port,
+            watchlist,
+        })
+    }
+
+    /// Has the news be of what the engine keeps by now.
+    pub(super) fn watch(&self, engine: &Engine) -> io::Result<()> {
+        self.watchlist.set(names(engine), virtual_addresses(engine))
+    }
+
+    /// The port under which the kernel names our own changes of addresses.
+    pub(super) const fn address_port(&self) -> u32 {
+        self.address_port
+    }
+
+    /// Installs addresses; the answer is a message, unless the order itself is refused.
+    pub(super) fn install(&self, interface: Interface, set: AddressSet) -> Result<(), EffectError> {
+        self.order(AddressOrder::Install(interface, set))
+    }
+
+    /// Removes addresses; the answer is a message, unless the order itself is refused.
+    pub(super) fn remove(&self, interface: Interface, set: AddressSet) -> Result<(), EffectError> {
+        self.order(AddressOrder::Remove(interface, set))
+    }
+
+    /// Removes addresses, and leaves the vip's others; the answer is a message, unless the order itself is refused.
+    pub(super) fn trim(&self, interface: Interface, set: AddressSet) -> Result<(), EffectError> {
+        self.order(AddressOrder::Trim(interface, set))
+    }
+
+    /// Tells the neighbours.
+    pub(super) fn announce(&self, interface: Interface, set: AddressSet) -> Result<(), EffectError> {
+        self.announcements.try_send((interface, set)).map_err(|error| refused("announce", &error))
+    }
+
+    /// Ends the thread of the addresses, once it has done what it was ordered, and restores what it changed.
+    pub(super) fn finish(&mut self) {
+        self.addresses = None;
+        if let Some(thread) = self.addresses_thread.take()
+            && thread.join().is_err()
+        {
+            tracing::error!("the thread of the addresses panicked");
+        }
+    }
+
+    fn order(&self, order: AddressOrder) -> Result<(), EffectError> {
+        match &self.addresses {
+            Some(addresses) => addresses.try_send(order).map_err(|error| refused("addresses", &error)),
+            None => Err(EffectError::from("the agent is stopping")),
+        }
+    }
+}
+
+fn names(engine: &Engine) -> impl Iterator<Item = String> {
+    engine.links().iter().map(|link| link.name.clone())
+}
+
+fn virtual_addresses(engine: &Engine) -> impl Iterator<Item = IpAddr> {
+    // An address owner's addresses are the interface's own.
+    let others = engine.vips().iter().filter(|vip| vip.settings().priority != Priority::OWNER);
+    others.flat_map(|vip| vip.addresses().iter().map(|address| address.ip))
+}
+
+fn refused<T>(thread: &str, error: &TrySendError<T>) -> EffectError {
+    EffectError(match error {
+        TrySendError::Full(_) => format!("{QUEUE} orders wait for the thread {thread:?} already"),
+        TrySendError::Closed(_) => format!("the thread {thread:?} has ended"),
+    })
+}
+
+fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<thread::JoinHandle<()>> {
+    thread::Builder::new().name(name.into()).spawn(move || {
+        // Where it is not permitted the loop has said so already.
+        let _permitted = schedule::run_in_real_time(Urgency::Worker).is_ok();
+        run();
+    })
+}
+
+/// Addresses, and the macvlans that some of them live on.
+struct AddressThread {
+    addresses: Addresses,
+    virtual_macs: VirtualMacs,
+}
+
+impl AddressThread {
+    fn run(mut self, mut orders: Receiver<AddressOrder>, answers: &Sender<Message>) {
+        while let Some(order) = orders.blocking_recv() {
+            let answer = match order {
+                AddressOrder::Install(interface, set) => {
+                    let result = self.install(interface, &set).map_err(|error| EffectError(format!("{error:#}")));
+                    Message::Installed { request: set.request, vip: set.vip, result }
+                }
+                AddressOrder::Remove(interface, set) => {
+                    let result = self.remove(interface, &set).map_err(|error| EffectError(format!("{error:#}")));
+                    Message::Removed { request: set.request, vip: set.vip, result }
+                }
+                AddressOrder::Trim(interface, set) => {
+                    let result = self.trim(interface, &set).map_err(|error| EffectError(format!("{error:#}")));
+                    Message::Removed { request: set.request, vip: set.vip, result }
+                }
+            };
+            if answers.blocking_send(answer).is_err() {
+                break;
+            }
+        }
+    }
+
+    fn install(&mut self, Interface { ifindex, .. }: Interface, set: &AddressSet) -> anyhow::Result<()> {
+        match set.mac {
+            MacMode::Interface => self.addresses.install(ifindex, &set.addresses, InstallOptions::default())?,
+            MacMode::Virtual => {
+                for (family, addresses) in by_family(&set.addresses) {
+                    let macvlan = self.virtual_macs.create(ifindex, set.vrid, family)?;
+                    // The routes of the interface below stay the ones in use.
+                    let options = InstallOptions { prefix_route: false, ..InstallOptions::default() };
+                    self.addresses.install(macvlan.ifindex, addresses, options)?;
+                }
+            }
+        }
+        Ok(())
+    }
+
+    fn remove(&mut self, Interface { ifindex, .. }: Interface, set: &AddressSet) -> anyhow::Result<()> {
+        match set.mac {
+            MacMode::Interface => self.addresses.remove(ifindex, &set.addresses)?,
+            MacMode::Virtual => {
+                for (family, _) in by_family(&set.addresses) {
+                    self.virtual_macs.remove(ifindex, set.vrid, family)?;
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+impl AddressThread {
+    /// As a removal, but the macvlan stays, with the vip's other addresses.
+    fn trim(&mut self, Interface { ifindex, .. }: Interface, set: &AddressSet) -> anyhow::Result<()> {
+        match set.mac {
+            MacMode::Interface => self.addresses.remove(ifindex, &set.addresses)?,
+            MacMode::Virtual => {
+                let macvlans = self.virtual_macs.leftovers()?;
+                for (family, addresses) in by_family(&set.addresses) {
+                    let key = (ifindex, set.vrid, family);
+                    if let Some(macvlan) = macvlans.iter().find(|it| (it.parent, it.vrid, it.family) == key) {
+                        self.addresses.remove(macvlan.ifindex, addresses)?;
+                    }
+                }
+            }
+        }
+        Ok(())
+    }
+}
+
+/// The families of a set, each with its addresses: they stand together in it.
+fn by_family(addresses: &[VirtualAddress]) -> impl Iterator<Item = (Family, &[VirtualAddress])> {
+    let families = addresses.chunk_by(|one, other| one.family() == other.family());
+    families.filter_map(|chunk| Some((chunk.first()?.family(), chunk)))
+}
+
+fn announce(announcer: &Announcer, mut orders: Receiver<(Interface, AddressSet)>) {
+    while let Some((interface, set)) = orders.blocking_recv() {
+        for (family, addresses) in by_family(&set.addresses) {
+            let mac = match set.mac {
+                MacMode::Virtual => set.vrid.virtual_mac(family),
+                MacMode::Interface => interface.mac,
+            };
+            if let Err(error) = announcer.announce(interface.ifindex, mac, addresses) {
+                tracing::warn!("{error}");
+            }
+        }
+    }
+}
+
+fn watch(mut monitor: LinkMonitor, news: &Sender<Message>) {
+    loop {
+        match monitor.next() {
+            Ok(Some(events)) => {
+                if news.blocking_send(Message::Links(events)).is_err() {
+                    return;
+                }
+            }
+            Ok(None) => return,
+            Err(error) => {
+                let lost = Message::Lost { thread: "links", error: error.to_string() };
+                if news.blocking_send(lost).is_err() {
+                    tracing::error!("{error}");
+                }
+                return;
+            }
+        }
+    }
+}

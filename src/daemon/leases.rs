@@ -1,0 +1,213 @@
+//! The leases of all vips, handed on to the gates of their interfaces.
+//!
+//! Runs in the loop: a renewal is one netlink message, right behind its advert. Where there is no gate the agent goes on with
+//! the weaker promise, and has said so.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::io;
+use std::net::IpAddr;
+
+use super::clock;
+use super::log::{Entry, Log};
+use crate::driver::gate::{Gate, Renewal};
+use crate::engine::{AddressSet, Engine, Instant, LinkId, RequestId, VipId};
+use crate::types::Priority;
+
+/// All of them.
+#[derive(Debug)]
+pub(super) struct Leases {
+    /// `None`: the kernel enforces nothing.
+    gate: Option<Gate>,
+    vips: BTreeMap<VipId, Leased>,
+    interfaces: BTreeMap<LinkId, String>,
+    /// No vip has them any more, but they may still be on their interfaces: closed until they are not.
+    retired: BTreeSet<(LinkId, IpAddr)>,
+    /// Removals that were ordered and have not ended.
+    removing: BTreeMap<RequestId, AddressSet>,
+    /// Addresses that could not be removed.
+    stuck: BTreeSet<(LinkId, IpAddr)>,
+}
+
+#[derive(Debug)]
+struct Leased {
+    link: LinkId,
+    addresses: Vec<IpAddr>,
+}
+
+impl Leases {
+    /// Nothing is gated until its interface is heard of.
+    pub(super) fn new(gate: Option<Gate>, engine: &Engine) -> Self {
+        Self {
+            gate,
+            vips: leased(engine),
+            interfaces: interfaces(engine),
+            retired: BTreeSet::new(),
+            removing: BTreeMap::new(),
+            stuck: BTreeSet::new(),
+        }
+    }
+
+    /// The engine has other vips: closes their new addresses, and ends the leases on those that went. What goes on is not touched.
+    pub(super) fn reload(&mut self, engine: &Engine, log: &Log) {
+        let before = self.managed();
+        let owners: BTreeMap<_, _> = self.places();
+        self.vips = leased(engine);
+        self.interfaces = interfaces(engine);
+        let (now, owners_now) = (self.managed(), self.places());
+        self.retired.retain(|place| !now.contains(place));
+        self.retired.extend(before.difference(&now));
+        for (link, added) in by_link(now.difference(&before)) {
+            let (Some(gate), Some(interface)) = (&mut self.gate, self.interfaces.get(&link)) else { continue };
+            match gate.extend(interface, &added) {
+                // It was not needed until now, or somebody flushed all rules.
+                Err(error) if error.kind() == io::ErrorKind::NotFound => self.follow(link, log),
+                result => report(result, log),
+            }
+        }
+        // The lease on an address that another vip has from now on was not that vip's.
+        let passed_on = owners_now.iter().filter(|(place, vip)| owners.get(*place).is_some_and(|owner| owner != *vip));
+        let ends: BTreeSet<_> = self.retired.iter().copied().chain(passed_on.map(|(place, _)| *place)).collect();
+        for (link, addresses) in by_link(&ends) {
+            let (Some(gate), Some(interface)) = (&mut self.gate, self.interfaces.get(&link)) else { continue };
+            report(gate.end(interface, &addresses), log);
+        }
+    }
+
+    /// A removal was ordered.
+    pub(super) fn on_remove(&mut self, set: &AddressSet) {
+        self.removing.insert(set.request, set.clone());
+    }
+
+    /// A removal has ended.
+    pub(super) fn on_removed(&mut self, request: RequestId, removed: bool, log: &Log) {
+        let Some(set) = self.removing.remove(&request) else { return };
+        for address in set.addresses.iter() {
+            let place = (set.link, address.ip);
+            if removed {
+                self.stuck.remove(&place);
+            } else {
+                self.stuck.insert(place);
+            }
+        }
+        self.release_retired(log);
+    }
+
+    /// Opens the gates to addresses that no vip has any more, once they are off their interfaces.
+    pub(super) fn release_retired(&mut self, log: &Log) {
+        if self.retired.is_empty() {
+            return;
+        }
+        let removing = self.removing.values();
+        let mut kept: BTreeSet<_> =
+            removing.flat_map(|set| set.addresses.iter().map(|address| (set.link, address.ip))).collect();
+        kept.extend(&self.stuck);
+        let free: BTreeSet<_> = self.retired.difference(&kept).copied().collect();
+        self.retired.retain(|place| kept.contains(place));
+        for (link, addresses) in by_link(&free) {
+            let is_used = self.vips.values().any(|leased| leased.link == link)
+                || self.retired.iter().any(|(retired, _)| *retired == link);
+            let (Some(gate), Some(interface)) = (&mut self.gate, self.interfaces.get(&link)) else { continue };
+            let released = if is_used { gate.release(interface, &addresses) } else { gate.unmanage(interface) };
+            report(released, log);
+        }
+    }
+
+    /// Whether the kernel enforces the leases.
+    pub(super) const fn are_enforced(&self) -> bool {
+        self.gate.is_some()
+    }
+
+    /// An interface is there, or is there anew.
+    pub(super) fn follow(&mut self, link: LinkId, log: &Log) {
+        let (Some(gate), Some(interface)) = (&mut self.gate, self.interfaces.get(&link)) else { return };
+        let there = self.vips.values().filter(|leased| leased.link == link);
+        let retired = self.retired.iter().filter(|(retired, _)| *retired == link).map(|(_, address)| *address);
+        let addresses: Vec<_> = there.flat_map(|leased| leased.addresses.iter().copied()).chain(retired).collect();
+        report(gate.manage(interface, &addresses), log);
+    }
+
+    /// Holds a vip's addresses until then. Whether they may be held.
+    pub(super) fn renew(&mut self, vip: VipId, until: Instant, log: &Log) -> bool {
+        let Some(link) = self.vips.get(&vip).map(|leased| leased.link) else { return true };
+        let mut renewed = self.try_renew(vip, until);
+        if matches!(&renewed, Err(error) if error.kind() == io::ErrorKind::NotFound) {
+            // Somebody flushed all rules, ours among them.
+            self.follow(link, log);
+            renewed = self.try_renew(vip, until);
+        }
+        match renewed {
+            Ok(Renewal::Open) => true,
+            Ok(Renewal::Lapsed) => false,
+            Err(error) => {
+                log.write(Entry::Trouble(error.to_string()));
+                true
+            }
+        }
+    }
+
+    /// Holds a vip's addresses no longer.
+    pub(super) fn end(&mut self, vip: VipId, log: &Log) {
+        let (Some(gate), Some(leased)) = (&mut self.gate, self.vips.get(&vip)) else { return };
+        let Some(interface) = self.interfaces.get(&leased.link) else { return };
+        report(gate.end(interface, &leased.addresses), log);
+    }
+
+    /// Opens all gates: the addresses are gone.
+    pub(super) fn remove_all(&mut self, log: &Log) {
+        if let Some(gate) = &mut self.gate {
+            report(gate.remove_all(), log);
+        }
+    }
+}
+
+impl Leases {
+    fn managed(&self) -> BTreeSet<(LinkId, IpAddr)> {
+        self.places().into_keys().collect()
+    }
+
+    /// Whose each address is.
+    fn places(&self) -> BTreeMap<(LinkId, IpAddr), VipId> {
+        let all = self.vips.iter();
+        all.flat_map(|(vip, leased)| leased.addresses.iter().map(|address| ((leased.link, *address), *vip))).collect()
+    }
+
+    fn try_renew(&mut self, vip: VipId, until: Instant) -> io::Result<Renewal> {
+        match (&mut self.gate, self.vips.get(&vip)) {
+            (Some(gate), Some(leased)) => match self.interfaces.get(&leased.link) {
+                Some(interface) => gate.renew(interface, &leased.addresses, clock::as_std(until)),
+                None => Ok(Renewal::Open),
+            },
+            (_, _) => Ok(Renewal::Open),
+        }
+    }
+}
+
+fn leased(engine: &Engine) -> BTreeMap<VipId, Leased> {
+    // The addresses of an address owner are the interface's own, and stay whoever is Active.
+    let leased = engine.vips().iter().filter(|vip| vip.settings().priority != Priority::OWNER);
+    let leased = leased.map(|vip| {
+        let addresses = vip.addresses().iter().map(|address| address.ip).collect();
+        (vip.id(), Leased { link: vip.link(), addresses })
+    });
+    leased.collect()
+}
+
+fn interfaces(engine: &Engine) -> BTreeMap<LinkId, String> {
+    (0..).map(LinkId).zip(engine.links().iter().map(|link| link.name.clone())).collect()
+}
+
+fn by_link<'a>(places: impl IntoIterator<Item = &'a (LinkId, IpAddr)>) -> BTreeMap<LinkId, Vec<IpAddr>> {
+    let mut by_link: BTreeMap<LinkId, Vec<IpAddr>> = BTreeMap::new();
+    for (link, address) in places {
+        by_link.entry(*link).or_default().push(*address);
+    }
+    by_link
+}
+
+fn report(result: io::Result<()>, log: &Log) {
+    match result {
+        // An interface that is gone has neither a gate nor an address.
+        Err(error) if error.kind() != io::ErrorKind::NotFound => log.write(Entry::Trouble(error.to_string())),
+        Ok(()) | Err(_) => {}
+    }
+}

@@ -1,0 +1,194 @@
+//! All log lines of the loop's events, written by a thread of its own: a stalled log delays no advert.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::thread;
+
+use tokio::sync::mpsc::{self, Receiver, Sender};
+use tracing::{error, info, warn};
+
+use super::clock::{self, rfc3339};
+use super::status::checksum_name;
+use crate::engine::{Cause, ClaimKind, Engine, Event, EventKind, LinkId, StateName, VipId};
+
+/// How many events may wait for a log that is slow. A thousand vips fail over with two events each.
+const QUEUE: usize = 4096;
+
+/// What the thread writes.
+#[derive(Debug)]
+pub(super) enum Entry {
+    /// The engine's.
+    Event(Event),
+    /// A driver's trouble that the engine does not hear of.
+    Trouble(String),
+    /// How the engine's vips and links are called from now on.
+    Names(Names),
+}
+
+/// The loop's end: never blocks.
+#[derive(Debug)]
+pub(super) struct Log {
+    entries: Sender<Entry>,
+    lost: Arc<AtomicU64>,
+}
+
+impl Log {
+    /// Starts the thread.
+    pub(super) fn start(engine: &Engine) -> io::Result<(Self, thread::JoinHandle<()>)> {
+        let mut names = Names::of(engine);
+        let lost = Arc::new(AtomicU64::new(0));
+        let (entries, waiting) = mpsc::channel(QUEUE);
+        let lost_there = Arc::clone(&lost);
+        let thread =
+            thread::Builder::new().name("log".into()).spawn(move || write(waiting, &mut names, &lost_there))?;
+        Ok((Self { entries, lost }, thread))
+    }
+
+    /// Writes an entry, or counts it as lost where the log is too slow.
+    pub(super) fn write(&self, entry: Entry) {
+        if self.entries.try_send(entry).is_err() {
+            self.lost.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+}
+
+/// How vips and links are called.
+#[derive(Debug)]
+pub(super) struct Names {
+    vips: BTreeMap<VipId, String>,
+    links: Vec<String>,
+}
+
+impl Names {
+    pub(super) fn of(engine: &Engine) -> Self {
+        Self {
+            vips: engine.vips().iter().map(|vip| (vip.id(), vip.settings().name.clone())).collect(),
+            links: engine.links().iter().map(|link| link.name.clone()).collect(),
+        }
+    }
+
+    /// What is still told of a vip that has gone is told by its name.
+    fn extend(&mut self, new: Self) {
+        self.vips.extend(new.vips);
+        self.links = new.links;
+    }
+
+    fn vip(&self, vip: Option<VipId>) -> &str {
+        vip.and_then(|vip| self.vips.get(&vip)).map_or("-", String::as_str)
+    }
+
+    fn link(&self, link: LinkId) -> &str {
+        self.links.get(usize::from(link.0)).map_or("-", String::as_str)
+    }
+}
+
+fn write(mut waiting: Receiver<Entry>, names: &mut Names, lost: &AtomicU64) {
+    while let Some(entry) = waiting.blocking_recv() {
+        match entry {
+            Entry::Event(event) => write_event(&event, names),
+            Entry::Trouble(trouble) => warn!("{trouble}"),
+            Entry::Names(new) => names.extend(new),
+        }
+        let lost = lost.swap(0, Ordering::Relaxed);
+        if lost > 0 {
+            warn!(lost, "the log was too slow: {lost} lines are missing");
+        }
+    }
+}
+
+/// Each line carries the moment of its event: its own may be later, on a host that has no time for logs.
+fn write_event(event: &Event, names: &Names) {
+    let vip = names.vip(event.vip);
+    let at = rfc3339(clock::wall_of(event.at));
+    match &event.kind {
+        EventKind::Transition { from, to, cause } => write_transition(vip, &at, *from, *to, cause),
+        EventKind::Rival { source, priority } => {
+            warn!(at, vip, %source, %priority, "{vip}: {source} advertises itself as owner too, with priority {priority}");
+        }
+        EventKind::AddressRestored { address, count } => {
+            warn!(at, vip, %address, count, "{vip}: another program removed {address}: put back ({count} times)");
+        }
+        EventKind::ChecksumFollowed { source, form } => {
+            let form = checksum_name(*form);
+            info!(at, vip, %source, form, "{vip}: {source} uses the checksum form {form}: now used here too");
+        }
+        EventKind::IntervalLearned { source, interval } => {
+            let interval = interval.duration();
+            info!(at, vip, %source, ?interval, "{vip}: the owner {source} advertises every {interval:?}: used here too");
+        }
+        EventKind::AddressesDiffer { source, theirs } => {
+            warn!(at, vip, %source, ?theirs, "{vip}: {source} advertises other addresses than this node: {theirs:?}");
+        }
+        EventKind::Dropped { link, family, source, reason } => {
+            let (interface, label) = (names.link(*link), reason.label());
+            warn!(at, vip, interface, %source, reason = label, "{interface}: dropped an {family} packet from {source}: {reason}");
+        }
+        EventKind::Conflict { .. }
+        | EventKind::ConflictPersists { .. }
+        | EventKind::ClonedHost { .. }
+        | EventKind::ForeignGroup { .. } => write_evidence(vip, &at, &event.kind),
+        EventKind::RemoveFailed(error) => {
+            warn!(at, vip, %error, "{vip}: addresses could not be removed: {error}");
+        }
+    }
+}
+
+/// A second owner: who it is, and what to do about it.
+fn write_evidence(vip: &str, at: &str, kind: &EventKind) {
+    match kind {
+        EventKind::Conflict { address, mac, kind, count, former_owner } => {
+            let (by, remedy) = (claim_name(*kind), conflict_remedy(*former_owner));
+            warn!(at, vip, %address, %mac, by, count, "{vip}: {mac} also answers for {address}: {remedy}; the neighbours were told again");
+        }
+        EventKind::ConflictPersists { address, mac, count, lasts, former_owner } => {
+            let remedy = conflict_remedy(*former_owner);
+            let seconds = lasts.as_secs();
+            error!(at, vip, %address, %mac, count, seconds, "{vip}: {mac} has been answering for {address} for {seconds} s ({count} times): {remedy}; clients may reach the wrong host");
+        }
+        EventKind::ClonedHost { source, priority } => {
+            error!(at, vip, %source, %priority, "{vip}: another host advertises from this node's own address {source}: it is a copy of this one, or has its address; give one of the two another");
+        }
+        EventKind::ForeignGroup { source, theirs } => {
+            warn!(at, vip, %source, ?theirs, "{vip}: {source} uses this VRID for other addresses, {theirs:?}: not heeded; give one of the two groups another vrid");
+        }
+        _ => {}
+    }
+}
+
+/// What to do about a host that answers for an address, for someone who is woken by it.
+pub(super) const fn conflict_remedy(former_owner: bool) -> &'static str {
+    if former_owner {
+        "it owned the address before and still has it; stop or restart its agent, and remove the address there"
+    } else {
+        "another host has this address configured; remove it there"
+    }
+}
+
+const fn claim_name(kind: ClaimKind) -> &'static str {
+    match kind {
+        ClaimKind::Announcement => "announcement",
+        ClaimKind::Question => "question",
+        ClaimKind::Answer => "answer",
+    }
+}
+
+fn write_transition(vip: &str, at: &str, from: StateName, to: StateName, cause: &Cause) {
+    let (from_name, to_name, text) = (from.to_string(), to.to_string(), cause.to_string());
+    let bad = matches!(
+        cause,
+        Cause::Late { .. }
+            | Cause::LeaseEnded
+            | Cause::InstallRefused(_)
+            | Cause::AddressesKeepVanishing
+            | Cause::AddressInUse { .. }
+            | Cause::LinkDown
+            | Cause::LinkMissing
+    );
+    if bad {
+        warn!(at, vip, from = from_name, to = to_name, cause = text, "{vip}: {from} -> {to}: {cause}");
+    } else {
+        info!(at, vip, from = from_name, to = to_name, cause = text, "{vip}: {from} -> {to}: {cause}");
+    }
+}

@@ -1,0 +1,31 @@
+//! What the other threads tell the loop.
+
+use tokio::sync::oneshot;
+
+use super::difference::Difference;
+use super::status::Status;
+use crate::driver::links::LinkEvent;
+use crate::engine::{EffectError, RequestId, Settings, VipId};
+
+/// How many messages may wait for the loop. The kernel's news of a thousand addresses come in one burst; a sender that
+/// finds the queue full waits, and loses nothing.
+pub(super) const QUEUE: usize = 4096;
+
+/// One of them.
+#[derive(Debug)]
+pub(super) enum Message {
+    /// News of interfaces and their addresses.
+    Links(Vec<LinkEvent>),
+    /// The addresses of a vip are installed, or were refused.
+    Installed { request: RequestId, vip: VipId, result: Result<(), EffectError> },
+    /// The addresses of a vip are removed, or were refused.
+    Removed { request: RequestId, vip: VipId, result: Result<(), EffectError> },
+    /// Somebody asks for the status.
+    Status(oneshot::Sender<Status>),
+    /// The configuration was read anew.
+    Reload { settings: Box<Settings>, answer: oneshot::Sender<Difference> },
+    /// SIGTERM or SIGINT. Whether another agent is about to be started here, which goes on with what is owned.
+    Stop { is_restart: bool },
+    /// A thread that the agent cannot do without has ended.
+    Lost { thread: &'static str, error: String },
+}

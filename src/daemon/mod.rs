@@ -1,0 +1,191 @@
+//! The agent: real time, real sockets, real netlink around one engine.
+//!
+//! | file | is |
+//! |---|---|
+//! | `event_loop` | the one task that owns the engine |
+//! | `sockets` | the advert sockets that it reads and writes |
+//! | `watch` | who else says that he has our addresses |
+//! | `kernel` | the threads for what may take time: addresses, announcements, news of interfaces |
+//! | `leases` | the leases, handed on to the kernel |
+//! | `inheritance` | what an agent before this one left |
+//! | `links` | what it knows of its interfaces |
+//! | `control`, [`status`] | the control socket, and the document that it serves |
+//! | `log` | all log lines of events |
+//! | [`reload`], [`difference`] | the configuration read anew, and what that changes |
+//! | `restart` | whether a stop is half of a restart |
+//! | `supervisor` | systemd's notifications and watchdog |
+//! | [`clock`] | the one clock reader |
+
+use std::io;
+use std::path::PathBuf;
+use std::thread;
+
+use tokio::runtime::{Builder, Runtime};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tracing::{info, warn};
+
+pub mod clock;
+mod control;
+pub mod difference;
+mod event_loop;
+mod inheritance;
+mod kernel;
+pub mod lateness;
+mod leases;
+mod links;
+mod log;
+mod message;
+pub mod reload;
+mod restart;
+mod sockets;
+pub mod status;
+mod supervisor;
+mod watch;
+
+use control::ControlSocket;
+use event_loop::EventLoop;
+use kernel::Kernel;
+use leases::Leases;
+use log::Log;
+use message::Message;
+use reload::Reloader;
+use status::Circumstances;
+
+use crate::driver::gate::Gate;
+use crate::driver::schedule::{self, Urgency};
+use crate::engine::{Engine, Input, Settings};
+
+/// How an agent is started.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// Where the control socket is.
+    pub control: PathBuf,
+    /// The file that the settings came from, to be read again at a reload.
+    pub config: PathBuf,
+}
+
+/// Runs an agent until SIGTERM or SIGINT. Call it on the main thread, before there are others.
+///
+/// # Errors
+///
+/// What the system refuses, as text for an operator; the kind tells a missing permission from the rest.
+pub fn run(settings: Settings, options: &Options) -> io::Result<()> {
+    let control = ControlSocket::bind(&options.control)
+        .map_err(|error| in_words(&error, &format!("control socket {}", options.control.display())))?;
+    let socket_file = RemovedOnDrop(control.path().to_owned());
+    let mut engine = Engine::new(settings, clock::now());
+    info!(node = engine.node(), vips = engine.vips().len(), "vipd {} starts", env!("CARGO_PKG_VERSION"));
+
+    let (log, log_thread) = Log::start(&engine)?;
+    let (to_loop, messages) = mpsc::channel(message::QUEUE);
+    spawn_control(control, to_loop.clone(), Reloader::new(options.config.clone(), to_loop.clone()))?;
+
+    // The threads of the kernel's side ask for the same themselves: scheduling is not inherited.
+    let mut gate = match Gate::open() {
+        Ok(gate) => {
+            info!("leases are enforced by the kernel");
+            Some(gate)
+        }
+        Err(error) => {
+            warn!(
+                "leases are NOT enforced by the kernel: addresses outlive an agent that is killed or frozen ({error})"
+            );
+            None
+        }
+    };
+    let inherited = inheritance::take_over(&engine, gate.as_mut()).map_err(io::Error::other)?;
+    for (vip, until) in inherited {
+        engine.handle(clock::now(), Input::Inherited { vip, until });
+    }
+    let leases = Leases::new(gate, &engine);
+    let circumstances = Circumstances {
+        started_at: clock::now(),
+        realtime: granted("real-time scheduling", schedule::run_in_real_time(Urgency::Loop)),
+        leases_enforced: leases.are_enforced(),
+        memory_locked: granted("locked memory", schedule::lock_memory()),
+    };
+    let kernel = Kernel::start(&engine, &to_loop)?;
+    drop(to_loop);
+
+    let runtime = runtime()?;
+    let outcome =
+        runtime.block_on(async { EventLoop::new(engine, messages, kernel, leases, log, circumstances)?.run().await });
+    drop(socket_file);
+    // The loop has dropped its end of the log: what it wrote is written out before the agent ends.
+    if log_thread.join().is_err() {
+        warn!("the thread of the log panicked");
+    }
+    info!("vipd stops");
+    outcome
+}
+
+fn spawn_control(control: ControlSocket, to_loop: mpsc::Sender<Message>, reloader: Reloader) -> io::Result<()> {
+    let runtime = runtime()?;
+    thread::Builder::new().name("control".into()).spawn(move || {
+        let signals = (to_loop.clone(), reloader.clone());
+        let served = runtime.block_on(async {
+            tokio::try_join!(control.serve(to_loop, reloader), pass_on_stops(signals.0), reload_at_signals(signals.1))
+                .map(|_| ())
+        });
+        if let Err(error) = served {
+            warn!("the control socket is no longer served: {error}");
+        }
+    })?;
+    Ok(())
+}
+
+async fn reload_at_signals(reloader: Reloader) -> io::Result<()> {
+    let mut hangup = signal(SignalKind::hangup())?;
+    while hangup.recv().await.is_some() {
+        // It logs what came of it, which is all that a signal can be answered.
+        reloader.reload().await.ok();
+    }
+    Ok(())
+}
+
+async fn pass_on_stops(to_loop: mpsc::Sender<Message>) -> io::Result<()> {
+    let (mut terminate, mut interrupt) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    loop {
+        let is_restart = tokio::select! {
+            _ = terminate.recv() => restart::is_under_way().await,
+            _ = interrupt.recv() => false,
+        };
+        if to_loop.send(Message::Stop { is_restart }).await.is_err() {
+            return Ok(());
+        }
+    }
+}
+
+fn runtime() -> io::Result<Runtime> {
+    Builder::new_current_thread().enable_io().enable_time().build()
+}
+
+/// Says what is missing, and goes on without it.
+fn granted(what: &str, asked: io::Result<()>) -> bool {
+    match asked {
+        Ok(()) => {
+            info!("{what}: yes");
+            true
+        }
+        Err(error) => {
+            warn!("{what}: no ({error}); a busy host may delay adverts");
+            false
+        }
+    }
+}
+
+fn in_words(error: &io::Error, what: &str) -> io::Error {
+    io::Error::new(error.kind(), format!("{what}: {error}"))
+}
+
+/// A file that an agent leaves behind only where it is killed.
+struct RemovedOnDrop(PathBuf);
+
+impl Drop for RemovedOnDrop {
+    fn drop(&mut self) {
+        if let Err(error) = std::fs::remove_file(&self.0) {
+            warn!("remove {}: {error}", self.0.display());
+        }
+    }
+}

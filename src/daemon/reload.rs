@@ -1,0 +1,96 @@
+//! Reads the configuration anew, off the loop, and hands the loop what it says: at SIGHUP, and when `vipd reload` asks.
+//!
+//! An invalid file changes nothing. One reload at a time: the file that was read last is the one that holds.
+
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use tokio::sync::{Mutex, mpsc, oneshot};
+use tracing::{error, info, warn};
+
+use super::difference::Difference;
+use super::message::Message;
+use crate::config::{self, Colour, MissingInterface, Report, System};
+
+/// How long the loop may take. It needs milliseconds for a thousand vips.
+const PATIENCE: Duration = Duration::from_secs(4);
+
+/// What a reload did.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Reloaded {
+    /// The file.
+    pub file: String,
+    /// What it changed.
+    pub difference: Difference,
+    /// What is legal but may surprise.
+    pub notes: Vec<String>,
+}
+
+/// Why nothing changed.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Refusal {
+    /// The file is wrong.
+    #[error("{}", .0.render(Colour::Off))]
+    Invalid(Box<Report>),
+    /// It is too late.
+    #[error("the agent is stopping")]
+    Stopping,
+    /// The loop is stuck, or will do it later.
+    #[error("the loop did not answer within {PATIENCE:?}")]
+    NoAnswer,
+}
+
+/// Whoever wants a reload asks here.
+#[derive(Clone, Debug)]
+pub(super) struct Reloader {
+    config: PathBuf,
+    to_loop: mpsc::Sender<Message>,
+    turn: Arc<Mutex<()>>,
+}
+
+impl Reloader {
+    /// Of the file that the agent was started with.
+    pub(super) fn new(config: PathBuf, to_loop: mpsc::Sender<Message>) -> Self {
+        Self { config, to_loop, turn: Arc::default() }
+    }
+
+    /// Reads the file and has the loop keep to it. Logs what came of it.
+    pub(super) async fn reload(&self) -> Result<Reloaded, Refusal> {
+        let turn = self.turn.lock().await;
+        let outcome = self.read_and_hand_on().await;
+        drop(turn);
+        match &outcome {
+            Ok(reloaded) => {
+                info!("reloaded {}: {}", reloaded.file, reloaded.difference.to_string().trim_end());
+                reloaded.notes.iter().for_each(|note| warn!("{}, {note}", reloaded.file));
+            }
+            Err(refusal) => error!("not reloaded, all goes on as before: {refusal}"),
+        }
+        outcome
+    }
+
+    async fn read_and_hand_on(&self) -> Result<Reloaded, Refusal> {
+        let path = self.config.clone();
+        let read = tokio::task::spawn_blocking(move || config::load(&path, &System::probe(MissingInterface::Note)));
+        let config = match read.await {
+            Ok(config) => config.map_err(Refusal::Invalid)?,
+            // The runtime ends.
+            Err(_) => return Err(Refusal::Stopping),
+        };
+        let (answer, answered) = oneshot::channel();
+        let settings = Box::new(config.settings);
+        let asked = async {
+            self.to_loop.send(Message::Reload { settings, answer }).await.ok()?;
+            answered.await.ok()
+        };
+        let difference = match tokio::time::timeout(PATIENCE, asked).await {
+            Ok(Some(difference)) => difference,
+            Ok(None) => return Err(Refusal::Stopping),
+            Err(_) => return Err(Refusal::NoAnswer),
+        };
+        let notes = config.notes.iter().map(|note| format!("line {}: {} ({})", note.line, note.message, note.remedy));
+        Ok(Reloaded { file: self.config.display().to_string(), difference, notes: notes.collect() })
+    }
+}

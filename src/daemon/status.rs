@@ -1,0 +1,316 @@
+//! What the agent says of itself: the document that `vipd status --json` prints.
+//!
+//! Schema 1. Fields are added within a schema; one that goes or changes its meaning makes a new one.
+
+use std::collections::BTreeMap;
+use std::net::IpAddr;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::clock::{self, rfc3339};
+use super::lateness::Lateness;
+use super::log::conflict_remedy;
+use crate::engine::{Conflict, Engine, Heard, Instant, LinkState, Router, Vip};
+use crate::wire::advert::ChecksumForm;
+
+/// The version of the document's shape.
+pub const SCHEMA: u32 = 1;
+
+/// The whole agent at one moment.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Status {
+    /// [`SCHEMA`].
+    pub schema: u32,
+    /// When this was true, RFC 3339.
+    pub at: String,
+    /// The node's name.
+    pub node: String,
+    /// The agent's version.
+    pub version: String,
+    /// The agent's process.
+    pub pid: u32,
+    /// Seconds since the agent started.
+    pub uptime_s: f64,
+    /// Whether the loop runs under SCHED_FIFO.
+    pub realtime: bool,
+    /// Whether the agent's memory is locked.
+    pub memory_locked: bool,
+    /// Whether the kernel takes the addresses away from an agent that does not renew its lease.
+    pub leases_enforced: bool,
+    /// How late the loop woke.
+    pub lateness: Lateness,
+    /// The interfaces.
+    pub links: Vec<LinkStatus>,
+    /// The virtual IPs, in the order of the configuration.
+    pub vips: Vec<VipStatus>,
+}
+
+/// An interface.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct LinkStatus {
+    /// Its name.
+    pub name: String,
+    /// `missing`, `down` or `up`.
+    pub state: String,
+    /// The address that IPv4 adverts are sent from.
+    pub ipv4: Option<IpAddr>,
+    /// The address that IPv6 adverts are sent from.
+    pub ipv6: Option<IpAddr>,
+    /// What arrived there and concerned no virtual router, by reason.
+    pub drops: BTreeMap<String, u64>,
+}
+
+/// A virtual IP.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct VipStatus {
+    /// Its name.
+    pub name: String,
+    /// Its interface.
+    pub interface: String,
+    /// 1..=255.
+    pub vrid: u8,
+    /// The VRRP version.
+    pub vrrp_version: u8,
+    /// `Initialize`, `Backup`, `Claiming`, `Active` or `Held`.
+    pub state: String,
+    /// Since when, RFC 3339.
+    pub since: String,
+    /// Seconds in this state.
+    pub since_s: f64,
+    /// Why it entered this state.
+    pub cause: String,
+    /// The owner as this node knows it.
+    pub owner: Option<Owner>,
+    /// This node's priority.
+    pub priority: u8,
+    /// The interval in force, milliseconds.
+    pub advert_interval_ms: u64,
+    /// With prefix length.
+    pub addresses: Vec<String>,
+    /// Milliseconds since the last advert was received.
+    pub last_advert_age_ms: Option<f64>,
+    /// Milliseconds for which the addresses may still be held.
+    pub lease_left_ms: Option<f64>,
+    /// How often the state changed.
+    pub transitions: u64,
+    /// Packets dropped, of all families and reasons.
+    pub drops: u64,
+    /// Other hosts that answer for this owner's addresses.
+    #[serde(default)]
+    pub conflicts: Vec<ConflictStatus>,
+    /// Another group that uses the VRID.
+    #[serde(default)]
+    pub foreign_group: Option<ForeignGroupStatus>,
+    /// The MAC address that the last owner beside this node announced.
+    #[serde(default)]
+    pub owner_mac: Option<String>,
+    /// One a family.
+    pub routers: Vec<RouterStatus>,
+}
+
+/// Who owns the addresses.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct Owner {
+    /// The address that its adverts come from.
+    pub source: IpAddr,
+    /// Its priority.
+    pub priority: u8,
+    /// Whether it is this node.
+    pub this_node: bool,
+}
+
+/// A virtual router: one family of a vip.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct RouterStatus {
+    /// `IPv4` or `IPv6`.
+    pub family: String,
+    /// The address that adverts are sent from.
+    pub source: Option<IpAddr>,
+    /// The IPv4 checksum form in use: `rfc9568` or `rfc5798`.
+    pub checksum: String,
+    /// Adverts sent.
+    pub sent: u64,
+    /// Adverts accepted.
+    pub received: u64,
+    /// The last advert accepted.
+    pub last_advert: Option<AdvertStatus>,
+    /// Packets dropped, by reason.
+    pub drops: BTreeMap<String, u64>,
+}
+
+/// An advert that was received.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct AdvertStatus {
+    /// The sender.
+    pub source: IpAddr,
+    /// Its priority.
+    pub priority: u8,
+    /// What it promised, milliseconds.
+    pub interval_ms: u64,
+    /// Milliseconds ago.
+    pub age_ms: f64,
+}
+
+/// Another host that answers for an address of this owner.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ConflictStatus {
+    /// The address.
+    pub address: IpAddr,
+    /// The other host's MAC address.
+    pub mac: String,
+    /// How often it was heard.
+    pub claims: u64,
+    /// When it was heard first, RFC 3339.
+    pub first_seen: String,
+    /// When it was heard last, RFC 3339.
+    pub last_seen: String,
+    /// Milliseconds since it was heard last.
+    pub age_ms: f64,
+    /// Whether it goes on and on: an alarm.
+    pub persistent: bool,
+    /// Whether it was the owner before this node.
+    pub former_owner: bool,
+    /// What it means, and what to do.
+    pub remedy: String,
+}
+
+/// Another group that uses the same VRID.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ForeignGroupStatus {
+    /// Who advertises.
+    pub source: IpAddr,
+    /// Its addresses.
+    pub addresses: Vec<IpAddr>,
+    /// Milliseconds since it was heard last.
+    pub age_ms: f64,
+}
+
+/// What the loop knows beside the engine.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Circumstances {
+    pub(super) started_at: Instant,
+    pub(super) realtime: bool,
+    pub(super) memory_locked: bool,
+    pub(super) leases_enforced: bool,
+}
+
+/// Describes an engine.
+pub(super) fn status(engine: &Engine, now: Instant, circumstances: Circumstances, lateness: &Lateness) -> Status {
+    Status {
+        schema: SCHEMA,
+        at: rfc3339(clock::wall()),
+        node: engine.node().to_owned(),
+        version: env!("CARGO_PKG_VERSION").to_owned(),
+        pid: std::process::id(),
+        uptime_s: now.since(circumstances.started_at).as_secs_f64(),
+        realtime: circumstances.realtime,
+        memory_locked: circumstances.memory_locked,
+        leases_enforced: circumstances.leases_enforced,
+        lateness: lateness.clone(),
+        links: engine.links().iter().map(link_status).collect(),
+        vips: engine.vips().iter().map(|vip| vip_status(engine, vip, now)).collect(),
+    }
+}
+
+fn link_status(link: &crate::engine::Link) -> LinkStatus {
+    let (state, ipv4, ipv6) = match link.state {
+        LinkState::Missing => ("missing", None, None),
+        LinkState::Down => ("down", None, None),
+        LinkState::Up { ipv4, ipv6 } => ("up", ipv4.map(IpAddr::V4), ipv6.map(IpAddr::V6)),
+    };
+    LinkStatus {
+        name: link.name.clone(),
+        state: state.to_owned(),
+        ipv4,
+        ipv6,
+        drops: by_reason(link.drops.by_reason()),
+    }
+}
+
+fn vip_status(engine: &Engine, vip: &Vip, now: Instant) -> VipStatus {
+    let settings = vip.settings();
+    let in_state = now.since(vip.since());
+    let last_advert = vip.routers().iter().filter_map(|router| router.heard()).map(|heard| heard.at).max();
+    VipStatus {
+        name: settings.name.clone(),
+        interface: engine.links().get(usize::from(vip.link().0)).map(|link| link.name.clone()).unwrap_or_default(),
+        vrid: settings.vrid.number(),
+        vrrp_version: settings.version.number(),
+        state: vip.state().to_string(),
+        since: rfc3339(clock::wall_of(vip.since())),
+        since_s: in_state.as_secs_f64(),
+        cause: vip.cause().to_string(),
+        owner: vip.owner().map(|owner| Owner {
+            source: owner.source,
+            priority: owner.priority.0,
+            this_node: vip.routers().iter().any(|router| router.source() == Some(owner.source)),
+        }),
+        priority: settings.priority.0,
+        advert_interval_ms: milliseconds(vip.interval().duration()),
+        addresses: vip.addresses().iter().map(ToString::to_string).collect(),
+        last_advert_age_ms: last_advert.map(|at| age_ms(now, at)),
+        lease_left_ms: vip.lease_until().map(|until| age_ms(until, now)),
+        transitions: vip.transitions(),
+        drops: vip.routers().iter().map(|router| router.drops().total()).sum(),
+        conflicts: vip.conflicts(now).map(|conflict| conflict_status(conflict, now)).collect(),
+        foreign_group: vip.foreign_group(now).map(|group| ForeignGroupStatus {
+            source: group.source,
+            addresses: group.theirs.clone(),
+            age_ms: age_ms(now, group.last_at),
+        }),
+        owner_mac: vip.owner_mac().map(|mac| mac.to_string()),
+        routers: vip.routers().iter().map(|router| router_status(router, now)).collect(),
+    }
+}
+
+fn conflict_status(conflict: &Conflict, now: Instant) -> ConflictStatus {
+    ConflictStatus {
+        address: conflict.address,
+        mac: conflict.mac.to_string(),
+        claims: conflict.count,
+        first_seen: rfc3339(clock::wall_of(conflict.first_at)),
+        last_seen: rfc3339(clock::wall_of(conflict.last_at)),
+        age_ms: age_ms(now, conflict.last_at),
+        persistent: conflict.persistent,
+        former_owner: conflict.former_owner,
+        remedy: conflict_remedy(conflict.former_owner).to_owned(),
+    }
+}
+
+fn router_status(router: &Router, now: Instant) -> RouterStatus {
+    RouterStatus {
+        family: router.family().to_string(),
+        source: router.source(),
+        checksum: checksum_name(router.checksum()).to_owned(),
+        sent: router.sent(),
+        received: router.received(),
+        last_advert: router.heard().map(|heard: &Heard| AdvertStatus {
+            source: heard.source,
+            priority: heard.priority.0,
+            interval_ms: milliseconds(heard.interval.duration()),
+            age_ms: age_ms(now, heard.at),
+        }),
+        drops: by_reason(router.drops().by_reason()),
+    }
+}
+
+/// The name of a checksum form in configuration and status.
+pub const fn checksum_name(form: ChecksumForm) -> &'static str {
+    match form {
+        ChecksumForm::Rfc9568 => "rfc9568",
+        ChecksumForm::Rfc5798 => "rfc5798",
+    }
+}
+
+fn by_reason(drops: impl Iterator<Item = (&'static str, u64)>) -> BTreeMap<String, u64> {
+    drops.map(|(reason, count)| (reason.to_owned(), count)).collect()
+}
+
+fn age_ms(now: Instant, at: Instant) -> f64 {
+    now.since(at).as_secs_f64() * 1e3
+}
+
+fn milliseconds(duration: Duration) -> u64 {
+    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}

@@ -1,0 +1,128 @@
+//! Who else says that he has our addresses: the sockets that hear it, one a link and family in use.
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::IpAddr;
+use std::task::{Context, Poll};
+
+use super::log::{Entry, Log};
+use crate::driver::readiness::Readable;
+use crate::driver::watch::{Claim, ClaimSocket, PACKET_LEN};
+use crate::engine::{Engine, Input, LinkId, Vip, VipId};
+use crate::types::{Family, MacAddr, MacMode};
+
+/// How many claims of our own are passed over before the loop has its turn.
+const OWN_IN_A_ROW: u32 = 64;
+
+/// All of them.
+#[derive(Debug)]
+pub(super) struct Watches {
+    /// Whose an address is, and the MAC address that it answers with where that is not the interface's.
+    addresses: Watched,
+    interfaces: BTreeMap<LinkId, Interface>,
+    open: Vec<Open>,
+    buffer: Vec<u8>,
+}
+
+#[derive(Debug)]
+struct Interface {
+    ifindex: u32,
+    mac: Option<MacAddr>,
+}
+
+#[derive(Debug)]
+struct Open {
+    link: LinkId,
+    socket: Readable<ClaimSocket>,
+}
+
+impl Watches {
+    /// None is open until its link is known.
+    pub(super) fn of(engine: &Engine) -> Self {
+        let addresses = addresses_of(engine);
+        Self { addresses, interfaces: BTreeMap::new(), open: Vec::new(), buffer: vec![0; PACKET_LEN] }
+    }
+
+    /// Watches the addresses that the engine has now.
+    pub(super) fn reload(&mut self, engine: &Engine, log: &Log) {
+        let addresses = addresses_of(engine);
+        if self.addresses.keys().ne(addresses.keys()) {
+            self.addresses = addresses;
+            let there: Vec<_> = self.interfaces.iter().map(|(link, interface)| (*link, interface.ifindex)).collect();
+            there.into_iter().for_each(|(link, ifindex)| self.open_on(link, ifindex, log));
+        } else {
+            self.addresses = addresses;
+        }
+    }
+
+    /// An interface has this index and MAC address now, or is gone: a new index is a new interface.
+    pub(super) fn follow(&mut self, link: LinkId, ifindex: Option<u32>, mac: Option<MacAddr>, log: &Log) {
+        let Some(ifindex) = ifindex else {
+            self.interfaces.remove(&link);
+            self.open.retain(|open| open.link != link);
+            return;
+        };
+        let before = self.interfaces.insert(link, Interface { ifindex, mac });
+        if before.is_some_and(|before| before.ifindex == ifindex) {
+            return;
+        }
+        self.open_on(link, ifindex, log);
+    }
+
+    fn open_on(&mut self, link: LinkId, ifindex: u32, log: &Log) {
+        self.open.retain(|open| open.link != link);
+        for family in Family::ALL {
+            let addresses: Vec<IpAddr> = self
+                .addresses
+                .keys()
+                .filter(|(on, ip)| *on == link && Family::of(*ip) == family)
+                .map(|(_, ip)| *ip)
+                .collect();
+            if addresses.is_empty() {
+                continue;
+            }
+            match ClaimSocket::open(ifindex, family, addresses).and_then(Readable::new) {
+                Ok(socket) => self.open.push(Open { link, socket }),
+                Err(error) => log.write(Entry::Trouble(format!("a second owner will not be noticed: {error}"))),
+            }
+        }
+    }
+
+    /// The next claim of another host, as an input.
+    pub(super) fn poll_claim(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Input>> {
+        let Self { addresses, interfaces, open, buffer } = self;
+        'sockets: for Open { link, socket } in open {
+            for _ in 0..OWN_IN_A_ROW {
+                let claim = match socket.poll_take(context, |socket| socket.recv(buffer)) {
+                    Poll::Pending => continue 'sockets,
+                    Poll::Ready(Err(error)) => return Poll::Ready(Err(error)),
+                    Poll::Ready(Ok(claim)) => claim,
+                };
+                let Claim { address, mac, kind } = claim;
+                let Some((vip, virtual_mac)) = addresses.get(&(*link, address)).copied() else { continue };
+                let own = interfaces.get(link).and_then(|interface| interface.mac);
+                // Our own come back where the network has a loop, or a bond has two ports on one switch.
+                if Some(mac) != own && Some(mac) != virtual_mac {
+                    return Poll::Ready(Ok(Input::AddressClaimed { vip, address, mac, kind }));
+                }
+            }
+            // More may be waiting, after everything else had its turn.
+            context.waker().wake_by_ref();
+        }
+        Poll::Pending
+    }
+}
+
+type Watched = BTreeMap<(LinkId, IpAddr), (VipId, Option<MacAddr>)>;
+
+fn addresses_of(engine: &Engine) -> Watched {
+    let of_vip = |vip: &Vip| {
+        let (id, link, mode, vrid) = (vip.id(), vip.link(), vip.settings().mac, vip.settings().vrid);
+        let entry = move |ip: IpAddr| {
+            let mac = (mode == MacMode::Virtual).then(|| vrid.virtual_mac(Family::of(ip)));
+            ((link, ip), (id, mac))
+        };
+        vip.addresses().iter().map(|address| entry(address.ip)).collect::<Vec<_>>()
+    };
+    engine.vips().iter().flat_map(of_vip).collect()
+}

@@ -1,0 +1,403 @@
+//! The lease in the kernel: addresses that answer only as long as somebody keeps saying so.
+//!
+//! Each interface has an nftables table of its own that drops whatever would answer to a *managed* address or speak as
+//! it (ARP, IPv4, IPv6, neighbor discovery, in both directions), unless the address is *owned* as well. An owned address
+//! ceases to be one by the kernel's own clock. So a frozen, starved or killed agent stops answering, an announcement that
+//! it sends too late is dropped, and a table that outlives its agent stays closed until the next one takes it over.
+//! The hooks are those of the physical interface: they see what comes from and goes to a macvlan over it, too. Frames
+//! of a VLAN over it belong to the VLAN's own interface and pass; so does everything about any other address.
+//!
+//! Decides only how to word things to this kernel, and how to keep a term: never later than asked, by no clock but the
+//! monotonic one; earlier by at most two of the kernel's ticks, and by [`ALLOWANCES`]. A suspended host's clock stands still, and
+//! so does its lease: whoever wakes up has to call [`Gate::end`] before anything else.
+//!
+//! A host that audits writes one `NETFILTER_CFG` record a renewal; `-a never,exclude -F msgtype=NETFILTER_CFG` in its audit
+//! rules keeps them out.
+
+#![allow(clippy::disallowed_methods, reason = "a term that is late on its way is sent anew")]
+
+mod probe;
+mod rules;
+mod table;
+
+use std::collections::BTreeMap;
+use std::io;
+use std::net::IpAddr;
+use std::time::{Duration, Instant};
+
+use netlink_packet_netfilter::nftables::{NfTablesMessage, TableAttribute, TableMessage};
+
+use self::probe::Abilities;
+use self::table::{Direction, ELEMENTS, MANAGED, OWNED, Set, Term};
+use super::error::context;
+use super::nftables::{Change, Nftables, is_missing};
+use crate::types::Family;
+
+/// For how long a renewal may be on its way to the kernel, attempt by attempt. The kernel counts a term from when it
+/// learns of it, so this is taken off; one that took longer is sent anew, with so much and the next in addition.
+pub const ALLOWANCES: [Duration; 2] = [Duration::from_micros(250), Duration::from_millis(2)];
+
+/// What of the term the last attempt may take, as a divisor: a host that is even slower cannot keep a lease.
+pub const LAST_ALLOWANCE_PART: u32 = 4;
+
+/// The same for each address of the renewal.
+pub const ALLOWANCE_PER_ADDRESS: Duration = Duration::from_micros(2);
+
+/// The kernel's slowest tick (HZ=100). Older kernels take a term that is shorter than a tick for endless.
+const LONGEST_TICK: Duration = Duration::from_millis(10);
+
+/// While the rules are made anew, for the owned addresses that are taken along.
+const REPLACE_ALLOWANCES: [Duration; 3] =
+    [Duration::from_millis(3), Duration::from_millis(30), Duration::from_millis(300)];
+
+/// The term of an element that is added for no other purpose than that it can be removed.
+const MOMENT: Term = Term::Milliseconds(1000);
+
+/// The gates of a network namespace. Dropped, they stay as they are, and close by themselves.
+#[derive(Debug)]
+pub struct Gate {
+    nftables: Nftables,
+    abilities: Abilities,
+    interfaces: BTreeMap<String, Interface>,
+}
+
+/// The outcome of a renewal.
+#[must_use]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Renewal {
+    /// The addresses pass until then.
+    Open,
+    /// It came too late: the kernel had closed the gate already, or it is about to, or this host is too starved to
+    /// say a term in time. All the addresses are closed, and stay so through any further renewal until [`Gate::end`].
+    Lapsed,
+}
+
+#[derive(Debug, Default)]
+struct Interface {
+    /// Addresses that were opened and not ended, with the end of their term. The kernel may have closed them since.
+    opened: BTreeMap<IpAddr, Instant>,
+}
+
+impl Gate {
+    /// Opens a conversation with nftables, in the network namespace of the calling thread, and finds out what it can do. Changes
+    /// nothing: tables of an agent before this one go on until they are managed anew, or removed.
+    ///
+    /// # Errors
+    ///
+    /// Says what is missing: nftables, its hooks (egress came with Linux 5.16), or the right to use them.
+    pub fn open() -> io::Result<Self> {
+        let mut nftables = Nftables::open()?;
+        let abilities = probe::abilities(&mut nftables)?;
+        Ok(Self { nftables, abilities, interfaces: BTreeMap::new() })
+    }
+
+    /// Whether owned addresses are renewed in place, and not by taking them out and in again, which costs more.
+    /// Found out by trying.
+    pub const fn refreshes_in_place(&self) -> bool {
+        self.abilities.refreshes
+    }
+
+    /// Works as on a kernel that cannot refresh in place.
+    pub const fn refresh_by_replacement(&mut self) {
+        self.abilities.refreshes = false;
+    }
+
+    /// Whether the tables are safe from another program's flush of all rules while this lives. Otherwise a renewal
+    /// after such a flush is an error of kind `NotFound`, and [`Self::stands`] is false.
+    pub const fn survives_flush(&self) -> bool {
+        self.abilities.persists
+    }
+
+    /// Closes the interface to all these addresses, except those that are owned already (by this agent, or by one
+    /// before it whose lease still runs), and opens it to all others. The rules are made anew in one step; no
+    /// packet meets a state between the two. To be called again when the interface was made anew (older kernels forget its
+    /// rules, newer ones keep them for the next of its name) or renamed, and when [`Self::stands`] says no.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's refusal: `NotFound` where there is no such interface, `PermissionDenied` where another agent that still
+    /// runs has a gate there. Nothing has changed then.
+    pub fn manage(&mut self, interface: &str, addresses: &[IpAddr]) -> io::Result<()> {
+        let opened = match self.interfaces.get(interface) {
+            Some(known) => known.opened.clone(),
+            None => self.inherited(interface)?,
+        };
+        let opened: BTreeMap<_, _> = opened.into_iter().filter(|(address, _)| addresses.contains(address)).collect();
+        let mut in_time = false;
+        for allowance in REPLACE_ALLOWANCES {
+            let replaced = self.replace(interface, addresses, &opened, allowance);
+            in_time = replaced.map_err(context(&format!("make the gate of {interface}")))?;
+            if in_time {
+                break;
+            }
+        }
+        self.interfaces.insert(interface.to_owned(), Interface { opened });
+        if in_time { Ok(()) } else { self.lapse(interface, addresses) }
+    }
+
+    /// Closes a managed interface to more addresses. What is owned there is not touched, as it would be by [`Self::manage`].
+    ///
+    /// # Errors
+    ///
+    /// The kernel's refusal: `NotFound` where the interface has no gate (any more). Nothing has changed then.
+    pub fn extend(&mut self, interface: &str, addresses: &[IpAddr]) -> io::Result<()> {
+        self.change_managed(interface, addresses, |table, set, chunk| {
+            table::add_elements(table, set, chunk, Term::Endless)
+        })
+    }
+
+    /// Lets addresses pass that are managed, and shall not be any longer. They must not be owned.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's refusal: `NotFound` where the interface has no gate (any more), or it does not manage one of them.
+    pub fn release(&mut self, interface: &str, addresses: &[IpAddr]) -> io::Result<()> {
+        self.change_managed(interface, addresses, table::remove_elements)
+    }
+
+    /// Removes the gate of an interface: all addresses pass.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's refusal. An interface without a gate is no error.
+    pub fn unmanage(&mut self, interface: &str) -> io::Result<()> {
+        self.interfaces.remove(interface);
+        let name = table::name_of(interface);
+        self.nftables.commit(table::clear(&name)).map_err(context(&format!("remove the gate of {interface}")))
+    }
+
+    /// Lets the addresses pass until then, and no longer: opens those that are closed, and renews those that this opened before and
+    /// that still pass. One transaction for each 1,000 addresses; does not wait.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's refusal: `NotFound` where the interface has no gate (any more). The addresses then pass for as long as
+    /// was asked before.
+    pub fn renew(&mut self, interface: &str, addresses: &[IpAddr], until: Instant) -> io::Result<Renewal> {
+        for chunk in addresses.chunks(ELEMENTS) {
+            let renewal = self.renew_at_once(interface, chunk, until);
+            match renewal.map_err(context(&format!("renew the lease on {interface}")))? {
+                Renewal::Open => {}
+                Renewal::Lapsed => {
+                    self.lapse(interface, addresses)?;
+                    return Ok(Renewal::Lapsed);
+                }
+            }
+        }
+        Ok(Renewal::Open)
+    }
+
+    /// Closes the interface to these addresses. When it returns, the kernel has done it; a frame that it let pass before
+    /// may still be in the interface's own queue.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's refusal: `NotFound` where the interface has no gate (any more).
+    pub fn end(&mut self, interface: &str, addresses: &[IpAddr]) -> io::Result<()> {
+        if let Some(known) = self.interfaces.get_mut(interface) {
+            known.opened.retain(|address, _| !addresses.contains(address));
+        }
+        self.close(interface, addresses)
+    }
+
+    /// The addresses that pass, and for how long yet, by the kernel's own account. Answers before the interface is managed,
+    /// too: what an agent before this one left.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's refusal. An interface without a gate owns nothing.
+    pub fn owned(&mut self, interface: &str) -> io::Result<Vec<(IpAddr, Duration)>> {
+        let name = table::name_of(interface);
+        let mut owned = Vec::new();
+        for family in Family::ALL {
+            match self.nftables.list(&table::elements(&name, Set { kind: OWNED, family })) {
+                Ok(answers) => owned.extend(answers.into_iter().flat_map(table::elements_of)),
+                Err(error) if is_missing(&error) => {}
+                Err(error) => return Err(context(&format!("read the leases on {interface}"))(error)),
+            }
+        }
+        Ok(owned)
+    }
+
+    /// Whether the interface has its gate: no other program removed it, nor did the interface's own end.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's refusal.
+    pub fn stands(&mut self, interface: &str) -> io::Result<bool> {
+        let name = table::name_of(interface);
+        for direction in [Direction::Ingress, Direction::Egress] {
+            if self.nftables.find(&table::chain(&name, direction))?.is_none() {
+                return Ok(false);
+            }
+        }
+        Ok(true)
+    }
+
+    /// The interfaces that have a gate, whoever made it. Some may not exist any more.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's refusal.
+    pub fn interfaces(&mut self) -> io::Result<Vec<String>> {
+        let all = NfTablesMessage::GetTable(TableMessage { attributes: Vec::new() });
+        let tables = self.nftables.list(&all).map_err(context("list the gates"))?;
+        let names = tables.iter().filter_map(|answer| match answer {
+            NfTablesMessage::NewTable(TableMessage { attributes }) => attributes.iter().find_map(|it| match it {
+                TableAttribute::Name(name) => Some(name),
+                _ => None,
+            }),
+            _ => None,
+        });
+        Ok(names.filter_map(|name| table::interface_of(name)).map(str::to_owned).collect())
+    }
+
+    /// Removes all gates, in one step: at a clean exit, once the addresses are gone.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's refusal; then all are still there.
+    pub fn remove_all(&mut self) -> io::Result<()> {
+        let interfaces = self.interfaces()?;
+        let changes: Vec<Change> =
+            interfaces.iter().flat_map(|interface| table::clear(&table::name_of(interface))).collect();
+        if !changes.is_empty() {
+            self.nftables.commit(changes).map_err(context("remove the gates"))?;
+        }
+        self.interfaces.clear();
+        Ok(())
+    }
+
+    fn change_managed(
+        &mut self,
+        interface: &str,
+        addresses: &[IpAddr],
+        change: impl Fn(&str, Set, &[IpAddr]) -> Vec<Change>,
+    ) -> io::Result<()> {
+        if !self.interfaces.contains_key(interface) {
+            return Err(no_gate());
+        }
+        let name = table::name_of(interface);
+        for chunk in addresses.chunks(ELEMENTS) {
+            let changes =
+                Family::ALL.into_iter().flat_map(|family| change(&name, Set { kind: MANAGED, family }, chunk));
+            self.nftables.commit(changes.collect()).map_err(context(&format!("change the gate of {interface}")))?;
+        }
+        Ok(())
+    }
+
+    /// What an agent before this one left open. The kernel tells its ticks, so one of them may be over by now.
+    fn inherited(&mut self, interface: &str) -> io::Result<BTreeMap<IpAddr, Instant>> {
+        let now = Instant::now();
+        let owned = self.owned(interface)?;
+        Ok(owned.into_iter().map(|(address, left)| (address, now + left.saturating_sub(LONGEST_TICK))).collect())
+    }
+
+    /// Whether that was in time.
+    fn replace(
+        &mut self,
+        interface: &str,
+        addresses: &[IpAddr],
+        opened: &BTreeMap<IpAddr, Instant>,
+        allowance: Duration,
+    ) -> io::Result<bool> {
+        let name = table::name_of(interface);
+        let start = Instant::now();
+        let mut changes = table::replace(&name, interface, self.abilities.persists);
+        let mut by_end: BTreeMap<Instant, Vec<IpAddr>> = BTreeMap::new();
+        for (address, until) in opened {
+            by_end.entry(*until).or_default().push(*address);
+        }
+        for family in Family::ALL {
+            let managed = Set { kind: MANAGED, family };
+            changes.extend(table::add_elements(&name, managed, addresses, Term::Endless));
+            let owned = Set { kind: OWNED, family };
+            for (until, addresses) in &by_end {
+                if let Some(term) = term(start + allowance, *until) {
+                    changes.extend(table::add_elements(&name, owned, addresses, term));
+                }
+            }
+        }
+        self.nftables.commit(changes)?;
+        Ok(start.elapsed() <= allowance)
+    }
+
+    fn renew_at_once(&mut self, interface: &str, addresses: &[IpAddr], until: Instant) -> io::Result<Renewal> {
+        let name = table::name_of(interface);
+        let mut took = ALLOWANCE_PER_ADDRESS * u32::try_from(addresses.len()).unwrap_or(u32::MAX);
+        let last = until.saturating_duration_since(Instant::now()) / LAST_ALLOWANCE_PART;
+        for allowance in ALLOWANCES.into_iter().chain([last]) {
+            let start = Instant::now();
+            let known = self.interfaces.get_mut(interface).ok_or_else(no_gate)?;
+            let allowance = allowance + took;
+            let Some(term) = term(start + allowance, until) else { return Ok(Renewal::Lapsed) };
+            let changes = renewal(&name, addresses, &known.opened, self.abilities.refreshes, term);
+            match self.nftables.commit(changes) {
+                Ok(()) => known.opened.extend(addresses.iter().map(|address| (*address, until))),
+                Err(error) if is_missing(&error) && self.stands(interface)? => return Ok(Renewal::Lapsed),
+                Err(error) => return Err(error),
+            }
+            took = start.elapsed();
+            if took <= allowance {
+                return Ok(Renewal::Open);
+            }
+        }
+        Ok(Renewal::Lapsed)
+    }
+
+    /// Closes, and leaves no way back but [`Self::end`]: addresses that count as opened and are closed cannot be renewed.
+    fn lapse(&mut self, interface: &str, addresses: &[IpAddr]) -> io::Result<()> {
+        let now = Instant::now();
+        if let Some(known) = self.interfaces.get_mut(interface) {
+            known.opened.extend(addresses.iter().map(|address| (*address, now)));
+        }
+        self.close(interface, addresses)
+    }
+
+    fn close(&mut self, interface: &str, addresses: &[IpAddr]) -> io::Result<()> {
+        let name = table::name_of(interface);
+        for chunk in addresses.chunks(ELEMENTS) {
+            let changes = Family::ALL.into_iter().flat_map(|family| {
+                let owned = Set { kind: OWNED, family };
+                // What has ended cannot be removed, so it is added first; no packet meets the state between.
+                let mut changes = table::add_elements(&name, owned, chunk, MOMENT);
+                changes.extend(table::remove_elements(&name, owned, chunk));
+                changes
+            });
+            self.nftables.commit(changes.collect()).map_err(context(&format!("end the lease on {interface}")))?;
+        }
+        Ok(())
+    }
+}
+
+/// The transaction that opens addresses and renews those that are open. It takes one that is open out and in again, which
+/// the kernel refuses, and all of the transaction with it, where that one has ended: so a renewal that comes too late
+/// opens nothing. The addresses of a renewal were opened together and end together.
+fn renewal(
+    table: &str,
+    addresses: &[IpAddr],
+    opened: &BTreeMap<IpAddr, Instant>,
+    refreshes: bool,
+    term: Term,
+) -> Vec<Change> {
+    let mut out = addresses.iter().filter(|address| opened.contains_key(*address)).copied();
+    let out: Vec<IpAddr> = if refreshes { out.next().into_iter().collect() } else { out.collect() };
+    let mut changes = Vec::with_capacity(4);
+    for family in Family::ALL {
+        let owned = Set { kind: OWNED, family };
+        changes.extend(table::remove_elements(table, owned, &out));
+        changes.extend(table::add_elements(table, owned, addresses, term));
+    }
+    changes
+}
+
+/// The term from one instant to the other in the kernel's unit, rounded down; `None`: shorter than a tick.
+fn term(from: Instant, until: Instant) -> Option<Term> {
+    let left = until.saturating_duration_since(from);
+    let milliseconds = u64::try_from(left.as_millis()).ok()?;
+    (left >= LONGEST_TICK).then_some(Term::Milliseconds(milliseconds))
+}
+
+fn no_gate() -> io::Error {
+    io::Error::new(io::ErrorKind::NotFound, "the interface has no gate")
+}

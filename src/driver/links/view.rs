@@ -1,0 +1,214 @@
+//! What the kernel has said about interfaces and addresses, and what of it concerns the watched names.
+
+use std::collections::{HashMap, HashSet};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use netlink_packet_route::address::AddressFlags;
+
+use super::LinkEvent;
+use crate::driver::addresses::{KernelAddress, OWN_PROTOCOL, read_address};
+use crate::driver::link_message::LinkFacts;
+use crate::engine::LinkState;
+
+const RTM_NEWLINK: u16 = 16;
+const RTM_DELLINK: u16 = 17;
+const RTM_NEWADDR: u16 = 20;
+const RTM_DELADDR: u16 = 21;
+const IFF_UP: u32 = 1;
+const IFF_RUNNING: u32 = 1 << 6;
+const IFF_LOWER_UP: u32 = 1 << 16;
+/// Addresses of this scope (`RT_SCOPE_HOST`) and narrower ones are no address to send from.
+const SCOPE_HOST: u8 = 254;
+
+/// See the module.
+#[derive(Debug)]
+pub(super) struct View {
+    watched: Vec<Watched>,
+    virtual_addresses: HashSet<IpAddr>,
+    links: HashMap<u32, LinkFacts>,
+    /// The interfaces' own addresses, in the kernel's order.
+    own: HashMap<u32, Vec<KernelAddress>>,
+    present: HashSet<(u32, IpAddr)>,
+    /// Virtual addresses that went since the last report, and the port of who asked for it.
+    gone: Vec<(u32, IpAddr, u32)>,
+    /// Virtual addresses that were there before everything was listed anew.
+    before_listing: HashSet<(u32, IpAddr)>,
+}
+
+impl View {
+    pub(super) fn new(names: impl IntoIterator<Item = String>, virtual_addresses: HashSet<IpAddr>) -> Self {
+        Self {
+            watched: names.into_iter().map(Watched::new).collect(),
+            virtual_addresses,
+            links: HashMap::new(),
+            own: HashMap::new(),
+            present: HashSet::new(),
+            gone: Vec::new(),
+            before_listing: HashSet::new(),
+        }
+    }
+
+    /// Watches more names, and takes other addresses for virtual. Everything has to be told anew afterwards.
+    pub(super) fn watch(&mut self, names: Vec<String>, virtual_addresses: HashSet<IpAddr>) {
+        let known: HashSet<String> = self.watched.iter().map(|watched| watched.name.clone()).collect();
+        self.watched.extend(names.into_iter().filter(|name| !known.contains(name)).map(Watched::new));
+        let before = std::mem::replace(&mut self.virtual_addresses, virtual_addresses);
+        // What is virtual no longer has not gone.
+        let Self { present, virtual_addresses, .. } = self;
+        present.retain(|(_, ip)| virtual_addresses.contains(ip) || !before.contains(ip));
+    }
+
+    /// Takes in one message of the kernel, by its type. What is not understood is passed over: it concerns a kind of
+    /// interface or address that this program does not handle.
+    pub(super) fn apply(&mut self, kind: u16, body: &[u8], port: u32) {
+        match kind {
+            RTM_NEWLINK => self.links.extend(LinkFacts::read(body).map(|link| (link.ifindex, link))),
+            RTM_DELLINK => {
+                if let Some(link) = LinkFacts::read(body) {
+                    self.on_link_gone(link.ifindex);
+                }
+            }
+            RTM_NEWADDR => {
+                if let Some(address) = read_address(body) {
+                    self.on_address(address);
+                }
+            }
+            RTM_DELADDR => {
+                if let Some(address) = read_address(body) {
+                    self.on_address_gone(&address, port);
+                }
+            }
+            _ => {}
+        }
+    }
+
+    /// Forgets everything but what was reported, because it is about to be told anew.
+    pub(super) fn begin_listing(&mut self) {
+        self.links.clear();
+        self.own.clear();
+        self.before_listing.extend(self.present.drain());
+    }
+
+    /// Everything was told.
+    pub(super) fn end_listing(&mut self) {
+        let before = std::mem::take(&mut self.before_listing);
+        self.gone.extend(before.into_iter().map(|(ifindex, ip)| (ifindex, ip, 0)));
+    }
+
+    /// What is different from the last report.
+    pub(super) fn changes(&mut self) -> Vec<LinkEvent> {
+        let mut events = Vec::new();
+        for watched in &mut self.watched {
+            let link = self.links.values().find(|link| link.name == watched.name);
+            let event = watched.look(link, &self.own);
+            if watched.reported.as_ref() != Some(&event) {
+                watched.reported = Some(event.clone());
+                events.push(event);
+            }
+        }
+        let present = &self.present;
+        let gone = self.gone.drain(..).filter(|(ifindex, ip, _)| !present.contains(&(*ifindex, *ip)));
+        events.extend(gone.map(|(ifindex, ip, by_port)| LinkEvent::AddressGone { ifindex, ip, by_port }));
+        events
+    }
+
+    fn on_link_gone(&mut self, ifindex: u32) {
+        self.links.remove(&ifindex);
+        self.own.remove(&ifindex);
+        let gone: Vec<_> = self.present.extract_if(|(on, _)| *on == ifindex).collect();
+        self.gone.extend(gone.into_iter().map(|(ifindex, ip)| (ifindex, ip, 0)));
+    }
+
+    fn on_address(&mut self, address: KernelAddress) {
+        if self.is_virtual(&address) {
+            self.present.insert((address.ifindex, address.ip));
+            return;
+        }
+        let own = self.own.entry(address.ifindex).or_default();
+        match own.iter_mut().find(|known| is_same(known, &address)) {
+            Some(known) => *known = address,
+            None => own.push(address),
+        }
+    }
+
+    fn on_address_gone(&mut self, address: &KernelAddress, port: u32) {
+        if self.is_virtual(address) {
+            self.present.remove(&(address.ifindex, address.ip));
+            self.gone.push((address.ifindex, address.ip, port));
+        } else if let Some(own) = self.own.get_mut(&address.ifindex) {
+            own.retain(|known| !is_same(known, address));
+        }
+    }
+
+    fn is_virtual(&self, address: &KernelAddress) -> bool {
+        address.protocol == Some(OWN_PROTOCOL) || self.virtual_addresses.contains(&address.ip)
+    }
+}
+
+/// A name that somebody wants to hear of.
+#[derive(Debug)]
+struct Watched {
+    name: String,
+    reported: Option<LinkEvent>,
+    /// The addresses chosen last. They stay while they exist, so that a peer sees one sender.
+    ipv4: Option<Ipv4Addr>,
+    ipv6: Option<Ipv6Addr>,
+}
+
+impl Watched {
+    const fn new(name: String) -> Self {
+        Self { name, reported: None, ipv4: None, ipv6: None }
+    }
+
+    fn look(&mut self, link: Option<&LinkFacts>, own: &HashMap<u32, Vec<KernelAddress>>) -> LinkEvent {
+        let Some(link) = link else {
+            return LinkEvent::State {
+                name: self.name.clone(),
+                ifindex: None,
+                mac: None,
+                mtu: 0,
+                state: LinkState::Missing,
+            };
+        };
+        let own = own.get(&link.ifindex).map_or([].as_slice(), Vec::as_slice);
+        self.ipv4 = choose_ipv4(own, self.ipv4);
+        self.ipv6 = choose_ipv6(own, self.ipv6);
+        let state = if is_up(link) { LinkState::Up { ipv4: self.ipv4, ipv6: self.ipv6 } } else { LinkState::Down };
+        LinkEvent::State { name: self.name.clone(), ifindex: Some(link.ifindex), mac: link.mac, mtu: link.mtu, state }
+    }
+}
+
+/// The first primary address; where there is none, the first: it may have come after a virtual address of its subnet.
+fn choose_ipv4(own: &[KernelAddress], chosen: Option<Ipv4Addr>) -> Option<Ipv4Addr> {
+    let candidates = || {
+        own.iter().filter_map(|address| match address.ip {
+            IpAddr::V4(ip) if address.scope < SCOPE_HOST => Some((ip, address.flags)),
+            IpAddr::V4(_) | IpAddr::V6(_) => None,
+        })
+    };
+    let primary = || candidates().find(|(_, flags)| !flags.contains(AddressFlags::Secondary));
+    let kept = candidates().find(|(ip, _)| Some(*ip) == chosen);
+    kept.or_else(primary).or_else(|| candidates().next()).map(|(ip, _)| ip)
+}
+
+/// The first link-local address that duplicate address detection has passed (RFC 4862 §5.4).
+fn choose_ipv6(own: &[KernelAddress], chosen: Option<Ipv6Addr>) -> Option<Ipv6Addr> {
+    let unusable = AddressFlags::Tentative | AddressFlags::Dadfailed;
+    let candidates = || {
+        own.iter().filter_map(|address| match address.ip {
+            IpAddr::V6(ip) if ip.is_unicast_link_local() && !address.flags.intersects(unusable) => Some(ip),
+            IpAddr::V6(_) | IpAddr::V4(_) => None,
+        })
+    };
+    candidates().find(|ip| Some(*ip) == chosen).or_else(|| candidates().next())
+}
+
+fn is_same(one: &KernelAddress, other: &KernelAddress) -> bool {
+    (one.ip, one.prefix_len) == (other.ip, other.prefix_len)
+}
+
+/// Administratively up, with a carrier, and not held back by what lies above the carrier (802.1X, a bond).
+const fn is_up(link: &LinkFacts) -> bool {
+    let all = IFF_UP | IFF_RUNNING | IFF_LOWER_UP;
+    link.flags & all == all
+}

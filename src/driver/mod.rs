@@ -1,0 +1,24 @@
+//! The kernel's facilities, one a file: what vipd asks of sockets, netlink and the scheduler.
+//!
+//! Nothing here decides and nothing logs. A driver does what it is told, or says what it tried and why that failed.
+//! It knows the plain types of [`crate::types`] and the bytes of [`crate::wire`], and of the engine only the state
+//! of a link and the kinds of claims. Sockets that the loop polls never block; what can block (netlink) says so, and belongs on another thread.
+
+pub mod addresses;
+pub mod adverts;
+pub mod announce;
+mod error;
+pub mod frames;
+pub mod gate;
+pub mod ipv4_conf;
+mod link_message;
+pub mod links;
+pub mod netlink;
+pub mod nftables;
+pub mod readiness;
+pub mod schedule;
+pub mod timer;
+pub mod virtual_mac;
+pub mod watch;
+
+pub use error::errno;

@@ -1,0 +1,221 @@
+//! Conversations with the kernel's nftables, in the netdev family: transactions, and lists.
+//!
+//! The kernel works a request off while it is being sent, so its answer is there when the send returns. Nothing here
+//! waits for anything but the kernel's own lock over the rules of a network namespace, which another program may hold
+//! while it loads a large rule set.
+
+use std::io;
+
+use netlink_packet_core::{
+    NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, ParseableParametrized as _,
+};
+use netlink_packet_netfilter::nftables::NfTablesMessage;
+use netlink_packet_netfilter::none::ControlMessage;
+use netlink_packet_netfilter::{
+    NetfilterHeader, NetfilterMessage, NetfilterMessageInner, NetfilterProtoFamily, NetfilterSubsystem,
+};
+use netlink_sys::protocols::NETLINK_NETFILTER;
+use netlink_sys::{Socket, SocketAddr};
+use nix::sys::socket::setsockopt;
+use nix::sys::socket::sockopt::SndBufForce;
+use socket2::SockRef;
+
+use super::error::context;
+use super::netlink::{Refusal, messages};
+
+/// Of the socket. A transaction is one datagram: this holds some 50,000 addresses. Without the right to so much the
+/// kernel grants what `net.core.wmem_max` allows, by default some 4,000 addresses.
+const SEND_BUFFER: usize = 8 << 20;
+
+/// Larger than any datagram the kernel sends: lists come in 32 KiB.
+const DATAGRAM_LEN: usize = 64 * 1024;
+
+/// How often a list that changed while it was read is asked for again before it is taken as it is.
+const LIST_ATTEMPTS: usize = 5;
+
+const NLMSG_ERROR: u16 = 2;
+const NLMSG_DONE: u16 = 3;
+
+/// A message of a transaction, with its flags beside `NLM_F_REQUEST`.
+#[derive(Clone, Debug)]
+pub struct Change {
+    /// What is asked.
+    pub message: NfTablesMessage,
+    /// `NLM_F_CREATE` and the like.
+    pub flags: u16,
+}
+
+/// A socket. The tables that it makes as an owner are its own as long as it lives.
+#[derive(Debug)]
+pub struct Nftables {
+    socket: Socket,
+    port: u32,
+    sequence: u32,
+    request: Vec<u8>,
+    datagram: Vec<u8>,
+}
+
+impl Nftables {
+    /// Opens a socket in the network namespace of the calling thread.
+    ///
+    /// # Errors
+    ///
+    /// Where the kernel has no netfilter netlink.
+    pub fn open() -> io::Result<Self> {
+        let mut socket = Socket::new(NETLINK_NETFILTER).map_err(context("open a netfilter netlink socket"))?;
+        let port = socket.bind_auto().map_err(context("bind a netlink socket"))?.port_number();
+        socket.connect(&SocketAddr::new(0, 0)).map_err(context("connect a netlink socket to the kernel"))?;
+        socket.set_non_blocking(true).map_err(context("set a netlink socket's options"))?;
+        // Else an error repeats its request. Older kernels do not know it.
+        socket.set_cap_ack(true).or_else(unknown_option).map_err(context("set a netlink socket's options"))?;
+        force_send_buffer(&socket).map_err(context("set a netlink socket's send buffer"))?;
+        Ok(Self { socket, port, sequence: 0, request: Vec::new(), datagram: vec![0; DATAGRAM_LEN] })
+    }
+
+    /// Makes all changes at once, or none. When it returns, every packet meets the new state.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's first refusal, then nothing has changed; or none of its answers could be read.
+    pub fn commit(&mut self, changes: Vec<Change>) -> io::Result<()> {
+        self.request.clear();
+        let first = self.append(ControlMessage::BatchBegin, NLM_F_REQUEST);
+        let (mut last, mut left) = (first, changes.len());
+        for Change { message, flags } in changes {
+            left -= 1;
+            // One acknowledgement is enough: it comes after all refusals, and after the transaction is done.
+            let ack = if left == 0 { NLM_F_ACK } else { 0 };
+            last = self.append(message, NLM_F_REQUEST | flags | ack);
+        }
+        self.append(ControlMessage::BatchEnd, NLM_F_REQUEST);
+        self.socket.send(&self.request, 0).map_err(context("send an nftables transaction"))?;
+        self.outcome(first, last)
+    }
+
+    /// Lists things; returns the messages that describe them.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's refusal: `ENOENT` where the table or set is missing.
+    pub fn list(&mut self, question: &NfTablesMessage) -> io::Result<Vec<NfTablesMessage>> {
+        for _ in 1..LIST_ATTEMPTS {
+            if let (entries, false) = self.ask(question, NLM_F_DUMP)? {
+                return Ok(entries);
+            }
+        }
+        Ok(self.ask(question, NLM_F_DUMP)?.0)
+    }
+
+    /// Asks about one thing by its name; `None`: it is missing.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's refusal for another reason.
+    pub fn find(&mut self, question: &NfTablesMessage) -> io::Result<Option<NfTablesMessage>> {
+        match self.ask(question, NLM_F_ACK) {
+            Ok((entries, _)) => Ok(entries.into_iter().next()),
+            Err(error) if is_missing(&error) => Ok(None),
+            Err(error) => Err(error),
+        }
+    }
+
+    /// The entries, and whether something changed between them.
+    fn ask(&mut self, question: &NfTablesMessage, flags: u16) -> io::Result<(Vec<NfTablesMessage>, bool)> {
+        self.request.clear();
+        let number = self.append(question.clone(), NLM_F_REQUEST | flags);
+        self.socket.send(&self.request, 0).map_err(context("send an nftables question"))?;
+        let (mut entries, mut interrupted) = (Vec::new(), false);
+        loop {
+            let len = self.receive()?;
+            for (header, body) in messages(self.datagram.get(..len).unwrap_or_default()) {
+                if header.sequence_number != number {
+                    continue;
+                }
+                interrupted |= header.flags & NLM_F_DUMP_INTR != 0;
+                match header.message_type {
+                    NLMSG_ERROR | NLMSG_DONE => return verdict(body).map(|()| (entries, interrupted)),
+                    kind => {
+                        let message = NetfilterMessage::parse_with_param(body, kind)
+                            .map_err(|error| io::Error::new(io::ErrorKind::InvalidData, error.to_string()))?;
+                        if let NetfilterMessageInner::NfTables(message) = message.inner {
+                            entries.push(message);
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    fn outcome(&mut self, first: u32, last: u32) -> io::Result<()> {
+        let mut refusal = Ok(());
+        loop {
+            let len = match self.receive() {
+                Ok(len) => len,
+                // After a refusal the last change may go without an acknowledgement.
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    return refusal.and_then(|()| Err(context("read the outcome of an nftables transaction")(error)));
+                }
+                Err(error) => return Err(error),
+            };
+            for (NetlinkHeader { message_type, sequence_number, .. }, body) in
+                messages(self.datagram.get(..len).unwrap_or_default())
+            {
+                // Anything else answers a conversation that was given up.
+                if message_type != NLMSG_ERROR || sequence_number.wrapping_sub(first) > last.wrapping_sub(first) {
+                    continue;
+                }
+                refusal = refusal.and_then(|()| verdict(body));
+                if sequence_number == last {
+                    return refusal;
+                }
+            }
+        }
+    }
+
+    fn receive(&mut self) -> io::Result<usize> {
+        self.socket.recv(&mut self.datagram.as_mut_slice(), 0)
+    }
+
+    fn append(&mut self, message: impl Into<NetfilterMessageInner>, flags: u16) -> u32 {
+        self.sequence = self.sequence.wrapping_add(1);
+        let inner = message.into();
+        let header = match inner {
+            // A batch names the subsystem that it is for.
+            NetfilterMessageInner::None(_) => {
+                NetfilterHeader::new(NetfilterProtoFamily::Unspec, 0, u8::from(NetfilterSubsystem::NfTables).into())
+            }
+            _ => NetfilterHeader::new(NetfilterProtoFamily::NetDev, 0, 0),
+        };
+        let mut message = NetlinkMessage::from(NetfilterMessage::new(header, inner));
+        message.header.flags = flags;
+        message.header.sequence_number = self.sequence;
+        message.header.port_number = self.port;
+        message.finalize();
+        let start = self.request.len();
+        self.request.resize(start + message.buffer_len(), 0);
+        message.serialize(&mut self.request[start..]);
+        self.request.resize(self.request.len().next_multiple_of(4), 0);
+        self.sequence
+    }
+}
+
+/// Whether what was asked for, or what was to be changed, is not there.
+pub fn is_missing(error: &io::Error) -> bool {
+    super::errno(error) == Some(libc::ENOENT)
+}
+
+fn verdict(body: &[u8]) -> io::Result<()> {
+    match body.first_chunk().map_or(0, |code| i32::from_ne_bytes(*code)) {
+        0 => Ok(()),
+        code => Err(Refusal { errno: code.saturating_abs(), text: None }.into()),
+    }
+}
+
+fn unknown_option(error: io::Error) -> io::Result<()> {
+    if error.raw_os_error() == Some(libc::ENOPROTOOPT) { Ok(()) } else { Err(error) }
+}
+
+fn force_send_buffer(socket: &Socket) -> io::Result<()> {
+    // Root of a user namespace may not.
+    setsockopt(socket, SndBufForce, &SEND_BUFFER).or_else(|_| SockRef::from(socket).set_send_buffer_size(SEND_BUFFER))
+}

@@ -1,0 +1,118 @@
+//! What keeps the loop's thread running on a busy host: real-time scheduling, and memory that stays.
+#![allow(unsafe_code)] // The C library's scheduler calls have no safe wrapper.
+
+use std::io;
+use std::num::NonZeroUsize;
+
+use nix::sys::mman::{MapFlags, MlockAllFlags, ProtFlags, mlockall, mmap_anonymous, munlockall, munmap};
+use nix::sys::resource::{Resource, getrlimit};
+
+use super::error::context;
+
+/// What a thread is urgent for. Both are above every ordinary thread, and below what the kernel runs at 50 (interrupt threads)
+/// and above (migration, watchdogs): an advert cannot leave before the interrupt that carries it is served.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Urgency {
+    /// The loop: it works for microseconds.
+    Loop,
+    /// What the loop hands on because it may take longer: a thousand addresses keep a processor for milliseconds, in which
+    /// no loop, be it another agent's, should have to wait.
+    Worker,
+}
+
+impl Urgency {
+    /// The priority of `SCHED_FIFO`.
+    pub const fn priority(self) -> i32 {
+        match self {
+            Self::Loop => 40,
+            Self::Worker => 30,
+        }
+    }
+}
+
+/// Gives the calling thread real-time scheduling (`SCHED_FIFO`). Its children, hooks and checks among them, do not inherit it.
+///
+/// # Errors
+///
+/// `PermissionDenied` without `CAP_SYS_NICE`, a high enough `RLIMIT_RTPRIO`, or in a user namespace.
+pub fn run_in_real_time(urgency: Urgency) -> io::Result<()> {
+    let parameters = libc::sched_param { sched_priority: urgency.priority() };
+    let policy = libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK;
+    // SAFETY: the kernel reads `parameters`, which outlives the call; 0 is the calling thread. The system call, because musl's
+    // function of that name refuses to work on a thread.
+    let result = unsafe { libc::syscall(libc::SYS_sched_setscheduler, 0, policy, &raw const parameters) };
+    if result == 0 {
+        return Ok(());
+    }
+    let tried = "run in real time (needs CAP_SYS_NICE, or LimitRTPRIO=40 or more; no user namespace has it)";
+    Err(context(tried)(io::Error::last_os_error()))
+}
+
+/// Keeps all memory that the process uses, now or later, from being swapped out. What is reserved but never touched costs nothing.
+///
+/// # Errors
+///
+/// Without `CAP_IPC_LOCK` and under a limit on locked memory; then nothing is locked: with a limit, some later allocation
+/// would fail.
+pub fn lock_memory() -> io::Result<()> {
+    let tried = "lock memory (needs CAP_IPC_LOCK, or LimitMEMLOCK=infinity)";
+    let on_fault = MlockAllFlags::from_bits_retain(libc::MCL_ONFAULT);
+    mlockall(MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE | on_fault)
+        .map_err(|error| context(tried)(error.into()))?;
+    match exceed_limit() {
+        Ok(()) => Ok(()),
+        Err(error) => {
+            munlockall().map_err(|error| context("unlock memory again")(error.into()))?;
+            Err(context(tried)(error))
+        }
+    }
+}
+
+/// Reserves more memory than the limit on locked memory allows, for a moment.
+fn exceed_limit() -> io::Result<()> {
+    let (limit, _) = getrlimit(Resource::RLIMIT_MEMLOCK)?;
+    if limit == libc::RLIM_INFINITY {
+        return Ok(());
+    }
+    let len = usize::try_from(limit).ok().and_then(|limit| NonZeroUsize::new(limit.saturating_add(1)));
+    let Some(len) = len else { return Ok(()) };
+    // SAFETY: a new mapping at a place of the kernel's choice, which nothing refers to and nothing can be read from or written to.
+    let probe = unsafe { mmap_anonymous(None, len, ProtFlags::PROT_NONE, MapFlags::MAP_PRIVATE) }?;
+    // SAFETY: exactly the mapping that was just made.
+    Ok(unsafe { munmap(probe, len.get()) }?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn real_time_is_had_or_the_permission_is_named() {
+        let thread = std::thread::spawn(|| {
+            let result = run_in_real_time(Urgency::Loop);
+            // SAFETY: no memory is passed; 0 is the calling thread.
+            let policy = unsafe { libc::syscall(libc::SYS_sched_getscheduler, 0) };
+            (result, policy)
+        });
+        let (result, policy) = thread.join().expect("no panic");
+        match result {
+            Ok(()) => assert_eq!(policy, i64::from(libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK)),
+            Err(error) => {
+                assert_eq!(policy, 0);
+                assert!(error.kind() == io::ErrorKind::PermissionDenied && error.to_string().contains("CAP_SYS_NICE"));
+            }
+        }
+    }
+
+    #[test]
+    fn memory_is_locked_or_the_permission_is_named() {
+        match lock_memory() {
+            Ok(()) => {
+                let large = vec![1_u8; 1 << 20];
+                assert!(large.iter().all(|byte| *byte == 1));
+                munlockall().expect("memory can be unlocked");
+            }
+            Err(error) => assert!(error.to_string().contains("CAP_IPC_LOCK"), "{error}"),
+        }
+    }
+}

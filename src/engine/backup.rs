@@ -1,0 +1,223 @@
+//! Backup: listens, holds no address, and claims when the owner's silence has lasted (RFC 9568 §6.4.2).
+
+use core::net::IpAddr;
+
+use super::election::{Comparison, Rank};
+use super::output::{Cause, EventKind};
+use super::router::Heard;
+use super::settings::Preempt;
+use super::time::Instant;
+use super::vip::{State, Step, Vip};
+use crate::types::{AdvertInterval, Family};
+
+/// What a listener knows.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Backup {
+    active_down_at: Instant,
+    /// The owner that it follows.
+    owner: Option<Heard>,
+    /// An owner of lower priority, which it will replace: who, and since when it is heard.
+    inferior: Option<(Heard, Instant)>,
+    /// The addresses that the owner speaks from, of whichever priority it is.
+    voice: Voice,
+    /// Who resigned last.
+    resigned: Option<IpAddr>,
+    /// It woke late for its claim, and listens once more.
+    listens_again: bool,
+}
+
+/// The source addresses of one owner, which are known family by family.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Voice {
+    v4: Option<IpAddr>,
+    v6: Option<IpAddr>,
+}
+
+impl Voice {
+    const fn of(&self, family: Family) -> Option<IpAddr> {
+        match family {
+            Family::V4 => self.v4,
+            Family::V6 => self.v6,
+        }
+    }
+
+    /// An owner was heard. Where it is a new one, what was known of the last one's other family is void.
+    fn heard(&mut self, source: IpAddr) {
+        let family = Family::of(source);
+        if self.of(family).is_some_and(|known| known != source) {
+            *self = Self::default();
+        }
+        match family {
+            Family::V4 => self.v4 = Some(source),
+            Family::V6 => self.v6 = Some(source),
+        }
+    }
+}
+
+impl Backup {
+    /// A listener that knows nobody, and claims at an instant.
+    pub(super) const fn listening(active_down_at: Instant) -> Self {
+        Self {
+            active_down_at,
+            owner: None,
+            inferior: None,
+            voice: Voice { v4: None, v6: None },
+            resigned: None,
+            listens_again: false,
+        }
+    }
+
+    /// A listener that follows a peer.
+    pub(super) fn following(owner: Heard, active_down_at: Instant) -> Self {
+        let mut voice = Voice::default();
+        voice.heard(owner.source);
+        Self { active_down_at, owner: Some(owner), inferior: None, voice, resigned: None, listens_again: false }
+    }
+
+    pub(super) const fn owner(&self) -> Option<&Heard> {
+        // One that is not followed for its priority is the owner all the same.
+        match (&self.owner, &self.inferior) {
+            (Some(owner), _) | (None, Some((owner, _))) => Some(owner),
+            (None, None) => None,
+        }
+    }
+
+    pub(super) const fn deadline(&self) -> Instant {
+        self.active_down_at
+    }
+}
+
+impl Vip {
+    pub(super) fn backup_on_advert(
+        &mut self,
+        step: &mut Step<'_>,
+        sender: Rank,
+        comparison: Comparison,
+        interval: AdvertInterval,
+    ) {
+        let heard = Heard { at: step.now, source: sender.source, priority: sender.priority, interval };
+        match comparison {
+            Comparison::Resigns => self.backup_on_resignation(step, sender.source),
+            // RFC 9568 §6.4.2: an equal priority is as good as a higher one, whatever the addresses.
+            Comparison::Higher | Comparison::WinsTie | Comparison::LosesTie => self.follow(step, heard),
+            Comparison::Lower => match self.settings.preempt {
+                Preempt::Off => self.follow(step, heard),
+                Preempt::On => self.outlast(heard),
+                Preempt::After(delay) => {
+                    let since = self.backup().and_then(|backup| backup.inferior).map_or(step.now, |(_, since)| since);
+                    if step.now.since(since) >= delay {
+                        self.outlast(heard);
+                        let cause = Cause::Preempts { source: sender.source, priority: sender.priority };
+                        self.claim(step, cause);
+                    } else {
+                        self.follow(step, heard);
+                        if let State::Backup(backup) = &mut self.state {
+                            backup.inferior = Some((heard, since));
+                        }
+                    }
+                }
+            },
+        }
+    }
+
+    pub(super) fn backup_on_deadline(&mut self, step: &mut Step<'_>) {
+        if self.listens_again(step.now) {
+            return;
+        }
+        let State::Backup(backup) = &self.state else { return };
+        let inferior =
+            backup.inferior.filter(|(heard, _)| step.now.since(heard.at) < self.active_down_interval(heard.interval));
+        let cause = match (inferior, backup.resigned, &backup.owner) {
+            (Some((heard, _)), _, _) => Cause::Preempts { source: heard.source, priority: heard.priority },
+            (None, Some(source), _) => Cause::PeerResigned { source },
+            (None, None, Some(owner)) => Cause::ActiveDown { silence: Some(step.now.since(owner.at)) },
+            (None, None, None) => Cause::ActiveDown { silence: None },
+        };
+        self.claim(step, cause);
+    }
+
+    /// Other settings hold. Whom it follows, and until when, is as if they had held when the owner was heard last.
+    pub(super) fn backup_on_settings(&mut self) {
+        let interval = self.interval();
+        let patience = self.active_down_interval(interval);
+        let (priority, preempt, since) = (self.settings.priority, self.settings.preempt, self.since());
+        let State::Backup(backup) = &mut self.state else { return };
+        match (backup.inferior, &backup.owner) {
+            // It was to be replaced, and is not any more, or not yet.
+            (Some((heard, _)), _) if heard.priority >= priority || preempt != Preempt::On => {
+                backup.owner = Some(heard);
+                backup.active_down_at = heard.at + patience;
+                if heard.priority >= priority || preempt == Preempt::Off {
+                    backup.inferior = None;
+                }
+            }
+            (None, None) if backup.resigned.is_none() && !backup.listens_again => {
+                backup.active_down_at = since + patience;
+            }
+            // One that it began to outlast keeps its time; the next advert of one that is followed says more.
+            (Some(_), _) | (None, _) => {}
+        }
+    }
+
+    /// Whether it is too early to claim: the timer has not run out, or it did so while this node could not run. What a
+    /// host did not hear while it was paused says nothing of the owner, so it gives the owner's next advert a chance; once,
+    /// so that a node that is always late still claims.
+    fn listens_again(&mut self, now: Instant) -> bool {
+        let interval = self.interval();
+        let again = now + interval.duration() + self.skew_time(interval);
+        let State::Backup(backup) = &mut self.state else { return true };
+        let is_late = now.since(backup.active_down_at) >= interval.duration() && !backup.listens_again;
+        if is_late {
+            backup.listens_again = true;
+            backup.active_down_at = again;
+        }
+        is_late || now < backup.active_down_at
+    }
+
+    /// Priority 0: the owner's successor need not wait for the silence, only for its turn.
+    fn backup_on_resignation(&mut self, step: &Step<'_>, source: IpAddr) {
+        let interval = self.interval();
+        let turn = step.now + self.skew_time(interval);
+        let State::Backup(backup) = &mut self.state else { return };
+        // DEVIATION: RFC 9568 §6.4.2 heeds a resignation from anybody. One who is not the owner that we follow resigns
+        // from nothing: it has just lost against that owner, and a claim of ours would be a second ownership. An owner
+        // resigns in each family that it was heard in, so that one family's word is enough.
+        if backup.owner().is_some() && backup.voice.of(Family::of(source)) != Some(source) {
+            return;
+        }
+        backup.resigned = Some(source);
+        backup.active_down_at = backup.active_down_at.min(turn);
+    }
+
+    /// The sender is the owner, and its next silence counts from now.
+    fn follow(&mut self, step: &mut Step<'_>, heard: Heard) {
+        let known = self.interval();
+        let active_down_at = step.now + self.active_down_interval(heard.interval);
+        let mut backup = Backup::following(heard, active_down_at);
+        if let State::Backup(before) = &self.state {
+            backup.voice = before.voice;
+            backup.voice.heard(heard.source);
+        }
+        self.state = State::Backup(backup);
+        if known != heard.interval {
+            self.event_of_packet(step, EventKind::IntervalLearned { source: heard.source, interval: heard.interval });
+        }
+    }
+
+    /// The sender is an owner that we will replace: its adverts do not put that off.
+    fn outlast(&mut self, heard: Heard) {
+        if let State::Backup(backup) = &mut self.state {
+            let since = backup.inferior.map_or(heard.at, |(_, since)| since);
+            backup.inferior = Some((heard, since));
+            backup.voice.heard(heard.source);
+            backup.owner = None;
+        }
+    }
+
+    const fn backup(&self) -> Option<&Backup> {
+        match &self.state {
+            State::Backup(backup) => Some(backup),
+            State::Initialize | State::Claiming { .. } | State::Active(_) | State::Held { .. } => None,
+        }
+    }
+}

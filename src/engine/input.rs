@@ -1,0 +1,149 @@
+//! What can happen to an engine.
+
+use alloc::string::String;
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use super::VipId;
+use super::rival::ClaimKind;
+use super::settings::Settings;
+use super::time::Instant;
+use crate::types::{Family, MacAddr};
+use crate::wire::DropReason;
+use crate::wire::advert::{Advert, ChecksumForm};
+
+/// One thing that happened. Hand it to [`Engine::handle`](super::Engine::handle), then drain the outputs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Input {
+    /// A well-formed advert arrived.
+    Advert(Arrival),
+    /// A packet of protocol 112 arrived that is no well-formed advert.
+    Dropped {
+        /// Where it arrived.
+        link: LinkId,
+        /// Over which family.
+        family: Family,
+        /// The sender.
+        source: IpAddr,
+        /// What was wrong with it.
+        reason: DropReason,
+    },
+    /// What is known of an interface changed, or is known for the first time.
+    Link {
+        /// Which.
+        link: LinkId,
+        /// Its state from now on.
+        state: LinkState,
+    },
+    /// A virtual address is no longer on its interface, and it was not this agent that removed it.
+    AddressGone {
+        /// Whose.
+        vip: VipId,
+        /// Which.
+        address: IpAddr,
+    },
+    /// Another host said on the link that it has a virtual address: by ARP or a neighbour advertisement, with a MAC address that is
+    /// neither the interface's nor the vip's virtual one.
+    AddressClaimed {
+        /// Whose.
+        vip: VipId,
+        /// Which.
+        address: IpAddr,
+        /// The other host's.
+        mac: MacAddr,
+        /// By what.
+        kind: ClaimKind,
+    },
+    /// An earlier agent of this node left all addresses of a vip, and its lease on them runs until then. Comes before the first
+    /// [`Self::Link`].
+    Inherited {
+        /// Whose.
+        vip: VipId,
+        /// When the addresses may no longer be held.
+        until: Instant,
+    },
+    /// The kernel ended a lease before it could be renewed: an [`Output::RenewLease`](super::Output::RenewLease) came too late.
+    LeaseLapsed {
+        /// Whose.
+        vip: VipId,
+    },
+    /// An [`Output::Install`](super::Output::Install) has ended.
+    Installed {
+        /// The request of the output.
+        request: RequestId,
+        /// Whose.
+        vip: VipId,
+        /// All addresses are there, or what was refused.
+        result: Result<(), EffectError>,
+    },
+    /// An [`Output::Remove`](super::Output::Remove) or [`Output::Trim`](super::Output::Trim) has ended.
+    Removed {
+        /// The request of the output.
+        request: RequestId,
+        /// Whose.
+        vip: VipId,
+        /// None of them is left, or what was refused.
+        result: Result<(), EffectError>,
+    },
+    /// From now on these settings hold. What they leave as it was goes on as it was; see [`reload`](super::reload).
+    Settings(Settings),
+    /// Give up all that is owned, and start nothing more.
+    Shutdown,
+    /// Another agent of this node is about to start: leave it what is owned, and start nothing more.
+    HandOn,
+    /// [`Engine::next_deadline`](super::Engine::next_deadline) has come.
+    Deadline,
+}
+
+/// A well-formed advert and how it arrived.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Arrival {
+    /// Where.
+    pub link: LinkId,
+    /// The sender; its family is the virtual router's.
+    pub source: IpAddr,
+    /// TTL or hop limit.
+    pub hop_limit: u8,
+    /// What it says.
+    pub advert: Advert,
+    /// The checksum form that held. Without meaning but for version 3 over IPv4.
+    pub checksum: ChecksumForm,
+}
+
+/// What an interface is good for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LinkState {
+    /// There is none of that name.
+    Missing,
+    /// It is there, but administratively down or without carrier.
+    Down,
+    /// Packets can be sent.
+    Up {
+        /// The primary address: the first that is not virtual. Adverts are sent from it.
+        ipv4: Option<Ipv4Addr>,
+        /// The link-local address, once duplicate detection has passed it, not virtual.
+        ipv6: Option<Ipv6Addr>,
+    },
+}
+
+impl LinkState {
+    /// The address that adverts of a family are sent from.
+    pub const fn source(&self, family: Family) -> Option<IpAddr> {
+        match (self, family) {
+            (Self::Up { ipv4: Some(source), .. }, Family::V4) => Some(IpAddr::V4(*source)),
+            (Self::Up { ipv6: Some(source), .. }, Family::V6) => Some(IpAddr::V6(*source)),
+            (Self::Up { .. } | Self::Down | Self::Missing, Family::V4 | Family::V6) => None,
+        }
+    }
+}
+
+/// An interface that the settings name, as its place in [`Engine::links`](super::Engine::links).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct LinkId(pub u16);
+
+/// Ties the end of an effect to the output that asked for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct RequestId(pub u64);
+
+/// What was tried in vain, and why: one line for an operator.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EffectError(pub String);

@@ -1,0 +1,257 @@
+//! The engine: decides who owns the addresses, and does nothing itself.
+//!
+//! One [`Input`] at a time goes into [`Engine::handle`]; then [`Engine::poll_output`] is drained, in order, and
+//! [`Engine::next_deadline`] says when [`Input::Deadline`] is due. No clock is read and nothing is sent here:
+//! the same inputs at the same instants give the same outputs.
+//!
+//! | file | decides |
+//! |---|---|
+//! | [`election`] | how long a silence may last, and who wins |
+//! | `vip` | what all states share: links, holds, stops |
+//! | `reload` | what new settings change, and what goes on as it was |
+//! | `backup` | whom to follow, when to claim |
+//! | `owner` | claim, advertise, yield, rivals, restoring addresses |
+//! | [`lease`] | until when the addresses may be held |
+//! | [`announce`], [`restore`] | when to tell the neighbours, how often to put addresses back |
+//! | [`rival`] | what betrays a second owner beside its adverts, and what is done about it |
+//! | `router` | which adverts concern a virtual router |
+//! | [`stats`] | what is dropped, and what of it is reported |
+
+// The pure layers keep to arithmetic that cannot surprise: a lint that fires here is a bug to fix, not to allow.
+#![cfg_attr(
+    not(test),
+    warn(
+        clippy::unwrap_used,
+        clippy::indexing_slicing,
+        clippy::float_arithmetic,
+        clippy::as_conversions,
+        clippy::wildcard_enum_match_arm
+    )
+)]
+
+use alloc::collections::{BTreeMap, VecDeque};
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::net::IpAddr;
+
+use crate::types::{Family, Vrid};
+use crate::wire::DropReason;
+
+pub mod announce;
+mod backup;
+pub mod election;
+pub mod input;
+pub mod lease;
+pub mod output;
+mod owner;
+pub mod reload;
+pub mod restore;
+pub mod rival;
+mod router;
+pub mod settings;
+pub mod stats;
+pub mod time;
+mod vip;
+
+pub use input::{Arrival, EffectError, Input, LinkId, LinkState, RequestId};
+pub use output::{AddressSet, Cause, Event, EventKind, Output, StateName, Transmit};
+pub use rival::{ClaimKind, Conflict, ForeignGroup};
+pub use router::{Heard, Router};
+pub use settings::{AnnounceSettings, ChecksumPolicy, OnConflict, Preempt, Settings, VipSettings};
+pub use time::Instant;
+pub use vip::Vip;
+
+use stats::Drops;
+use time::Agenda;
+use vip::Step;
+
+/// Names a vip for the life of an engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct VipId(pub u32);
+
+/// All virtual IPs of a node.
+#[derive(Clone, Debug)]
+pub struct Engine {
+    node: String,
+    links: Vec<Link>,
+    /// In the order of the settings.
+    vips: Vec<Vip>,
+    /// Where each stands in `vips`.
+    places: BTreeMap<VipId, usize>,
+    /// The number of the next new vip: none is given twice.
+    next_vip: u32,
+    by_router: BTreeMap<(LinkId, Family, Vrid), VipId>,
+    agenda: Agenda<VipId>,
+    outputs: VecDeque<Output>,
+    next_request: u64,
+    stopping: bool,
+}
+
+/// An interface that the settings name.
+#[derive(Clone, Debug)]
+pub struct Link {
+    /// Its name.
+    pub name: String,
+    /// What is known of it.
+    pub state: LinkState,
+    /// What arrived there and concerned no virtual router.
+    pub drops: Drops,
+}
+
+impl Engine {
+    /// An engine that waits to hear of its links. Names and VRIDs in the settings are unique.
+    pub fn new(settings: Settings, now: Instant) -> Self {
+        let mut engine = Self {
+            node: settings.node,
+            links: Vec::new(),
+            vips: Vec::new(),
+            places: BTreeMap::new(),
+            next_vip: 0,
+            by_router: BTreeMap::new(),
+            agenda: Agenda::new(),
+            outputs: VecDeque::new(),
+            next_request: 0,
+            stopping: false,
+        };
+        for vip in settings.vips {
+            engine.add(vip, now);
+        }
+        engine
+    }
+
+    /// Takes one input. `now` never goes back.
+    pub fn handle(&mut self, now: Instant, input: Input) {
+        match input {
+            Input::Advert(arrival) => self.on_advert(now, &arrival),
+            Input::Dropped { link, family, source, reason } => self.on_dropped(now, link, family, source, reason),
+            Input::Link { link, state } => self.on_link(now, link, state),
+            Input::AddressGone { vip, address } => self.step(now, vip, |vip, step| vip.on_address_gone(step, address)),
+            Input::AddressClaimed { vip, address, mac, kind } => {
+                self.step(now, vip, |vip, step| vip.on_address_claimed(step, address, mac, kind));
+            }
+            Input::Inherited { vip, until } => self.step(now, vip, |vip, _| vip.on_inherited(until)),
+            Input::LeaseLapsed { vip } => self.step(now, vip, Vip::on_lease_lapsed),
+            Input::Installed { request, vip, result } => {
+                self.step(now, vip, |vip, step| vip.on_installed(step, request, result));
+            }
+            Input::Removed { vip, result, request: _ } => {
+                // Told of vips as well that new settings have removed.
+                if let Err(error) = result {
+                    let kind = EventKind::RemoveFailed(error);
+                    self.outputs.push_back(Output::Event(Event { at: now, vip: Some(vip), kind }));
+                }
+            }
+            Input::Settings(settings) => self.on_settings(now, settings),
+            Input::Shutdown => self.on_end(now, |vip, step| vip.leave(step, Cause::Shutdown)),
+            Input::HandOn => self.on_end(now, Vip::on_hand_on),
+            Input::Deadline => {
+                for vip in self.agenda.due(now) {
+                    self.step(now, vip, Vip::on_deadline);
+                }
+            }
+        }
+    }
+
+    /// The next thing to do, oldest first.
+    pub fn poll_output(&mut self) -> Option<Output> {
+        self.outputs.pop_front()
+    }
+
+    /// When [`Input::Deadline`] is due; `None`: not before another input.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        self.agenda.next()
+    }
+
+    /// The name of this node.
+    pub fn node(&self) -> &str {
+        &self.node
+    }
+
+    /// The interfaces that the settings name, or named before a reload; a [`LinkId`] is a place in this slice.
+    pub fn links(&self) -> &[Link] {
+        &self.links
+    }
+
+    /// All vips, in the order of the settings.
+    pub fn vips(&self) -> &[Vip] {
+        &self.vips
+    }
+
+    /// One of them.
+    pub fn vip(&self, id: VipId) -> Option<&Vip> {
+        self.vips.get(*self.places.get(&id)?)
+    }
+}
+
+impl Engine {
+    /// Puts a new vip behind all others.
+    fn add(&mut self, settings: VipSettings, now: Instant) -> VipId {
+        let id = VipId(self.next_vip);
+        self.next_vip = self.next_vip.checked_add(1).expect("nobody adds four thousand million vips");
+        let link = self.link_named(&settings.interface);
+        self.put(Vip::new(id, link, settings, now));
+        id
+    }
+
+    /// Puts a vip behind all others.
+    fn put(&mut self, vip: Vip) {
+        for router in vip.routers() {
+            self.by_router.insert((vip.link(), router.family(), vip.settings().vrid), vip.id());
+        }
+        self.places.insert(vip.id(), self.vips.len());
+        self.vips.push(vip);
+    }
+
+    fn link_named(&mut self, name: &str) -> LinkId {
+        let known = self.links.iter().position(|link| link.name == name);
+        let place = known.unwrap_or_else(|| {
+            self.links.push(Link { name: name.into(), state: LinkState::Missing, drops: Drops::default() });
+            self.links.len() - 1
+        });
+        LinkId(u16::try_from(place).expect("a host has fewer than 65,536 interfaces"))
+    }
+
+    fn on_advert(&mut self, now: Instant, arrival: &Arrival) {
+        let family = Family::of(arrival.source);
+        let vrid = arrival.advert.vrid;
+        match self.by_router.get(&(arrival.link, family, vrid)) {
+            Some(vip) => self.step(now, *vip, |vip, step| vip.on_advert(step, arrival)),
+            None => self.on_dropped(now, arrival.link, family, arrival.source, DropReason::UnknownVrid { vrid }),
+        }
+    }
+
+    fn on_dropped(&mut self, now: Instant, link: LinkId, family: Family, source: IpAddr, reason: DropReason) {
+        let Some(known) = self.links.get_mut(usize::from(link.0)) else { return };
+        if known.drops.count(now, &reason) {
+            let kind = EventKind::Dropped { link, family, source, reason };
+            self.outputs.push_back(Output::Event(Event { at: now, vip: None, kind }));
+        }
+    }
+
+    fn on_link(&mut self, now: Instant, link: LinkId, state: LinkState) {
+        if let Some(known) = self.links.get_mut(usize::from(link.0)) {
+            known.state = state;
+        }
+        if self.stopping {
+            return;
+        }
+        let there: Vec<VipId> = self.vips.iter().filter(|vip| vip.link() == link).map(Vip::id).collect();
+        for vip in there {
+            self.step(now, vip, |vip, step| vip.on_link(step, state));
+        }
+    }
+
+    fn on_end(&mut self, now: Instant, end: impl Fn(&mut Vip, &mut Step<'_>)) {
+        self.stopping = true;
+        for vip in self.vips.iter().map(Vip::id).collect::<Vec<_>>() {
+            self.step(now, vip, &end);
+        }
+    }
+
+    /// Every change of a vip goes through here, so that the agenda follows its deadline.
+    fn step(&mut self, now: Instant, id: VipId, change: impl FnOnce(&mut Vip, &mut Step<'_>)) {
+        let Some(vip) = self.places.get(&id).and_then(|place| self.vips.get_mut(*place)) else { return };
+        change(vip, &mut Step { now, outputs: &mut self.outputs, next_request: &mut self.next_request });
+        self.agenda.set(id, vip.deadline());
+    }
+}

@@ -1,0 +1,348 @@
+//! What an engine wants done, and what it wants known. Data only: the daemon, the simulator and the tests read the same.
+
+use alloc::string::String;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::fmt;
+use core::net::IpAddr;
+use core::time::Duration;
+
+use super::VipId;
+use super::input::{EffectError, LinkId, RequestId};
+use super::rival::ClaimKind;
+use super::time::Instant;
+use crate::types::{AdvertInterval, Family, MacAddr, MacMode, Priority, VirtualAddress, Vrid};
+use crate::wire::DropReason;
+use crate::wire::advert::{Advert, ChecksumForm};
+
+/// One thing to do, in the order in which they are polled.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Output {
+    /// Send an advert.
+    Transmit(Transmit),
+    /// Hold the addresses of a vip until an instant, and not longer. Follows each advert that promises them.
+    RenewLease {
+        /// Whose.
+        vip: VipId,
+        /// When they are given up unless renewed.
+        until: Instant,
+    },
+    /// Hold the addresses of a vip no longer. Sent before the resignation that invites a successor.
+    EndLease {
+        /// Whose.
+        vip: VipId,
+    },
+    /// Put all these addresses on the interface; those already there are no error. Answered by
+    /// [`Input::Installed`](super::Input::Installed).
+    Install(AddressSet),
+    /// Take all these addresses away; those not there are no error. Answered by [`Input::Removed`](super::Input::Removed).
+    Remove(AddressSet),
+    /// Take these addresses of an owner away, which its vip no longer has, and leave the others; hold these no longer. Those not
+    /// there are no error. Answered by [`Input::Removed`](super::Input::Removed).
+    Trim(AddressSet),
+    /// Tell the neighbours, in both ARP forms and by unsolicited NA. The request is that of no answer.
+    Announce(AddressSet),
+    /// Record and show this.
+    Event(Event),
+}
+
+/// An advert to send.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Transmit {
+    /// Whose.
+    pub vip: VipId,
+    /// Through which interface.
+    pub link: LinkId,
+    /// The interface's address.
+    pub source: IpAddr,
+    /// The group, or a unicast peer.
+    pub destination: IpAddr,
+    /// With which source MAC.
+    pub mac: MacMode,
+    /// What to say.
+    pub advert: Advert,
+    /// The checksum form to use.
+    pub checksum: ChecksumForm,
+}
+
+/// The addresses of a vip, as an effect needs them.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AddressSet {
+    /// Ties the answer to this output.
+    pub request: RequestId,
+    /// Whose.
+    pub vip: VipId,
+    /// On which interface.
+    pub link: LinkId,
+    /// With which MAC they answer.
+    pub mac: MacMode,
+    /// For the virtual MAC.
+    pub vrid: Vrid,
+    /// Both families, IPv4 first.
+    pub addresses: Arc<[VirtualAddress]>,
+}
+
+/// Something that an operator may want to know, and why it happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Event {
+    /// When.
+    pub at: Instant,
+    /// Of which vip; `None`: of the node or a link.
+    pub vip: Option<VipId>,
+    /// What.
+    pub kind: EventKind,
+}
+
+/// What happened.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum EventKind {
+    /// A vip changed its state.
+    Transition {
+        /// The state it left.
+        from: StateName,
+        /// The state it entered.
+        to: StateName,
+        /// Why.
+        cause: Cause,
+    },
+    /// While this node was the owner, another one advertised itself as owner.
+    Rival {
+        /// The other.
+        source: IpAddr,
+        /// Its priority.
+        priority: Priority,
+    },
+    /// While this node is the owner, another host says that it has an address. The first time, and once a minute.
+    Conflict {
+        /// The address.
+        address: IpAddr,
+        /// The other host's.
+        mac: MacAddr,
+        /// By what it said so.
+        kind: ClaimKind,
+        /// How often it was heard.
+        count: u64,
+        /// Whether it was the owner before this node.
+        former_owner: bool,
+    },
+    /// The same, and it does not stop: an alarm, repeated once a minute.
+    ConflictPersists {
+        /// The address.
+        address: IpAddr,
+        /// The other host's.
+        mac: MacAddr,
+        /// How often it was heard.
+        count: u64,
+        /// For how long.
+        lasts: Duration,
+        /// Whether it was the owner before this node.
+        former_owner: bool,
+    },
+    /// Another host advertises from this node's own address: it is a copy of this one.
+    ClonedHost {
+        /// The address.
+        source: IpAddr,
+        /// What it advertises.
+        priority: Priority,
+    },
+    /// Another group uses the VRID. Its adverts are dropped and counted.
+    ForeignGroup {
+        /// Who advertises.
+        source: IpAddr,
+        /// The addresses of that group.
+        theirs: Vec<IpAddr>,
+    },
+    /// An address was put back that another program had removed.
+    AddressRestored {
+        /// Which was seen to go.
+        address: IpAddr,
+        /// The how-many-th time within the limit's window.
+        count: u8,
+    },
+    /// A peer uses another IPv4 checksum form than this node did; this node now uses the peer's.
+    ChecksumFollowed {
+        /// The peer.
+        source: IpAddr,
+        /// The form used from now on.
+        form: ChecksumForm,
+    },
+    /// The owner advertises another interval than the one in force until now.
+    IntervalLearned {
+        /// The owner.
+        source: IpAddr,
+        /// The interval in force from now on.
+        interval: AdvertInterval,
+    },
+    /// A peer advertises other addresses than this node would. Not a reason to discard (RFC 9568 §7.1).
+    AddressesDiffer {
+        /// The peer.
+        source: IpAddr,
+        /// What the peer advertises.
+        theirs: Vec<IpAddr>,
+    },
+    /// The first packet was dropped for a reason, or the first after a silence. The rest are counted.
+    Dropped {
+        /// Where.
+        link: LinkId,
+        /// Over which family.
+        family: Family,
+        /// The sender.
+        source: IpAddr,
+        /// Why.
+        reason: DropReason,
+    },
+    /// Addresses could not be taken away.
+    RemoveFailed(EffectError),
+}
+
+/// The states of a vip, without what they own.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum StateName {
+    /// Takes no part: its interface is not ready.
+    Initialize,
+    /// Listens, and holds no address.
+    Backup,
+    /// Has asked the kernel for the addresses; nothing has been announced yet.
+    Claiming,
+    /// Owns the addresses.
+    Active,
+    /// Keeps itself out; holds no address.
+    Held,
+}
+
+impl fmt::Display for StateName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(match self {
+            Self::Initialize => "Initialize",
+            Self::Backup => "Backup",
+            Self::Claiming => "Claiming",
+            Self::Active => "Active",
+            Self::Held => "Held",
+        })
+    }
+}
+
+/// Why a vip changed its state.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Cause {
+    /// The interface became ready.
+    LinkReady,
+    /// There is no interface of that name.
+    LinkMissing,
+    /// The interface is down or has no carrier.
+    LinkDown,
+    /// The interface has no address of this family to send from.
+    NoSourceAddress(Family),
+    /// This node is the address owner (priority 255).
+    AddressOwner,
+    /// No advert was heard for the active-down interval.
+    ActiveDown {
+        /// How long nothing was heard; `None`: nothing was ever heard.
+        silence: Option<Duration>,
+    },
+    /// The owner resigned (priority 0), and its successor's turn came.
+    PeerResigned {
+        /// The peer that resigned.
+        source: IpAddr,
+    },
+    /// A peer of higher priority, or of equal priority and larger address, is Active.
+    PeerWins {
+        /// The peer.
+        source: IpAddr,
+        /// Its priority.
+        priority: Priority,
+    },
+    /// A peer of lower priority was Active for the preemption delay or the active-down interval.
+    Preempts {
+        /// The peer.
+        source: IpAddr,
+        /// Its priority.
+        priority: Priority,
+    },
+    /// The kernel has the addresses.
+    Installed,
+    /// An earlier agent of this node owned the addresses, and its lease still runs.
+    Adopted,
+    /// The kernel refused the addresses.
+    InstallRefused(EffectError),
+    /// Another program keeps removing the addresses.
+    AddressesKeepVanishing,
+    /// Another host keeps claiming an address, and the configuration says to give up then.
+    AddressInUse {
+        /// The address.
+        address: IpAddr,
+        /// The other host's.
+        mac: MacAddr,
+    },
+    /// The agent woke after its lease had lapsed: its peers have a right to have taken over.
+    Late {
+        /// For how long it could not renew.
+        by: Duration,
+    },
+    /// The kernel ended the lease before the agent, which was hardly late, could renew it.
+    LeaseEnded,
+    /// The time to keep out is over.
+    HoldOver,
+    /// New settings no longer have this vip, or have it as another virtual router.
+    Removed,
+    /// The agent is stopping.
+    Shutdown,
+    /// The agent is being restarted: what it owns is left to the next one.
+    HandedOn,
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::LinkReady => f.write_str("interface ready"),
+            Self::LinkMissing => f.write_str("interface missing"),
+            Self::LinkDown => f.write_str("interface down or without carrier"),
+            Self::NoSourceAddress(Family::V4) => f.write_str("interface has no IPv4 address to send from"),
+            Self::NoSourceAddress(Family::V6) => f.write_str("interface has no IPv6 link-local address yet"),
+            Self::AddressOwner => f.write_str("address owner (priority 255)"),
+            Self::ActiveDown { silence: Some(silence) } => {
+                write!(f, "no advert for {}", Milliseconds(*silence))
+            }
+            Self::ActiveDown { silence: None } => f.write_str("no owner heard"),
+            Self::PeerResigned { source } => write!(f, "{source} resigned"),
+            Self::PeerWins { source, priority } => write!(f, "{source} is Active with priority {priority}"),
+            Self::Preempts { source, priority } => write!(f, "preempts {source} with priority {priority}"),
+            Self::Installed => f.write_str("addresses installed"),
+            Self::Adopted => f.write_str("adopted from an earlier agent, whose lease still runs"),
+            Self::InstallRefused(error) => write!(f, "addresses refused: {}", error.0),
+            Self::AddressesKeepVanishing => f.write_str("another program keeps removing the addresses"),
+            Self::AddressInUse { address, mac } => {
+                write!(f, "{mac} keeps answering for {address} (on_conflict = \"demote\")")
+            }
+            Self::Late { by } => write!(f, "could not run for {}: the lease lapsed", Milliseconds(*by)),
+            Self::LeaseEnded => f.write_str("the kernel ended the lease before it was renewed"),
+            Self::HoldOver => f.write_str("hold is over"),
+            Self::Removed => f.write_str("no longer in the configuration"),
+            Self::Shutdown => f.write_str("stopping"),
+            Self::HandedOn => f.write_str("restarting: the addresses are left to the next agent"),
+        }
+    }
+}
+
+/// A duration as an operator reads it: milliseconds with one decimal, without floats.
+struct Milliseconds(Duration);
+
+impl fmt::Display for Milliseconds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let tenths = self.0.as_micros() / 100;
+        write!(f, "{}.{} ms", tenths / 10, tenths % 10)
+    }
+}
+
+/// For error texts that are built without allocation elsewhere.
+impl fmt::Display for EffectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl From<&str> for EffectError {
+    fn from(text: &str) -> Self {
+        Self(String::from(text))
+    }
+}

@@ -1,0 +1,100 @@
+//! What the engine is told to keep: already checked, nothing left to interpret.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::net::IpAddr;
+use core::time::Duration;
+
+use crate::types::{AdvertInterval, Family, MacMode, Password, Priority, Version, VirtualAddress, Vrid};
+use crate::wire::advert::ChecksumForm;
+
+/// A node and the virtual IPs it takes part in.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// The name under which this node is shown.
+    pub node: String,
+    /// In the order of the configuration file, names unique.
+    pub vips: Vec<VipSettings>,
+}
+
+/// One virtual IP: up to two virtual routers (one a family) that move together.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VipSettings {
+    /// Unique within the node.
+    pub name: String,
+    /// The interface that the adverts use, by name: it may be absent, and may come and go.
+    pub interface: String,
+    /// Unique on the interface within a family.
+    pub vrid: Vrid,
+    /// 1..=255.
+    pub priority: Priority,
+    /// Version 3: 10 ms to 40.95 s. Version 2: whole seconds.
+    pub interval: AdvertInterval,
+    /// The version of both virtual routers; [`Version::V2`] only without IPv6 addresses.
+    pub version: Version,
+    /// Whether a healthy owner of lower priority is replaced.
+    pub preempt: Preempt,
+    /// Unicast peers of either family; empty: multicast.
+    pub peers: Vec<IpAddr>,
+    /// Whether adverts must arrive with TTL or hop limit 255, but those of IPv6 unicast peers with link-local addresses. False
+    /// only by configuration, for routed unicast peers.
+    pub check_hop_limit: bool,
+    /// Which MAC address the addresses answer with.
+    pub mac: MacMode,
+    /// The form of the IPv4 checksum of version 3.
+    pub checksum: ChecksumPolicy,
+    /// Version 2 only.
+    pub password: Option<Password>,
+    /// When the neighbours are told again.
+    pub announce: AnnounceSettings,
+    /// What an owner does about another host that keeps claiming its addresses.
+    pub on_conflict: OnConflict,
+    /// At least one. An IPv6 virtual router's first is link-local (RFC 9568 §5.2.9).
+    pub addresses: Vec<VirtualAddress>,
+}
+
+impl VipSettings {
+    /// The addresses of one family, in the order of the adverts.
+    pub fn addresses_of(&self, family: Family) -> impl Iterator<Item = &VirtualAddress> {
+        self.addresses.iter().filter(move |address| address.family() == family)
+    }
+}
+
+/// Whether a node replaces a healthy owner of lower priority (RFC 9568 §6.1, `Preempt_Mode`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Preempt {
+    /// Never.
+    Off,
+    /// As soon as the owner's silence would have been noticed.
+    On,
+    /// Once a lower-priority owner has been heard for so long.
+    After(Duration),
+}
+
+/// Which IPv4 checksum form version 3 sends. Both are accepted always.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChecksumPolicy {
+    /// RFC 9568 until a peer is heard that uses the other form, then the peer's.
+    Auto,
+    /// Always this one.
+    Pinned(ChecksumForm),
+}
+
+/// What an owner does about another host that keeps claiming its addresses.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnConflict {
+    /// Goes on, and tells the neighbours again.
+    #[default]
+    Assert,
+    /// That too, and gives up once the conflict persists.
+    Demote,
+}
+
+/// When the neighbours are told again who owns the addresses, counted from the claim.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AnnounceSettings {
+    /// Ascending.
+    pub repeat: Vec<Duration>,
+    /// And then for ever with this period; `None`: not.
+    pub refresh: Option<Duration>,
+}

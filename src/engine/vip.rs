@@ -1,0 +1,460 @@
+//! A virtual IP: the state that its virtual routers share, and what every state has in common.
+//!
+//! The transitions stand in [`super::backup`] and [`super::owner`]; an input that concerns no state
+//! (a link, the end of a hold, a stop) is decided here.
+
+use alloc::collections::VecDeque;
+use alloc::sync::Arc;
+use alloc::vec::Vec;
+use core::net::IpAddr;
+use core::time::Duration;
+
+use super::backup::Backup;
+use super::election::{self, PATIENCE, Rank};
+use super::input::{Arrival, LinkId, LinkState, RequestId};
+use super::output::{AddressSet, Cause, Event, EventKind, Output, StateName, Transmit};
+use super::owner::Ownership;
+use super::rival::Evidence;
+use super::router::Router;
+use super::settings::VipSettings;
+use super::stats::Reports;
+use super::time::Instant;
+use super::{VipId, router};
+use crate::types::{AdvertInterval, Family, Priority, Version, VirtualAddress};
+use crate::wire::DropReason;
+use crate::wire::advert::group;
+
+/// A virtual IP of this node.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Vip {
+    pub(super) id: VipId,
+    pub(super) link: LinkId,
+    pub(super) settings: VipSettings,
+    pub(super) addresses: Arc<[VirtualAddress]>,
+    pub(super) routers: Vec<Router>,
+    pub(super) state: State,
+    since: Instant,
+    cause: Cause,
+    transitions: u64,
+    /// Claims in a row that the kernel refused.
+    pub(super) refusals: u32,
+    reports: Reports,
+    pub(super) link_state: LinkState,
+    /// Until when the addresses that an earlier agent left may be held.
+    inherited: Option<Instant>,
+    pub(super) evidence: Evidence,
+}
+
+/// What a vip is doing. Each variant owns what only that state needs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) enum State {
+    /// Takes no part.
+    Initialize,
+    /// Listens.
+    Backup(Backup),
+    /// The kernel was asked for the addresses.
+    Claiming { ownership: Ownership, request: RequestId },
+    /// Owns the addresses.
+    Active(Ownership),
+    /// Keeps itself out until then.
+    Held { until: Instant },
+}
+
+/// What a step works with beside the vip itself.
+pub(super) struct Step<'a> {
+    pub(super) now: Instant,
+    pub(super) outputs: &'a mut VecDeque<Output>,
+    pub(super) next_request: &'a mut u64,
+}
+
+impl Step<'_> {
+    pub(super) fn request(&mut self) -> RequestId {
+        *self.next_request = self.next_request.saturating_add(1);
+        RequestId(*self.next_request)
+    }
+
+    fn event(&mut self, vip: VipId, kind: EventKind) {
+        self.outputs.push_back(Output::Event(Event { at: self.now, vip: Some(vip), kind }));
+    }
+}
+
+/// What a status shows.
+impl Vip {
+    /// Names this vip in inputs and outputs.
+    pub const fn id(&self) -> VipId {
+        self.id
+    }
+
+    /// The interface.
+    pub const fn link(&self) -> LinkId {
+        self.link
+    }
+
+    /// As configured.
+    pub const fn settings(&self) -> &VipSettings {
+        &self.settings
+    }
+
+    /// Both families' addresses, as installed.
+    pub const fn addresses(&self) -> &Arc<[VirtualAddress]> {
+        &self.addresses
+    }
+
+    /// One or two, IPv4 first.
+    pub fn routers(&self) -> &[Router] {
+        &self.routers
+    }
+
+    /// Its state.
+    pub const fn state(&self) -> StateName {
+        match self.state {
+            State::Initialize => StateName::Initialize,
+            State::Backup(_) => StateName::Backup,
+            State::Claiming { .. } => StateName::Claiming,
+            State::Active(_) => StateName::Active,
+            State::Held { .. } => StateName::Held,
+        }
+    }
+
+    /// When it entered its state.
+    pub const fn since(&self) -> Instant {
+        self.since
+    }
+
+    /// Why it is in its state; of an owner, why it claimed.
+    pub const fn cause(&self) -> &Cause {
+        &self.cause
+    }
+
+    /// How often it changed its state.
+    pub const fn transitions(&self) -> u64 {
+        self.transitions
+    }
+
+    /// The owner as this node knows it: itself, or the peer that it follows.
+    pub fn owner(&self) -> Option<Rank> {
+        match &self.state {
+            State::Claiming { .. } | State::Active(_) => self.lead().and_then(|lead| lead.rank(self.settings.priority)),
+            State::Backup(backup) => {
+                let owner = backup.owner()?;
+                // Of a peer with two addresses the one in the family that leads, if it is heard there too.
+                let lead = self.lead().and_then(Router::heard);
+                let shown = lead.filter(|lead| owner.at.since(lead.at) < lead.interval.duration() * PATIENCE);
+                let shown = shown.unwrap_or(owner);
+                Some(Rank { priority: shown.priority, source: shown.source })
+            }
+            State::Initialize | State::Held { .. } => None,
+        }
+    }
+
+    /// The interval in force: learned from the owner, else configured.
+    pub fn interval(&self) -> AdvertInterval {
+        match &self.state {
+            State::Backup(backup) => backup.owner().map_or(self.settings.interval, |owner| owner.interval),
+            State::Initialize | State::Claiming { .. } | State::Active(_) | State::Held { .. } => {
+                self.settings.interval
+            }
+        }
+    }
+
+    /// Until when the addresses may be held.
+    pub const fn lease_until(&self) -> Option<Instant> {
+        match &self.state {
+            State::Claiming { ownership, .. } | State::Active(ownership) => Some(ownership.lease().until()),
+            State::Initialize | State::Backup(_) | State::Held { .. } => None,
+        }
+    }
+
+    /// When it wants to be called.
+    pub fn deadline(&self) -> Option<Instant> {
+        match &self.state {
+            State::Initialize => None,
+            State::Backup(backup) => Some(backup.deadline()),
+            State::Claiming { ownership, .. } | State::Active(ownership) => {
+                let deadline = ownership.deadline();
+                Some(self.judgement_at().map_or(deadline, |judgement| judgement.min(deadline)))
+            }
+            State::Held { until } => Some(*until),
+        }
+    }
+}
+
+/// Inputs.
+impl Vip {
+    pub(super) fn new(id: VipId, link: LinkId, settings: VipSettings, now: Instant) -> Self {
+        let routers = Family::ALL.into_iter().filter_map(|family| Router::new(family, &settings)).collect();
+        let addresses = by_family(&settings);
+        Self {
+            id,
+            link,
+            settings,
+            addresses,
+            routers,
+            state: State::Initialize,
+            since: now,
+            cause: Cause::LinkMissing,
+            transitions: 0,
+            refusals: 0,
+            reports: Reports::default(),
+            link_state: LinkState::Missing,
+            inherited: None,
+            evidence: Evidence::default(),
+        }
+    }
+
+    pub(super) const fn on_inherited(&mut self, until: Instant) {
+        self.inherited = Some(until);
+    }
+
+    pub(super) fn on_link(&mut self, step: &mut Step<'_>, link_state: LinkState) {
+        self.depose_if_late(step);
+        let was_ready = self.unready().is_none();
+        self.link_state = link_state;
+        for router in &mut self.routers {
+            router.set_source(link_state.source(router.family()));
+        }
+        self.follow_readiness(step, was_ready);
+    }
+
+    /// Takes part, or stops to, as the interface allows now.
+    pub(super) fn follow_readiness(&mut self, step: &mut Step<'_>, was_ready: bool) {
+        match (self.unready(), &self.state) {
+            (Some(cause), State::Initialize) => self.cause = cause,
+            // What it held itself out for, it held against an interface that is no more as it was.
+            (Some(cause), State::Backup(_) | State::Held { .. }) => self.enter(step, State::Initialize, cause),
+            (Some(cause), State::Claiming { .. } | State::Active(_)) => {
+                self.give_up(step);
+                self.enter(step, State::Initialize, cause);
+            }
+            (None, State::Initialize) if !was_ready => self.start(step, Cause::LinkReady),
+            (
+                None,
+                State::Initialize | State::Backup(_) | State::Claiming { .. } | State::Active(_) | State::Held { .. },
+            ) => {}
+        }
+    }
+
+    pub(super) fn on_advert(&mut self, step: &mut Step<'_>, arrival: &Arrival) {
+        self.depose_if_late(step);
+        let family = Family::of(arrival.source);
+        let Some(router) = self.routers.iter_mut().find(|router| router.family() == family) else { return };
+        if let Err(reason) = router.check(arrival, &self.settings) {
+            let due = router.drops_mut().count(step.now, &reason);
+            let told = self.report_evidence(step, &reason, arrival.advert.priority, &arrival.advert.addresses, due);
+            if due && !told {
+                let kind = EventKind::Dropped { link: self.link, family, source: arrival.source, reason };
+                step.event(self.id, kind);
+            }
+            if let DropReason::AddressOwner { source } = reason {
+                self.address_owner_on_advert(step, Rank { priority: arrival.advert.priority, source });
+            }
+            return;
+        }
+        let learned = router.note(step.now, arrival, &self.settings);
+        let own = router.rank(self.settings.priority);
+        self.report(step, arrival.source, learned);
+        // Without a source address the vip is in Initialize, and takes no part.
+        let Some(own) = own else { return };
+        let sender = Rank { priority: arrival.advert.priority, source: arrival.source };
+        let comparison = election::compare(sender, own);
+        match &self.state {
+            State::Initialize | State::Held { .. } => {}
+            State::Backup(_) => self.backup_on_advert(step, sender, comparison, arrival.advert.interval),
+            State::Claiming { .. } | State::Active(_) => {
+                self.owner_on_advert(step, sender, comparison, arrival.advert.interval);
+            }
+        }
+    }
+
+    pub(super) fn on_deadline(&mut self, step: &mut Step<'_>) {
+        self.depose_if_late(step);
+        match &self.state {
+            State::Initialize => {}
+            State::Backup(_) => self.backup_on_deadline(step),
+            State::Claiming { .. } | State::Active(_) => {
+                self.owner_on_deadline(step);
+                self.judge(step);
+            }
+            State::Held { until } if step.now >= *until => match self.unready() {
+                None => self.start(step, Cause::HoldOver),
+                Some(cause) => self.enter(step, State::Initialize, cause),
+            },
+            State::Held { .. } => {}
+        }
+    }
+
+    /// An owner sends one more advert, so that its successor on this node has the whole of a lease to begin.
+    pub(super) fn on_hand_on(&mut self, step: &mut Step<'_>) {
+        self.depose_if_late(step);
+        match &self.state {
+            State::Active(_) => {
+                self.advertise(step);
+                self.enter(step, State::Initialize, Cause::HandedOn);
+            }
+            State::Initialize | State::Backup(_) | State::Claiming { .. } | State::Held { .. } => {
+                self.leave(step, Cause::Shutdown)
+            }
+        }
+    }
+
+    /// Gives up whatever it has, for good.
+    pub(super) fn leave(&mut self, step: &mut Step<'_>, cause: Cause) {
+        self.depose_if_late(step);
+        match &self.state {
+            State::Initialize => {}
+            State::Backup(_) | State::Held { .. } => self.enter(step, State::Initialize, cause),
+            State::Claiming { .. } | State::Active(_) => {
+                self.give_up(step);
+                self.enter(step, State::Initialize, cause);
+            }
+        }
+    }
+}
+
+/// What the transitions share.
+impl Vip {
+    /// RFC 9568 §6.4.1: the address owner goes Active, everybody else listens first; but an owner whose agent was
+    /// started anew within its lease is one still.
+    fn start(&mut self, step: &mut Step<'_>, cause: Cause) {
+        if let Some(until) = self.inherited.take() {
+            if step.now < until {
+                self.adopt(step);
+                return;
+            }
+            self.withdraw(step);
+        }
+        if self.settings.priority == Priority::OWNER {
+            self.claim(step, Cause::AddressOwner);
+        } else {
+            let backup = Backup::listening(step.now + self.active_down_interval(self.settings.interval));
+            self.enter(step, State::Backup(backup), cause);
+        }
+    }
+
+    pub(super) fn enter(&mut self, step: &mut Step<'_>, state: State, cause: Cause) {
+        let from = self.state();
+        self.state = state;
+        self.since = step.now;
+        self.transitions = self.transitions.saturating_add(1);
+        // That the kernel obeyed is no reason: what made this node claim stays the reason why it is Active.
+        if cause != Cause::Installed {
+            self.cause = cause.clone();
+        }
+        step.event(self.id, EventKind::Transition { from, to: self.state(), cause });
+    }
+
+    /// Gives up what an owner has: the addresses, and then the role (an advert of priority 0, RFC 9568 §6.4.3).
+    ///
+    /// DEVIATION: the standard sends that advert only at a shutdown. An owner that yields to a rival sends it too,
+    /// so that the rival learns that there were two, and announces itself once more as the last one to do so.
+    pub(super) fn give_up(&mut self, step: &mut Step<'_>) {
+        self.withdraw(step);
+        self.transmit(step, Priority::RESIGN);
+    }
+
+    /// Gives up the addresses, and says so to nobody.
+    pub(super) fn withdraw(&self, step: &mut Step<'_>) {
+        step.outputs.push_back(Output::EndLease { vip: self.id });
+        let set = self.address_set(step);
+        step.outputs.push_back(Output::Remove(set));
+    }
+
+    /// Sends an advert by every virtual router that can.
+    pub(super) fn transmit(&mut self, step: &mut Step<'_>, priority: Priority) {
+        let Self { routers, settings, id, link, .. } = self;
+        for router in routers {
+            let Some(source) = router.source() else { continue };
+            let family = router.family();
+            let advert = router.advert(settings, priority);
+            let mut send = |destination: IpAddr| {
+                step.outputs.push_back(Output::Transmit(Transmit {
+                    vip: *id,
+                    link: *link,
+                    source,
+                    destination,
+                    mac: settings.mac,
+                    advert: advert.clone(),
+                    checksum: router.checksum(),
+                }));
+            };
+            if settings.peers.is_empty() {
+                send(group(family));
+            } else {
+                settings.peers.iter().filter(|peer| Family::of(**peer) == family).for_each(|peer| send(*peer));
+            }
+        }
+    }
+
+    pub(super) fn address_set(&self, step: &mut Step<'_>) -> AddressSet {
+        self.set_of(step, Arc::clone(&self.addresses))
+    }
+
+    pub(super) fn set_of(&self, step: &mut Step<'_>, addresses: Arc<[VirtualAddress]>) -> AddressSet {
+        AddressSet {
+            request: step.request(),
+            vip: self.id,
+            link: self.link,
+            mac: self.settings.mac,
+            vrid: self.settings.vrid,
+            addresses,
+        }
+    }
+
+    pub(super) fn event(&self, step: &mut Step<'_>, kind: EventKind) {
+        step.event(self.id, kind);
+    }
+
+    /// An event that a packet caused: whoever can forge packets can cause any number of them.
+    pub(super) fn event_of_packet(&mut self, step: &mut Step<'_>, kind: EventKind) {
+        if self.reports.permit(step.now) {
+            step.event(self.id, kind);
+        }
+    }
+
+    /// How long an owner with this interval may be silent (RFC 9568 §6.1, `Active_Down_Interval`).
+    pub(super) fn active_down_interval(&self, interval: AdvertInterval) -> Duration {
+        interval.duration() * PATIENCE + self.skew_time(interval)
+    }
+
+    pub(super) fn skew_time(&self, interval: AdvertInterval) -> Duration {
+        match self.settings.version {
+            Version::V2 => election::skew_time_v2(self.settings.priority),
+            Version::V3 => election::skew_time(interval, self.settings.priority),
+        }
+    }
+
+    /// The virtual router whose addresses break ties for the whole vip.
+    ///
+    /// Were each family to break its own, two nodes could each win one, and both yield.
+    pub(super) fn lead(&self) -> Option<&Router> {
+        self.routers.first()
+    }
+
+    pub(super) fn unready(&self) -> Option<Cause> {
+        match self.link_state {
+            LinkState::Missing => Some(Cause::LinkMissing),
+            LinkState::Down => Some(Cause::LinkDown),
+            LinkState::Up { .. } => self
+                .routers
+                .iter()
+                .find(|router| router.source().is_none())
+                .map(|router| Cause::NoSourceAddress(router.family())),
+        }
+    }
+
+    fn report(&mut self, step: &mut Step<'_>, source: IpAddr, learned: router::Learned) {
+        if let Some(form) = learned.checksum {
+            self.event_of_packet(step, EventKind::ChecksumFollowed { source, form });
+        }
+        if let Some(theirs) = learned.addresses {
+            self.event_of_packet(step, EventKind::AddressesDiffer { source, theirs });
+        }
+    }
+}
+
+/// The addresses as they are installed: both families', IPv4 first.
+pub(super) fn by_family(settings: &VipSettings) -> Arc<[VirtualAddress]> {
+    let mut addresses = settings.addresses.clone();
+    addresses.sort_by_key(VirtualAddress::family);
+    addresses.into()
+}

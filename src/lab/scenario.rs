@@ -1,0 +1,332 @@
+//! What can go wrong with the owner, one function a fault: do it, wait for what should follow, measure, heal, and see that all is
+//! well again.
+//!
+//! node-a has the higher priority and is the owner at the begin and at the end of each.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result};
+use nix::sys::signal::Signal;
+
+use super::frames::Kind;
+use super::measure::Measurement;
+use super::pair::{INTERFACE, Pair, Watch};
+use super::probe::Answer;
+use super::stranger::{STRANGER_MAC, Stranger};
+use crate::engine::announce::RIVAL_SPACING;
+
+const A: usize = 0;
+const B: usize = 1;
+
+/// How long an agent is frozen.
+const FREEZE: Duration = Duration::from_secs(5);
+
+/// A host that takes an address announces it twice, so long apart (RFC 5227 §1.1, `ANNOUNCE_INTERVAL`).
+const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(2);
+
+/// How long two owners, where there are two, are watched before the fault is healed.
+const WATCH_DUAL: Duration = Duration::from_secs(2);
+
+/// A busy machine may start a program late; no agent has this for an excuse.
+const START_PATIENCE: Duration = Duration::from_secs(10);
+
+/// A fault.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Scenario {
+    /// The owner's machine loses power
+    HostKill,
+    /// The owner's agent is killed; its machine lives on
+    AgentKill,
+    /// The owner's agent hangs for 5 s, then goes on
+    Freeze,
+    /// The owner's agent is stopped in good order
+    Stop,
+    /// The owner's network cable is pulled
+    LinkDown,
+    /// The nodes no longer hear each other; the client reaches both
+    Partition,
+    /// The dead owner comes back and takes the address again
+    Failback,
+    /// A third host configures the address by itself and announces it
+    ArpConflict,
+}
+
+/// What the standard promises, to stand beside what was measured.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bound {
+    /// The longest time from the fault to the successor's first answer.
+    pub takeover: Duration,
+    /// In the terms that it is made of.
+    pub formula: &'static str,
+}
+
+/// One run of a scenario.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// When the fault was made.
+    pub fault: Instant,
+    /// What the client saw.
+    pub measured: Measurement,
+    /// Whether node-a alone answered at the end, once all was healed.
+    pub healed: Result<(), String>,
+    /// For how long the client reached a third host instead of the owner, where there was one.
+    pub astray: Option<Duration>,
+}
+
+impl Scenario {
+    /// All, in the order of the documentation.
+    pub const ALL: [Self; 8] = [
+        Self::HostKill,
+        Self::AgentKill,
+        Self::Freeze,
+        Self::Stop,
+        Self::LinkDown,
+        Self::Partition,
+        Self::Failback,
+        Self::ArpConflict,
+    ];
+
+    /// As on the command line.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::HostKill => "host-kill",
+            Self::AgentKill => "agent-kill",
+            Self::Freeze => "freeze",
+            Self::Stop => "stop",
+            Self::LinkDown => "link-down",
+            Self::Partition => "partition",
+            Self::Failback => "failback",
+            Self::ArpConflict => "arp-conflict",
+        }
+    }
+
+    /// What happens, in words.
+    pub const fn fault(self) -> &'static str {
+        match self {
+            Self::HostKill => "node-a loses power",
+            Self::AgentKill => "the agent on node-a is killed (SIGKILL); the machine lives on",
+            Self::Freeze => "the agent on node-a hangs (SIGSTOP) for 5 s",
+            Self::Stop => "the agent on node-a is stopped in good order (SIGTERM)",
+            Self::LinkDown => "the network cable of node-a is pulled",
+            Self::Partition => "node-a and node-b no longer hear each other; the client reaches both",
+            Self::Failback => "node-a, which was dead, comes back",
+            Self::ArpConflict => "a third host configures the address by itself, and announces it twice",
+        }
+    }
+
+    /// What RFC 9568 §6.1 gives for a pair.
+    pub fn bound(self, pair: &Pair) -> Bound {
+        let [a, b] = [pair.nodes[A].router(), pair.nodes[B].router()];
+        match self {
+            Self::HostKill | Self::AgentKill | Self::Freeze | Self::LinkDown | Self::Partition => {
+                Bound { takeover: b.active_down(), formula: "3 × interval + (256 − priority) / 256 × interval" }
+            }
+            Self::Stop => Bound { takeover: b.skew(), formula: "(256 − priority) / 256 × interval" },
+            // While the third host lives, it is the client's belief that is fought for: the owner answers each second at most.
+            Self::ArpConflict => {
+                Bound { takeover: RIVAL_SPACING, formula: "the spacing of announcements against a rival" }
+            }
+            Self::Failback => {
+                Bound { takeover: a.active_down(), formula: "3 × interval + (256 − priority) / 256 × interval" }
+            }
+        }
+    }
+
+    /// Runs it once on a pair. Agents that do not run are started. node-a owns the address before and afterwards. The fault is made so long
+    /// after one of the owner's adverts, which is less than an interval: its successor waits so much less.
+    ///
+    /// # Errors
+    /// The lab failed. An agent that fails is an outcome, not an error, once the fault was made.
+    pub fn run(self, pair: &mut Pair, phase: Duration, watch: &mut dyn Watch) -> Result<Outcome> {
+        let (fault, measured) = self.strike(pair, phase, watch)?;
+        let astray = (self == Self::ArpConflict).then(|| pair.probe().record().answered_by(fault, STRANGER_MAC));
+        let healed = self.heal(pair, watch).map_err(|error| format!("{error:#}"));
+        Ok(Outcome { fault, measured, healed, astray })
+    }
+
+    /// Like [`run`](Self::run), but leaves it broken: gives when the fault was made, and what the client saw of it.
+    ///
+    /// # Errors
+    /// The lab failed.
+    pub fn strike(self, pair: &mut Pair, phase: Duration, watch: &mut dyn Watch) -> Result<(Instant, Measurement)> {
+        begin(pair, watch)?;
+        let successor = if matches!(self, Self::Failback | Self::ArpConflict) { A } else { B };
+        if self == Self::Failback {
+            watch.note(Instant::now(), "lab", "first, node-a loses power and node-b takes over");
+            pair.nodes[A].host.kill()?;
+            pair.wait_for_owner(B, patience(pair), watch)?;
+            pair.reboot(A)?;
+        }
+        let bound = self.bound(pair).takeover;
+        wait_for_phase(pair, phase, watch)?;
+        let seen = pair.probe().count();
+        let fault = match self {
+            Self::HostKill => pair.nodes[A].host.kill()?,
+            Self::AgentKill => timed(|| agent(pair)?.kill())?,
+            Self::Freeze => timed(|| agent(pair)?.signal(Signal::SIGSTOP))?,
+            Self::Stop => timed(|| agent(pair)?.signal(Signal::SIGTERM))?,
+            Self::LinkDown => {
+                let port = pair.nodes[A].host.port(INTERFACE)?;
+                timed(|| port.set_cable(false))?
+            }
+            Self::Partition => timed(|| isolate(pair, true))?,
+            Self::Failback => {
+                let at = Instant::now();
+                pair.start(A)?;
+                at
+            }
+            Self::ArpConflict => {
+                let stranger = pair.new_stranger()?;
+                let at = stranger.take(INTERFACE)?;
+                pair.stranger = Some(stranger);
+                at
+            }
+        };
+        watch.note(fault, "fault", self.fault());
+        self.await_successor(pair, watch, seen, successor)?;
+        match self {
+            Self::HostKill | Self::Stop | Self::LinkDown | Self::Failback => {
+                pair.wait(pair.options().interval.max(Duration::from_millis(200)), watch)?;
+            }
+            Self::AgentKill | Self::Partition => pair.wait(WATCH_DUAL, watch)?,
+            Self::Freeze => {
+                pair.wait(FREEZE.saturating_sub(fault.elapsed()), watch)?;
+                watch.note(Instant::now(), "lab", "the agent on node-a goes on (SIGCONT)");
+                agent(pair)?.signal(Signal::SIGCONT)?;
+                // Its return is part of what is measured.
+                pair.wait(2 * bound, watch)?;
+            }
+            Self::ArpConflict => {
+                pair.wait_until(RIVAL_SPACING, watch, |pair| Ok(conflict(pair, fault)?.is_some()))?;
+                match conflict(pair, fault)? {
+                    Some((at, text)) => watch.note(at, "node-a", &text),
+                    None => watch.note(Instant::now(), "node-a", "has not noticed"),
+                }
+                pair.wait(ANNOUNCE_INTERVAL.saturating_sub(fault.elapsed()), watch)?;
+                if let Some(stranger) = &pair.stranger {
+                    watch.note(stranger.announce()?, "lab", "the third host announces the address again");
+                }
+                pair.wait(RIVAL_SPACING, watch)?;
+            }
+        }
+        let measured = pair.probe().record().measure(fault, Instant::now(), &pair.nodes[successor].macs());
+        Ok((fault, measured))
+    }
+
+    /// Waits until the successor answers the client's ordinary way or, where the old owner may do so too, at all.
+    fn await_successor(self, pair: &mut Pair, watch: &mut dyn Watch, seen: usize, successor: usize) -> Result<()> {
+        let mut index = seen;
+        let mut first = None;
+        pair.wait_until(patience(pair), watch, |pair| {
+            let answers = pair.probe().answers_from(index);
+            index += answers.len();
+            let node = &pair.nodes[successor];
+            let its = |answer: &&Answer| {
+                let kind = match self {
+                    Self::Partition | Self::AgentKill | Self::Freeze => answer.kind != Kind::Announcement,
+                    _ => matches!(answer.kind, Kind::Echo(_)),
+                };
+                node.answers_from(answer.from) && kind
+            };
+            first = answers.iter().find(its).copied();
+            Ok(first.is_some())
+        })?;
+        let name = pair.nodes[successor].host.name().to_owned();
+        match first {
+            Some(answer) => watch.note(answer.at, "client", &format!("{name} answers")),
+            None => watch.note(Instant::now(), "client", &format!("{name} does not answer")),
+        }
+        Ok(())
+    }
+
+    fn heal(self, pair: &mut Pair, watch: &mut dyn Watch) -> Result<()> {
+        match self {
+            Self::HostKill => {
+                watch.note(Instant::now(), "lab", "node-a boots again");
+                pair.reboot(A)?;
+                pair.start(A)?;
+            }
+            Self::AgentKill | Self::Stop => {
+                // An agent that is stopped may take its time; a service manager waits for it, too.
+                pair.wait_until(START_PATIENCE, watch, |pair| Ok(agent(pair)?.ensure_running().is_err()))?;
+                watch.note(Instant::now(), "lab", "the agent on node-a is started again");
+                pair.start(A)?;
+            }
+            Self::LinkDown => {
+                watch.note(Instant::now(), "lab", "the cable of node-a is back");
+                pair.nodes[A].host.port(INTERFACE)?.set_cable(true)?;
+            }
+            Self::Partition => {
+                watch.note(Instant::now(), "lab", "the nodes hear each other again");
+                isolate(pair, false)?;
+            }
+            Self::ArpConflict => {
+                watch.note(Instant::now(), "lab", "the third host is switched off");
+                pair.stranger.take().map_or(Ok(()), Stranger::remove)?;
+            }
+            Self::Freeze | Self::Failback => {}
+        }
+        pair.wait_for_owner(A, patience(pair), watch)
+    }
+}
+
+/// What the owner's agent has said first of a third host: when, and in which words.
+fn conflict(pair: &Pair, since: Instant) -> Result<Option<(Instant, String)>> {
+    let lines = agent(pair)?.processes().iter().flat_map(|process| process.lines_from(0));
+    let mut told = lines.filter(|line| line.at >= since && line.text.contains(" also answers for "));
+    Ok(told.find_map(|line| {
+        let document: serde_json::Value = serde_json::from_str(&line.text).ok()?;
+        Some((line.at, document["fields"]["message"].as_str()?.to_owned()))
+    }))
+}
+
+/// Both agents run, and node-a is the owner.
+fn begin(pair: &mut Pair, watch: &mut dyn Watch) -> Result<()> {
+    for node in [A, B] {
+        if pair.nodes[node].agent.is_none() {
+            pair.start(node)?;
+        }
+    }
+    pair.wait_for_owner(A, patience(pair), watch)?;
+    let name = pair.nodes[A].host.name().to_owned();
+    watch.note(Instant::now(), "client", &format!("{name} answers at {}", pair.address()));
+    // Else what node-b has not yet heard would be measured.
+    pair.wait(2 * pair.options().interval, watch)
+}
+
+/// Waits until so long after an advert. Of unicast adverts the client sees nothing; then any moment is as good.
+fn wait_for_phase(pair: &mut Pair, phase: Duration, watch: &mut dyn Watch) -> Result<()> {
+    let before = pair.probe().last_advert();
+    let interval = pair.options().interval;
+    pair.wait_until(2 * interval, watch, |pair| Ok(pair.probe().last_advert() != before))?;
+    if let Some((advert, _)) = pair.probe().last_advert() {
+        // What is shown now would come too late: the wait is shorter than an interval.
+        let mut due = advert + phase;
+        while due < Instant::now() {
+            due += interval;
+        }
+        thread::sleep(due.saturating_duration_since(Instant::now()));
+    }
+    Ok(())
+}
+
+/// Longer than any agent should take for anything.
+fn patience(pair: &Pair) -> Duration {
+    2 * pair.nodes[B].router().active_down() + START_PATIENCE
+}
+
+fn isolate(pair: &Pair, isolated: bool) -> Result<()> {
+    pair.nodes.iter().try_for_each(|node| node.host.port(INTERFACE)?.set_isolated(isolated))
+}
+
+fn agent(pair: &Pair) -> Result<&super::software::Agent> {
+    pair.nodes[A].agent.as_ref().context("no agent runs on node-a")
+}
+
+fn timed(function: impl FnOnce() -> Result<()>) -> Result<Instant> {
+    let at = Instant::now();
+    function()?;
+    Ok(at)
+}

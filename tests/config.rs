@@ -1,0 +1,176 @@
+//! The configuration from outside: the files that are shipped are right, and mistakes are reported as promised.
+//!
+//! `tests/golden/config/NAME.toml` is read and its report compared with `NAME.txt`; `BLESS=1 cargo test --test config`
+//! writes the reports anew.
+
+#![cfg(feature = "agent")]
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use vipd::config::{self, Colour, Config, Kind, MissingInterface, Report, System};
+
+fn system(missing_interface: MissingInterface) -> System {
+    System { host_name: "host".into(), interfaces: vec!["eno1".into(), "eno2".into()], missing_interface }
+}
+
+fn parse(text: &str) -> Result<Config, Box<Report>> {
+    config::parse("vipd.toml", text, &system(MissingInterface::Refuse))
+}
+
+fn toml_files_under(dir: &Path) -> Vec<PathBuf> {
+    let mut found = Vec::new();
+    for entry in std::fs::read_dir(dir).expect("the directory is part of the repository") {
+        let path = entry.expect("it can be listed").path();
+        if path.is_dir() {
+            found.extend(toml_files_under(&path));
+        } else if path.extension().is_some_and(|extension| extension == "toml") {
+            found.push(path);
+        }
+    }
+    found.sort();
+    found
+}
+
+fn repository() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR"))
+}
+
+#[test]
+fn each_shipped_file_is_valid() {
+    let files = toml_files_under(&repository().join("config"));
+    assert!(files.len() >= 5, "{files:?}");
+    for path in files {
+        let config = config::load(&path, &system(MissingInterface::Refuse));
+        let config = config.unwrap_or_else(|report| panic!("{}", report.render(Colour::Off)));
+        assert!(config.notes.is_empty(), "{}: {:?}", path.display(), config.notes);
+        let text = std::fs::read_to_string(&path).expect("it was read before");
+        let raw: config::raw::File = toml::from_str(&text).expect("the schema's types read what the agent reads");
+        assert_eq!(raw.vip.len(), config.settings.vips.len());
+    }
+}
+
+#[test]
+fn defaults_in_the_sample_are_the_defaults() {
+    let sample = std::fs::read_to_string(repository().join("config/vipd.toml")).expect("it is shipped");
+    let is_default = |line: &&str| line.strip_prefix('#').is_some_and(|rest| rest.starts_with(char::is_alphabetic));
+    let defaults = sample.lines().filter(is_default).count();
+    let written_out: Vec<&str> = sample.lines().map(|line| if is_default(&line) { &line[1..] } else { line }).collect();
+    assert!(defaults >= 9, "found {defaults}");
+    let written_out = parse(&written_out.join("\n")).unwrap_or_else(|report| panic!("{}", report.render(Colour::Off)));
+    let silent = parse(&sample).expect("checked by another test");
+    assert_eq!(silent.settings.vips, written_out.settings.vips);
+    assert_eq!((silent.settings.node.as_str(), written_out.settings.node.as_str()), ("host", "db-a"));
+}
+
+#[test]
+fn the_two_files_of_a_pair_differ_in_name_and_priority_only() {
+    for (a, b) in [("database-pair/db-a", "database-pair/db-b"), ("gateway-pair/gw-a", "gateway-pair/gw-b")] {
+        let vips = |name: &str| {
+            let path = repository().join("config").join(name).with_extension("toml");
+            config::load(&path, &system(MissingInterface::Ignore)).expect("checked by another test").settings.vips
+        };
+        let (a, mut b) = (vips(a), vips(b));
+        for (a, b) in a.iter().zip(&mut b) {
+            assert_ne!(a.priority, b.priority);
+            b.priority = a.priority;
+        }
+        assert_eq!(a, b);
+    }
+}
+
+#[test]
+fn six_mistakes_are_six_problems() {
+    let text = include_str!("golden/config/six-mistakes.toml");
+    let report = parse(text).expect_err("it is wrong");
+    let kinds: Vec<Kind> = report.problems().iter().map(|problem| problem.kind).collect();
+    let expected =
+        [Kind::UnknownKey, Kind::MissingInterface, Kind::OutOfRange, Kind::Invalid, Kind::MissingKey, Kind::WrongType];
+    assert_eq!(kinds, expected, "{}", report.render(Colour::Off));
+    assert!(report.problems().iter().all(|problem| !problem.remedy.is_empty()));
+
+    let json = report.problems_json();
+    let place =
+        |index: usize| (json[index]["line"].as_u64(), json[index]["column"].as_u64(), json[index]["key"].as_str());
+    assert_eq!(place(0), (Some(3), Some(1), Some("node.nane")));
+    assert_eq!(place(1), (Some(7), Some(13), Some("vip[0].interface")));
+    assert_eq!(place(2), (Some(8), Some(8), Some("vip[0].vrid")));
+    assert_eq!(place(3), (Some(9), Some(32), Some("vip[0].addresses[1]")));
+    assert_eq!(place(4), (Some(11), Some(1), Some("vip[1]")));
+    assert_eq!(place(5), (Some(14), Some(12), Some("vip[1].priority")));
+    assert_eq!(
+        (json[2]["kind"].as_str(), json[2]["remedy"].as_str()),
+        (Some("out-of-range"), Some("write a number from 1 to 255"))
+    );
+}
+
+#[test]
+fn reports_are_as_recorded() {
+    let bless = std::env::var_os("BLESS").is_some();
+    let files = toml_files_under(&repository().join("tests/golden/config"));
+    assert!(files.len() >= 12);
+    for path in files {
+        let name = path.file_name().expect("it is a file").to_string_lossy().into_owned();
+        let text = std::fs::read_to_string(&path).expect("it is part of the repository");
+        let (missing, wanted) = match name.as_str() {
+            "notes.toml" => (MissingInterface::Note, true),
+            _ => (MissingInterface::Refuse, false),
+        };
+        let result = config::parse(&name, &text, &system(missing));
+        assert_eq!(result.is_ok(), wanted, "{name}");
+        let found = match result {
+            Ok(config) => config
+                .notes
+                .iter()
+                .map(|note| format!("line {}: {}: {}\n", note.line, note.message, note.remedy))
+                .collect(),
+            Err(report) => report.render(Colour::Off),
+        };
+        assert!(!found.contains("hunter2") && !found.contains('\u{1b}'), "{name}:\n{found}");
+        let recorded = path.with_extension("txt");
+        if bless {
+            std::fs::write(&recorded, &found).expect("the repository can be written to");
+        }
+        let expected = std::fs::read_to_string(&recorded).unwrap_or_default();
+        assert_eq!(found, expected, "{name}: if this is as it should be: BLESS=1 cargo test --test config");
+    }
+}
+
+#[test]
+fn no_file_is_a_report_too() {
+    let report = config::load(Path::new("/nonexistent/vipd.toml"), &system(MissingInterface::Ignore))
+        .expect_err("there is none");
+    let text = report.render(Colour::Off);
+    assert!(text.contains("cannot read the file") && text.contains("--config FILE"), "{text}");
+    assert_eq!(report.problems()[0].kind, Kind::Unreadable);
+}
+
+fn thousand_vips(extra: &str) -> String {
+    let mut text = String::new();
+    for index in 0..1000 {
+        let (link, vrid) = (index / 250, index % 250 + 1);
+        write!(
+            text,
+            "[[vip]]\nname = \"vip{index}\"\ninterface = \"eth{link}\"\nvrid = {vrid}\naddresses = [\"10.{link}.0.{vrid}/16\"]\n{extra}\n"
+        )
+        .expect("writing to a String does not fail");
+    }
+    text
+}
+
+#[test]
+fn a_thousand_vips_are_read() {
+    let text = thousand_vips("");
+    let config = config::parse("f", &text, &system(MissingInterface::Ignore)).expect("it is valid");
+    assert_eq!(config.settings.vips.len(), 1000);
+}
+
+#[test]
+fn of_thousands_of_mistakes_the_first_are_shown_and_all_are_counted() {
+    let text = thousand_vips("prioritty = 1\npassword = \"hunter2\"");
+    let report = config::parse("f", &text, &system(MissingInterface::Ignore)).expect_err("it is wrong");
+    assert_eq!(report.problems().len(), 2000);
+    let rendered = report.render(Colour::Off);
+    assert!(rendered.ends_with("f: 2000 problems; 1900 more are not shown\n"));
+    assert_eq!(report.problems_json().as_array().map(Vec::len), Some(2000));
+}

@@ -1,0 +1,272 @@
+//! How a gate comes, goes, and outlives its agent.
+
+use std::io;
+use std::time::{Duration, Instant};
+
+use libtest_mimic::Trial;
+use netlink_packet_netfilter::nftables::{NfTablesMessage, TableAttribute, TableMessage};
+use vipd::driver::errno;
+use vipd::driver::gate::{Gate, Renewal};
+use vipd::driver::nftables::{Change, Nftables};
+
+use crate::exact::{Stage, VIP, VIP6, closed_gate, lease};
+use crate::prober::{ask_for, ping};
+use crate::support::{add_address, delete_link, ip, set_up, veth};
+use crate::trial;
+
+const LONG: Duration = Duration::from_secs(60);
+const WHILE: Duration = Duration::from_millis(100);
+
+pub fn trials() -> Vec<Trial> {
+    vec![
+        trial("gate: without its agent it closes and stays closed", without_its_agent_it_closes),
+        trial("gate: the next agent goes on with a lease that runs", the_next_agent_goes_on),
+        trial("gate: the next agent cannot go on with a lease that lapsed", a_lapsed_lease_is_not_adopted),
+        trial("gate: rules made anew while open lose nothing", rules_made_anew_lose_nothing),
+        trial("gate: rules made anew while closed let nothing through", rules_made_anew_let_nothing_through),
+        trial(
+            "gate: more addresses are closed and opened again without a word to the others",
+            more_and_fewer_addresses,
+        ),
+        trial("gate: nothing is left after removal", nothing_is_left_after_removal),
+        trial("gate: an interface that comes back is gated again", an_interface_that_comes_back),
+        trial("gate: nobody else can remove it", nobody_else_can_remove_it),
+        trial("gate: one that was removed is noticed", one_that_was_removed_is_noticed),
+        trial("gate: an unknown interface is refused or has no traffic", an_unknown_interface),
+    ]
+}
+
+fn without_its_agent_it_closes() {
+    let stage = Stage::new();
+    let mut gate = closed_gate(&stage);
+    let prober = stage.probe();
+    let until = lease(&mut gate, &stage, Duration::from_millis(100));
+    drop(gate);
+    std::thread::sleep(until - Instant::now() + WHILE);
+    let record = prober.stop();
+    for vip in &stage.vips {
+        assert!(record.last_answer(ping(*vip)).expect("a lease outlives its agent") <= until);
+    }
+    stage.probe_during(WHILE).assert_silent();
+    let mut next = Gate::open().expect("this kernel has nftables");
+    assert_eq!(next.interfaces().expect("tables can be listed"), ["eth0"]);
+    stage.probe_during(WHILE).assert_silent();
+}
+
+fn the_next_agent_goes_on() {
+    let stage = Stage::new();
+    let mut gate = closed_gate(&stage);
+    let until = lease(&mut gate, &stage, Duration::from_secs(2));
+    let prober = stage.probe();
+    drop(gate);
+    std::thread::sleep(WHILE);
+
+    let mut next = Gate::open().expect("this kernel has nftables");
+    let owned = next.owned("eth0").expect("the gate stands");
+    assert_eq!(owned.iter().map(|(address, _)| *address).collect::<Vec<_>>(), stage.vips);
+    for (_, left) in owned {
+        assert!(left <= until - Instant::now() + Duration::from_millis(4), "{left:?}");
+        assert!(left > Duration::from_secs(1));
+    }
+    next.manage("eth0", &stage.vips).expect("eth0 exists");
+    let owned = next.owned("eth0").expect("the gate stands");
+    assert_eq!(owned.len(), stage.vips.len());
+    assert!(owned.iter().all(|(_, left)| *left <= until - Instant::now()), "adoption made a lease longer");
+    lease(&mut next, &stage, Duration::from_secs(2));
+    std::thread::sleep(WHILE);
+    prober.stop().assert_lossless(&ask_for(&stage.vips));
+}
+
+fn a_lapsed_lease_is_not_adopted() {
+    let stage = Stage::new();
+    let mut gate = closed_gate(&stage);
+    lease(&mut gate, &stage, Duration::from_millis(200));
+    drop(gate);
+    let mut next = Gate::open().expect("this kernel has nftables");
+    next.manage("eth0", &stage.vips).expect("eth0 exists");
+    assert_eq!(next.owned("eth0").expect("the gate stands").len(), 2);
+    std::thread::sleep(Duration::from_millis(200));
+    // Whoever believes that the lease still ran is told otherwise.
+    let renewal = next.renew("eth0", &stage.vips, Instant::now() + LONG).expect("the gate stands");
+    assert_eq!(renewal, Renewal::Lapsed);
+    stage.probe_during(WHILE).assert_silent();
+}
+
+fn rules_made_anew_lose_nothing() {
+    let stage = Stage::new();
+    let mut gate = closed_gate(&stage);
+    lease(&mut gate, &stage, Duration::from_secs(30));
+    let prober = stage.probe();
+    let start = Instant::now();
+    for _ in 0..50 {
+        gate.manage("eth0", &stage.vips).expect("eth0 exists");
+    }
+    println!("rules made anew: {:?} each", start.elapsed() / 50);
+    prober.stop().assert_lossless(&ask_for(&stage.vips));
+    assert_eq!(gate.owned("eth0").expect("the gate stands").len(), 2);
+}
+
+fn rules_made_anew_let_nothing_through() {
+    let stage = Stage::new();
+    let mut gate = closed_gate(&stage);
+    let prober = stage.probe();
+    for _ in 0..50 {
+        gate.manage("eth0", &stage.vips).expect("eth0 exists");
+    }
+    prober.stop().assert_silent();
+    // An address that is managed no more passes, and one that comes back is closed, whatever it was before.
+    lease(&mut gate, &stage, LONG);
+    gate.manage("eth0", &[]).expect("eth0 exists");
+    stage.probe_during(WHILE).assert_lossless(&ask_for(&stage.vips));
+    gate.manage("eth0", &stage.vips).expect("eth0 exists");
+    stage.probe_during(WHILE).assert_silent();
+}
+
+fn more_and_fewer_addresses() {
+    let stage = Stage::new();
+    let more = [ip("10.0.0.101"), ip("2001:db8::101")];
+    add_address("eth0", "10.0.0.101", 24);
+    add_address("eth0", "2001:db8::101", 64);
+    let mut gate = closed_gate(&stage);
+    lease(&mut gate, &stage, LONG);
+    // The vips answer while it is done and afterwards; the others then do or do not.
+    let mut step = |change: fn(&mut Gate, &[std::net::IpAddr]) -> io::Result<()>, open: bool| {
+        let during = stage.probe();
+        change(&mut gate, &more).expect("the gate stands");
+        std::thread::sleep(WHILE);
+        during.stop().assert_lossless(&ask_for(&stage.vips));
+        let after = stage.probe_for(&more);
+        std::thread::sleep(WHILE);
+        let after = after.stop();
+        if open { after.assert_lossless(&ask_for(&more)) } else { after.assert_silent() }
+    };
+    step(|_, _| Ok(()), true);
+    step(|gate, more| gate.extend("eth0", more), false);
+    // Those that are managed already are no error.
+    step(|gate, more| gate.extend("eth0", more), false);
+    step(
+        |gate, more| gate.renew("eth0", more, Instant::now() + LONG).map(|renewal| assert_eq!(renewal, Renewal::Open)),
+        true,
+    );
+    step(|gate, more| gate.end("eth0", more), false);
+    step(|gate, more| gate.release("eth0", more), true);
+    assert_eq!(gate.release("eth0", &more).map_err(|error| error.kind()), Err(io::ErrorKind::NotFound));
+    assert_eq!(gate.extend("eth9", &more).map_err(|error| error.kind()), Err(io::ErrorKind::NotFound));
+}
+
+fn nothing_is_left_after_removal() {
+    let stage = Stage::new();
+    veth("eth1", "eth9", None);
+    let other = TableMessage { attributes: vec![TableAttribute::Name("somebodys".to_owned())] };
+    let mut others = Nftables::open().expect("this kernel has nftables");
+    others.commit(vec![Change { message: NfTablesMessage::NewTable(other), flags: 0x400 }]).expect("a table");
+
+    let mut gate = closed_gate(&stage);
+    gate.manage("eth1", &[ip(VIP)]).expect("eth1 exists");
+    assert_eq!(gate.interfaces().expect("tables can be listed"), ["eth0", "eth1"]);
+    assert_eq!(tables(), ["somebodys", "vipd-eth0", "vipd-eth1"]);
+    gate.remove_all().expect("the gates stand");
+    assert_eq!(tables(), ["somebodys"]);
+    stage.probe_during(WHILE).assert_lossless(&ask_for(&stage.vips));
+    gate.remove_all().expect("nothing is to be removed");
+    // What is left of an agent before this one goes, too.
+    gate.manage("eth0", &stage.vips).expect("eth0 exists");
+    drop(gate);
+    Gate::open().expect("this kernel has nftables").remove_all().expect("the gate stands");
+    assert_eq!(tables(), ["somebodys"]);
+}
+
+/// All netdev tables, sorted.
+fn tables() -> Vec<String> {
+    let all = NfTablesMessage::GetTable(TableMessage { attributes: Vec::new() });
+    let answers = Nftables::open().and_then(|mut nftables| nftables.list(&all)).expect("tables can be listed");
+    let mut names: Vec<String> = answers
+        .into_iter()
+        .filter_map(|answer| match answer {
+            NfTablesMessage::NewTable(message) => {
+                message.attributes.into_iter().find_map(|attribute| match attribute {
+                    TableAttribute::Name(name) => Some(name),
+                    _ => None,
+                })
+            }
+            _ => None,
+        })
+        .collect();
+    names.sort();
+    names
+}
+
+fn an_interface_that_comes_back() {
+    let stage = Stage::new();
+    let mut gate = closed_gate(&stage);
+    lease(&mut gate, &stage, LONG);
+    delete_link("eth0");
+    println!("the gate stands without its interface: {}", gate.stands("eth0").expect("an answer"));
+    // An end is told to whoever asks for it, whether the table went with the interface or not.
+    println!("its end: {:?}", gate.end("eth0", &stage.vips));
+
+    veth("eth0", "eth0", Some(&stage.client));
+    add_address("eth0", "10.0.0.1", 24);
+    add_address("eth0", "2001:db8::1", 64);
+    set_up("eth0", true);
+    add_address("eth0", VIP, 24);
+    add_address("eth0", VIP6, 64);
+    gate.manage("eth0", &stage.vips).expect("eth0 is back");
+    assert!(gate.stands("eth0").expect("an answer"));
+    let client = stage.client;
+    client.run(|| {
+        add_address("eth0", "10.0.0.2", 24);
+        add_address("eth0", "2001:db8::2", 64);
+        set_up("eth0", true);
+    });
+    let stage = Stage::again(client);
+    stage.probe_during(WHILE).assert_silent();
+    lease(&mut gate, &stage, LONG);
+    crate::support::eventually("the interface answers", || {
+        let record = stage.probe_during(Duration::from_millis(20));
+        ask_for(&stage.vips).iter().all(|question| record.answers(*question) > 0).then_some(())
+    });
+}
+
+fn nobody_else_can_remove_it() {
+    let stage = Stage::new();
+    let mut gate = closed_gate(&stage);
+    if !gate.survives_flush() {
+        println!("this kernel has no persistent tables: anybody can");
+        return;
+    }
+    let remove = TableMessage { attributes: vec![TableAttribute::Name("vipd-eth0".to_owned())] };
+    let mut others = Nftables::open().expect("this kernel has nftables");
+    let refused = others.commit(vec![Change { message: NfTablesMessage::DeleteTable(remove), flags: 0 }]);
+    assert_eq!(refused.map_err(|error| error.kind()), Err(io::ErrorKind::PermissionDenied));
+    let mut second = Gate::open().expect("this kernel has nftables");
+    let refused = second.manage("eth0", &stage.vips).expect_err("the first agent still runs");
+    assert_eq!(refused.kind(), io::ErrorKind::PermissionDenied, "{refused}");
+    lease(&mut gate, &stage, LONG);
+    // Without a name all tables are meant: what `nft flush ruleset` asks for.
+    let all = TableMessage { attributes: Vec::new() };
+    others.commit(vec![Change { message: NfTablesMessage::DeleteTable(all), flags: 0 }]).expect("a flush");
+    assert!(gate.stands("eth0").expect("an answer"));
+    assert_eq!(gate.owned("eth0").expect("the gate stands").len(), 2);
+}
+
+fn one_that_was_removed_is_noticed() {
+    let stage = Stage::new();
+    let mut gate = closed_gate(&stage);
+    lease(&mut gate, &stage, LONG);
+    gate.unmanage("eth0").expect("the gate stands");
+    assert!(!gate.stands("eth0").expect("an answer"));
+    for refused in [gate.renew("eth0", &stage.vips, Instant::now() + LONG).map(drop), gate.end("eth0", &stage.vips)] {
+        let refused = refused.expect_err("there is no gate");
+        assert_eq!(refused.kind(), io::ErrorKind::NotFound, "{refused}");
+    }
+    stage.probe_during(WHILE).assert_lossless(&ask_for(&stage.vips));
+}
+
+fn an_unknown_interface() {
+    let mut gate = Gate::open().expect("this kernel has nftables");
+    match gate.manage("eth7", &[ip(VIP)]) {
+        Ok(()) => println!("accepted: the kernel waits for the interface"),
+        Err(error) => assert_eq!((error.kind(), errno(&error)), (io::ErrorKind::NotFound, Some(2)), "{error}"),
+    }
+}

@@ -1,0 +1,41 @@
+//! The gate against the kernel that it runs on: a client asks every millisecond, and its packets are what is judged.
+//! Each test has network namespaces of its own, so none needs root, and no test touches the host.
+
+#![allow(clippy::disallowed_methods, reason = "it waits for real processes")]
+#![allow(unreachable_pub)] // A test binary exports nothing.
+
+mod cost;
+mod exact;
+mod frames;
+mod lifecycle;
+mod prober;
+mod scope;
+#[path = "../driver/support.rs"]
+#[allow(dead_code)] // Made for the other drivers' tests.
+mod support;
+
+use libtest_mimic::{Arguments, Trial};
+
+fn main() -> std::process::ExitCode {
+    let mut arguments = Arguments::from_args();
+    // They measure time.
+    arguments.test_threads.get_or_insert(1);
+    support::enter_user_namespace();
+    let trials = [exact::trials(), scope::trials(), lifecycle::trials(), cost::trials()];
+    libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit_code()
+}
+
+/// A test that runs on a thread in a new network namespace.
+fn trial(name: &str, test: fn()) -> Trial {
+    Trial::test(name.to_owned(), move || {
+        std::thread::spawn(move || {
+            support::enter_network_namespace();
+            test();
+        })
+        .join()
+        .map_err(|panic| {
+            let text = panic.downcast_ref::<String>().map(String::as_str);
+            text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("panicked").into()
+        })
+    })
+}

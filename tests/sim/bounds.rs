@@ -1,0 +1,275 @@
+//! Bounds pinned from both sides, on the engine alone: nothing a nanosecond early, nothing a nanosecond late.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use vipd::engine::{
+    Arrival, Cause, Engine, EventKind, Input, Instant, LinkState, Output, Preempt, Settings, StateName, VipSettings,
+};
+use vipd::types::Priority;
+use vipd::wire::advert::ChecksumForm;
+
+use super::build::{advert, interval, ms, secs, vip};
+use super::world::{LINK, vip_id};
+
+/// An engine alone, driven by hand.
+struct Alone {
+    engine: Engine,
+    settings: VipSettings,
+}
+
+const PEER: [u8; 4] = [10, 0, 0, 2];
+
+impl Alone {
+    /// Its interface is up at once.
+    fn new(settings: VipSettings) -> Self {
+        let all = Settings { node: "a".into(), vips: vec![settings.clone()] };
+        let mut alone = Self { engine: Engine::new(all, Instant::ZERO), settings };
+        alone.link_up(Duration::ZERO);
+        alone
+    }
+
+    /// One that finds what an earlier agent left, with a lease until then, and whose interface comes up afterwards.
+    fn heir(settings: VipSettings, until: Duration, up: Duration) -> (Self, Vec<Output>) {
+        let all = Settings { node: "a".into(), vips: vec![settings.clone()] };
+        let mut alone = Self { engine: Engine::new(all, Instant::ZERO), settings };
+        let until = Instant::ZERO + until;
+        assert_eq!(alone.take(Duration::ZERO, Input::Inherited { vip: vip_id(0), until }), []);
+        let outputs = alone.link_up(up);
+        (alone, outputs)
+    }
+
+    fn link_up(&mut self, at: Duration) -> Vec<Output> {
+        let state = LinkState::Up { ipv4: Some([10, 0, 0, 1].into()), ipv6: None };
+        self.take(at, Input::Link { link: LINK, state })
+    }
+
+    /// One that has become the owner, and when.
+    fn owner(settings: VipSettings) -> (Self, Duration) {
+        let mut alone = Self::new(settings);
+        let claimed = alone.deadline();
+        let outputs = alone.take(claimed, Input::Deadline);
+        let request = outputs
+            .iter()
+            .find_map(|output| match output {
+                Output::Install(set) => Some(set.request),
+                _ => None,
+            })
+            .expect("it claims");
+        alone.take(claimed, Input::Installed { request, vip: vip_id(0), result: Ok(()) });
+        assert_eq!(alone.state(), StateName::Active);
+        (alone, claimed)
+    }
+
+    fn take(&mut self, at: Duration, input: Input) -> Vec<Output> {
+        self.engine.handle(Instant::ZERO + at, input);
+        std::iter::from_fn(|| self.engine.poll_output()).collect()
+    }
+
+    fn hear(&mut self, at: Duration, priority: u8) -> Vec<Output> {
+        let arrival = Arrival {
+            link: LINK,
+            source: IpAddr::from(PEER),
+            hop_limit: 255,
+            advert: advert(&self.settings, priority),
+            checksum: ChecksumForm::Rfc9568,
+        };
+        self.take(at, Input::Advert(arrival))
+    }
+
+    fn deadline(&self) -> Duration {
+        Duration::from_nanos(self.engine.next_deadline().expect("it waits for something").as_nanos())
+    }
+
+    fn state(&self) -> StateName {
+        self.engine.vips()[0].state()
+    }
+
+    /// Nothing happens a nanosecond before, something does at the moment.
+    fn require_exactly(&mut self, at: Duration) -> Vec<Output> {
+        assert_eq!(self.deadline(), at);
+        assert_eq!(self.take(at - Duration::from_nanos(1), Input::Deadline), [], "early");
+        let outputs = self.take(at, Input::Deadline);
+        assert!(!outputs.is_empty(), "late");
+        outputs
+    }
+}
+
+fn adverts(outputs: &[Output]) -> Vec<u8> {
+    let advert = |output: &Output| match output {
+        Output::Transmit(transmit) => Some(transmit.advert.priority.0),
+        _ => None,
+    };
+    outputs.iter().filter_map(advert).collect()
+}
+
+#[test]
+fn active_down_fires_three_intervals_and_skew_after_the_last_advert_and_not_a_nanosecond_early() {
+    for (centiseconds, priority, skew) in [(10, 100, 60_937_500), (1, 254, 78_125), (100, 1, 996_093_750)] {
+        let mut alone = Alone::new(VipSettings { interval: interval(centiseconds * 10), ..vip(priority) });
+        alone.hear(ms(7), 255);
+        let at = ms(7) + ms(u64::from(centiseconds) * 30) + Duration::from_nanos(skew);
+        let outputs = alone.require_exactly(at);
+        assert_eq!(adverts(&outputs), [priority]);
+    }
+}
+
+#[test]
+fn a_start_without_peers_waits_as_long() {
+    let mut alone = Alone::new(vip(100));
+    alone.require_exactly(ms(300) + Duration::from_nanos(60_937_500));
+}
+
+#[test]
+fn a_resignation_is_succeeded_after_exactly_the_skew_time() {
+    let mut alone = Alone::new(vip(100));
+    alone.hear(ms(10), 200);
+    alone.hear(ms(20), 0);
+    let outputs = alone.require_exactly(ms(20) + Duration::from_nanos(60_937_500));
+    assert!(outputs.iter().any(|output| matches!(output, Output::Event(event) if matches!(
+        event.kind, EventKind::Transition { cause: Cause::PeerResigned { .. }, .. }))));
+}
+
+#[test]
+fn a_resignation_never_makes_the_wait_longer() {
+    let mut alone = Alone::new(vip(100));
+    alone.hear(ms(10), 200);
+    alone.hear(ms(311), 0);
+    assert_eq!(alone.deadline(), ms(10) + ms(300) + Duration::from_nanos(60_937_500));
+}
+
+#[test]
+fn adverts_are_sent_exactly_one_interval_apart() {
+    let (mut alone, claimed) = Alone::owner(vip(100));
+    for n in 1..=9 {
+        let outputs = alone.require_exactly(claimed + ms(100) * n);
+        let until = Instant::ZERO + claimed + ms(100) * (n + 3);
+        assert_eq!(outputs[1], Output::RenewLease { vip: vip_id(0), until }, "no lease outlives a peer's patience");
+        assert_eq!(adverts(&outputs), [100]);
+    }
+}
+
+#[test]
+fn an_advert_sent_late_does_not_shift_the_next_one() {
+    let (mut alone, claimed) = Alone::owner(vip(100));
+    alone.take(claimed + ms(190), Input::Deadline);
+    assert_eq!(alone.deadline(), claimed + ms(200));
+    alone.take(claimed + ms(450), Input::Deadline);
+    assert_eq!(alone.deadline(), claimed + ms(550), "what was missed is not made up for");
+}
+
+#[test]
+fn an_owner_is_late_from_the_instant_at_which_its_lease_ends() {
+    let (mut alone, claimed) = Alone::owner(vip(100));
+    alone.take(claimed + ms(300) - Duration::from_nanos(1), Input::Deadline);
+    assert_eq!(alone.state(), StateName::Active);
+    let (mut alone, claimed) = Alone::owner(vip(100));
+    let outputs = alone.take(claimed + ms(300), Input::Deadline);
+    assert_eq!(alone.state(), StateName::Backup);
+    assert_eq!(adverts(&outputs), [] as [u8; 0]);
+    assert!(matches!(outputs[..2], [Output::EndLease { .. }, Output::Remove(_)]));
+}
+
+#[test]
+fn a_late_owner_yields_before_it_answers() {
+    let (mut alone, claimed) = Alone::owner(vip(100));
+    let outputs = alone.hear(claimed + ms(300), 50);
+    assert_eq!(alone.state(), StateName::Backup);
+    assert_eq!(adverts(&outputs), [] as [u8; 0]);
+}
+
+#[test]
+fn an_answer_waits_for_10_ms_after_the_last_advert() {
+    let (mut alone, claimed) = Alone::owner(vip(100));
+    assert_eq!(adverts(&alone.hear(claimed + ms(10) - Duration::from_nanos(1), 50)), [] as [u8; 0]);
+    let outputs = alone.require_exactly(claimed + ms(10));
+    assert_eq!(adverts(&outputs), [100]);
+    assert_eq!(adverts(&alone.hear(claimed + ms(20), 50)), [100]);
+    assert_eq!(alone.deadline(), claimed + ms(120), "the next in turn counts from the answer");
+}
+
+#[test]
+fn a_delay_of_preemption_ends_with_the_first_advert_after_it() {
+    let mut alone = Alone::new(VipSettings { preempt: Preempt::After(secs(1)), ..vip(100) });
+    for n in 0..10 {
+        alone.hear(ms(5) + ms(100) * n, 50);
+    }
+    alone.hear(ms(1_005) - Duration::from_nanos(1), 50);
+    assert_eq!(alone.state(), StateName::Backup);
+    alone.hear(ms(1_005), 50);
+    assert_eq!(alone.state(), StateName::Claiming);
+}
+
+#[test]
+fn a_hold_ends_exactly() {
+    let (mut alone, claimed) = Alone::owner(vip(100));
+    let gone = || Input::AddressGone { vip: vip_id(0), address: super::build::VIP_V4 };
+    for _ in 0..6 {
+        for output in alone.take(claimed + ms(1), gone()) {
+            if let Output::Install(set) = output {
+                alone.take(claimed + ms(1), Input::Installed { request: set.request, vip: vip_id(0), result: Ok(()) });
+            }
+        }
+    }
+    assert_eq!(alone.state(), StateName::Held);
+    alone.require_exactly(claimed + ms(30_001));
+    assert_eq!(alone.state(), StateName::Backup);
+}
+
+#[test]
+fn the_repeats_of_an_announcement_come_at_1_5_and_30_s_and_then_every_minute() {
+    let (mut alone, claimed) = Alone::owner(VipSettings { interval: interval(1_000), ..vip(100) });
+    let mut announced = Vec::new();
+    while announced.len() < 5 {
+        let at = alone.deadline();
+        if alone.take(at, Input::Deadline).iter().any(|output| matches!(output, Output::Announce(_))) {
+            announced.push((at - claimed).as_secs());
+        }
+    }
+    assert_eq!(announced, [1, 5, 30, 90, 150]);
+}
+
+#[test]
+fn the_priority_of_a_resignation_is_0_in_every_way_out() {
+    type WayOut = fn(&mut Alone, Duration) -> Vec<Output>;
+    let ways: [(&str, WayOut); 3] = [
+        ("a stop", |alone, at| alone.take(at, Input::Shutdown)),
+        ("a better peer", |alone, at| alone.hear(at, 200)),
+        ("a dead interface", |alone, at| alone.take(at, Input::Link { link: LINK, state: LinkState::Down })),
+    ];
+    for (name, way) in ways {
+        let (mut alone, claimed) = Alone::owner(vip(100));
+        let outputs = way(&mut alone, claimed + ms(50));
+        let sent = adverts(&outputs);
+        // Without an interface there is no address to send from.
+        let expected: &[u8] = if name == "a dead interface" { &[] } else { &[Priority::RESIGN.0] };
+        assert_eq!(sent, expected, "{name}");
+        assert!(matches!(outputs[..2], [Output::EndLease { .. }, Output::Remove(_)]), "{name}");
+    }
+}
+
+#[test]
+fn a_restarted_owner_goes_on_within_its_lease_and_tells_nobody_but_its_peers() {
+    let (alone, outputs) = Alone::heir(vip(100), ms(40), ms(40) - Duration::from_nanos(1));
+    assert_eq!(alone.state(), StateName::Active);
+    assert!(matches!(outputs[..], [Output::Transmit(_), Output::RenewLease { .. }, Output::Event(_)]), "{outputs:?}");
+    assert_eq!(adverts(&outputs), [100]);
+}
+
+#[test]
+fn a_restarted_owner_whose_lease_is_over_removes_what_is_left_and_listens() {
+    let (alone, outputs) = Alone::heir(vip(100), ms(40), ms(40));
+    assert_eq!(alone.state(), StateName::Backup);
+    assert!(matches!(outputs[..], [Output::EndLease { .. }, Output::Remove(_), Output::Event(_)]), "{outputs:?}");
+}
+
+#[test]
+fn a_restart_sends_one_more_advert_and_takes_nothing_away() {
+    let (mut alone, claimed) = Alone::owner(vip(100));
+    let outputs = alone.take(claimed + ms(50), Input::HandOn);
+    let until = Instant::ZERO + claimed + ms(50) + ms(300);
+    assert_eq!(outputs[1], Output::RenewLease { vip: vip_id(0), until });
+    assert!(matches!(outputs[..], [Output::Transmit(_), Output::RenewLease { .. }, Output::Event(_)]), "{outputs:?}");
+    assert_eq!(adverts(&outputs), [100]);
+    assert_eq!(alone.engine.next_deadline(), None);
+}

@@ -1,0 +1,169 @@
+//! A host: the agent's engine, and the kernel under it, which outlives the agent.
+
+use std::collections::{BTreeSet, VecDeque};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
+use vipd::engine::{AddressSet, Cause, Engine, Input, Instant, LinkState, Settings, StateName, VipSettings};
+use vipd::types::{Family, Version, VirtualAddress};
+
+use super::clock::{Clock, MICROSECOND, Nanos};
+
+/// What the agent is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Life {
+    Running,
+    /// Stopped by a signal or starved: what happens to it waits.
+    Frozen,
+    /// Gone, without a word.
+    Crashed,
+    /// Asked to stop; its engine is still there to answer for the last effects.
+    Stopped,
+}
+
+/// What the interface is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wire {
+    Up,
+    Down,
+    Missing,
+}
+
+/// Something slow that the agent asked the kernel for. They are done one after another.
+#[derive(Clone, Debug)]
+pub enum Effect {
+    Install(AddressSet),
+    Remove(AddressSet),
+}
+
+/// What is configured on a host, and what it is like.
+#[derive(Clone, Debug)]
+pub struct HostSpec {
+    pub settings: Settings,
+    pub clock: Clock,
+    pub ipv4: Option<Ipv4Addr>,
+    pub ipv6: Option<Ipv6Addr>,
+    /// How long the kernel takes over an effect.
+    pub effect_time: (Nanos, Nanos),
+    /// How late the agent is called at its deadlines.
+    pub lateness: (Nanos, Nanos),
+}
+
+/// The kernel's side of a vip.
+#[derive(Clone, Debug, Default)]
+pub struct KernelVip {
+    pub installed: BTreeSet<IpAddr>,
+    /// On the host's clock. Meaningless without a gate.
+    pub lease_until: Option<Instant>,
+    /// Whether the watch for its end is on the world's agenda.
+    pub lapse_watched: bool,
+}
+
+/// The agent's side of a vip, as its events told.
+#[derive(Clone, Debug)]
+pub struct AgentVip {
+    pub state: StateName,
+    /// When and why it claimed last.
+    pub claimed: Option<(Nanos, Cause)>,
+}
+
+#[derive(Debug)]
+pub struct Host {
+    pub spec: HostSpec,
+    pub engine: Option<Engine>,
+    pub life: Life,
+    /// When the agent last froze, thawed, died or started.
+    pub life_changed_at: Nanos,
+    pub wire: Wire,
+    pub kernel: Vec<KernelVip>,
+    pub agent: Vec<AgentVip>,
+    /// What is configured for each vip, by its id: reloads change the spec's order.
+    pub configured: Vec<VipSettings>,
+    /// What waits for a frozen agent.
+    pub inbox: VecDeque<Input>,
+    pub effects: VecDeque<Effect>,
+    pub effect_under_way: bool,
+    /// So many installations will be refused, after the first address.
+    pub refusals: u32,
+    /// Its segment's switch takes no IPv4 adverts to it.
+    pub deaf_to_ipv4: bool,
+    /// Tells an agent's events from those of the one before.
+    pub incarnation: u32,
+    /// For when the agent's deadline is on the world's agenda.
+    pub wake_at: Option<Nanos>,
+}
+
+impl Host {
+    pub fn new(spec: HostSpec) -> Self {
+        let vips = spec.settings.vips.len();
+        let configured = spec.settings.vips.clone();
+        Self {
+            spec,
+            engine: None,
+            life: Life::Crashed,
+            life_changed_at: 0,
+            wire: Wire::Up,
+            kernel: vec![KernelVip::default(); vips],
+            agent: vec![AgentVip { state: StateName::Initialize, claimed: None }; vips],
+            configured,
+            inbox: VecDeque::new(),
+            effects: VecDeque::new(),
+            effect_under_way: false,
+            refusals: 0,
+            deaf_to_ipv4: false,
+            incarnation: 0,
+            wake_at: None,
+        }
+    }
+
+    pub fn local(&self, world: Nanos) -> Instant {
+        self.spec.clock.shows(world)
+    }
+
+    pub fn link_state(&self) -> LinkState {
+        match self.wire {
+            Wire::Missing => LinkState::Missing,
+            Wire::Down => LinkState::Down,
+            Wire::Up => LinkState::Up { ipv4: self.spec.ipv4, ipv6: self.spec.ipv6 },
+        }
+    }
+
+    pub fn source(&self, family: Family) -> Option<IpAddr> {
+        match family {
+            Family::V4 => self.spec.ipv4.map(IpAddr::V4),
+            Family::V6 => self.spec.ipv6.map(IpAddr::V6),
+        }
+    }
+
+    /// Whether the agent can do nothing about what its kernel answers.
+    pub fn is_dead(&self) -> bool {
+        matches!(self.life, Life::Frozen | Life::Crashed)
+    }
+
+    /// Whether it answers for any address of a vip.
+    pub fn answers(&self, vip: usize, now: Nanos, gate: bool) -> bool {
+        let kernel = &self.kernel[vip];
+        let lease_runs = kernel.lease_until.is_some_and(|until| self.local(now) < until);
+        self.wire == Wire::Up && !kernel.installed.is_empty() && (lease_runs || !gate)
+    }
+
+    pub fn addresses(&self, vip: usize) -> &[VirtualAddress] {
+        &self.configured[vip].addresses
+    }
+
+    pub fn interval(&self, vip: usize) -> Nanos {
+        super::clock::nanos(self.configured[vip].interval.duration())
+    }
+
+    /// How long it waits for an owner of this interval, at most.
+    pub fn active_down(&self, vip: usize, interval: Nanos) -> Nanos {
+        let settings = &self.configured[vip];
+        let unit = match settings.version {
+            Version::V2 => super::clock::SECOND,
+            Version::V3 => interval,
+        };
+        3 * interval + unit * (256 - u64::from(settings.priority.0)) / 256
+    }
+}
+
+/// A kernel that is quick about it.
+pub const QUICK: (Nanos, Nanos) = (20 * MICROSECOND, 80 * MICROSECOND);

@@ -1,0 +1,49 @@
+//! The simulator: many nodes, each with the real engine, on one virtual clock and a lossy network that carries real bytes.
+//!
+//! | file | subject |
+//! |---|---|
+//! | `rng`, `clock` | chance and time that can be repeated |
+//! | `network`, `neighbours`, `host` | what the world is made of |
+//! | `world`, `travel`, `kernel` | how it goes on |
+//! | `acts`, `ask` | what befalls it, and what a scenario asks of it |
+//! | `watch` | what must never happen, with each excuse |
+//! | `plan`, `random` | thousands of worlds by seed: faults, then heal and require progress |
+//! | `mutation` | that the judge can fail |
+//! | `build` and the rest | named scenarios: each test's name is its claim |
+//! | `table` | the state × input table as a golden file |
+//!
+//! `VIPD_SIM_SEEDS=100000 cargo test --test sim random` runs more worlds, `VIPD_SIM_SEED=4711` one of them with a trace.
+
+// Everything here is for this binary only; `pub` marks what the other files use.
+#![allow(unreachable_pub)]
+
+mod acts;
+mod ask;
+mod bounds;
+mod build;
+mod clock;
+mod host;
+mod kernel;
+mod neighbours;
+mod network;
+mod plan;
+mod random;
+mod rng;
+mod travel;
+mod watch;
+mod world;
+
+mod answers;
+mod checksums;
+mod conflict;
+mod families;
+mod forged;
+mod freeze;
+mod heal;
+mod links;
+mod mutation;
+mod preempt;
+mod reload;
+mod table;
+mod takeover;
+mod vanish;

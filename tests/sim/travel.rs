@@ -1,0 +1,87 @@
+//! What travels between the hosts and to the neighbours: adverts as real bytes, and announcements.
+
+use std::collections::BTreeSet;
+use std::net::IpAddr;
+use std::rc::Rc;
+
+use vipd::engine::{AddressSet, Arrival, Input, StateName, Transmit};
+use vipd::types::{Family, Priority};
+use vipd::wire::advert::{Advert, Endpoints, HOP_LIMIT};
+
+use super::host::{Life, Wire};
+use super::network::{NEIGHBOURS, Packet, Port};
+use super::world::{Entry, PacketRef, Sent, World, place};
+
+impl World {
+    pub fn transmit(&mut self, host: Port, transmit: Transmit, advertised: &mut BTreeSet<usize>) {
+        let vip = place(transmit.vip);
+        let priority = transmit.advert.priority;
+        let family = Family::of(transmit.source);
+        if priority != Priority::RESIGN {
+            advertised.insert(vip);
+        } else if self.hosts[host].kernel[vip].lease_until.is_some() {
+            self.watch.fail(self.now, format!("host {host}: a resignation without a lease ended first"));
+        }
+        self.log(|| format!("host {host}: sends {family} advert of vip {vip}, priority {priority}"));
+        self.sent.push(Sent { at: self.now, by: host, vip, family, priority });
+        if self.hosts[host].wire != Wire::Up {
+            return;
+        }
+        let endpoints = Endpoints { source: transmit.source, destination: transmit.destination };
+        let mut bytes = vec![0xa5; 7];
+        transmit.advert.emit(endpoints, transmit.checksum, &mut bytes);
+        let Endpoints { source, destination } = endpoints;
+        self.send(host, Packet { link: transmit.link, source, destination, hop_limit: HOP_LIMIT, bytes });
+    }
+
+    /// Puts a packet on the segment.
+    pub fn send(&mut self, from: Port, packet: Packet) {
+        let packet = Rc::new(packet);
+        for to in (0..self.hosts.len()).filter(|to| *to != from) {
+            let family = Family::of(packet.source);
+            let for_it = packet.destination.is_multicast() || self.hosts[to].source(family) == Some(packet.destination);
+            if !for_it {
+                continue;
+            }
+            for at in self.network.arrivals(&mut self.rng, self.now, from, to) {
+                self.push(at, Entry::Deliver { to, packet: PacketRef(Rc::clone(&packet)) });
+            }
+        }
+    }
+
+    pub fn deliver(&mut self, to: Port, packet: &Packet) {
+        let family = Family::of(packet.source);
+        let from = self.hosts.iter().position(|host| host.source(family) == Some(packet.source));
+        let it = &self.hosts[to];
+        if it.wire != Wire::Up || it.life == Life::Crashed || (it.deaf_to_ipv4 && family == Family::V4) {
+            self.network.note_lost(self.now, from.unwrap_or(NEIGHBOURS), to);
+            return;
+        }
+        let endpoints = Endpoints { source: packet.source, destination: packet.destination };
+        let (link, source) = (packet.link, packet.source);
+        let input = match Advert::parse(&packet.bytes, endpoints) {
+            Ok((advert, checksum)) => {
+                Input::Advert(Arrival { link, source, hop_limit: packet.hop_limit, advert, checksum })
+            }
+            Err(reason) => Input::Dropped { link, family, source, reason },
+        };
+        self.input(to, input);
+    }
+
+    pub fn announce(&mut self, host: Port, set: &AddressSet) {
+        let vip = place(set.vip);
+        if self.hosts[host].agent[vip].state != StateName::Active {
+            self.watch.fail(self.now, format!("host {host}: announces vip {vip} without being Active"));
+        }
+        self.log(|| format!("host {host}: announces vip {vip}"));
+        // The gate stops a late announcement as it stops a late answer.
+        if !self.hosts[host].answers(vip, self.now, self.gate) {
+            return;
+        }
+        self.announced.push((self.now, host, vip));
+        let addresses: Vec<IpAddr> = set.addresses.iter().map(|address| address.ip).collect();
+        for at in self.network.arrivals(&mut self.rng, self.now, host, NEIGHBOURS) {
+            self.push(at, Entry::Announcement { vip, from: host, addresses: addresses.clone() });
+        }
+    }
+}

@@ -1,0 +1,351 @@
+//! Hosts, their segment and their neighbours on one virtual clock.
+//!
+//! What an engine wants is done here: adverts become bytes and travel, effects take their time, the kernel's lease
+//! ends by the host's own clock. Nothing here knows how an owner is found; [`super::watch`] judges what comes of it.
+
+use std::cmp::Reverse;
+use std::collections::{BTreeSet, BinaryHeap};
+use std::net::IpAddr;
+use std::rc::Rc;
+use std::time::Duration;
+
+use vipd::engine::{Engine, Event, EventKind, Input, LinkId, LinkState, Output, StateName, VipId};
+use vipd::types::{Family, Priority};
+
+use super::clock::Nanos;
+use super::host::{AgentVip, Effect, Host, HostSpec, Life};
+use super::neighbours::Neighbours;
+use super::network::{Network, Packet, Port};
+use super::rng::Rng;
+use super::watch::Watch;
+
+/// The interface of hosts that have one. Those that have more have them up and down together.
+pub const LINK: LinkId = LinkId(0);
+
+#[derive(Debug)]
+pub struct World {
+    pub now: Nanos,
+    pub hosts: Vec<Host>,
+    pub network: Network,
+    pub neighbours: Neighbours,
+    pub watch: Watch,
+    pub rng: Rng,
+    /// Whether the kernels enforce the lease.
+    pub gate: bool,
+    /// Adverts that left a host.
+    pub sent: Vec<Sent>,
+    /// Announcements that left a host: when, who, which vip.
+    pub announced: Vec<(Nanos, Port, usize)>,
+    /// What the agents told.
+    pub events: Vec<(Nanos, Port, Event)>,
+    /// Lines for a reader, where somebody asked for them.
+    pub trace: Option<Vec<String>>,
+    agenda: BinaryHeap<Reverse<(Nanos, u64, Entry)>>,
+    serial: u64,
+}
+
+/// An advert that left a host.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Sent {
+    pub at: Nanos,
+    pub by: Port,
+    pub vip: usize,
+    pub family: Family,
+    pub priority: Priority,
+}
+
+/// What is on the world's agenda. The order among entries is never used: the serial decides before it.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Entry {
+    Deliver { to: Port, packet: PacketRef },
+    Announcement { vip: usize, from: Port, addresses: Vec<IpAddr> },
+    Wake { host: Port, incarnation: u32 },
+    Apply { host: Port, incarnation: u32 },
+    Answer { host: Port, incarnation: u32, failed: bool },
+    Tell { host: Port, incarnation: u32, news: News },
+    Lapse { host: Port, vip: usize },
+}
+
+/// What a kernel tells its agent after a moment.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum News {
+    Link,
+    /// The interface went. One that has come in its place by then is another, with another index.
+    LinkLost,
+    Gone {
+        vip: usize,
+        address: IpAddr,
+    },
+}
+
+#[derive(Clone, Debug)]
+pub struct PacketRef(pub Rc<Packet>);
+
+impl PartialEq for PacketRef {
+    fn eq(&self, other: &Self) -> bool {
+        self.cmp(other).is_eq()
+    }
+}
+impl Eq for PacketRef {}
+impl PartialOrd for PacketRef {
+    fn partial_cmp(&self, other: &Self) -> Option<std::cmp::Ordering> {
+        Some(self.cmp(other))
+    }
+}
+impl Ord for PacketRef {
+    fn cmp(&self, other: &Self) -> std::cmp::Ordering {
+        self.0.bytes.cmp(&other.0.bytes)
+    }
+}
+
+impl World {
+    /// The hosts are there, their agents are not yet started.
+    pub fn new(seed: u64, network: Network, specs: Vec<HostSpec>) -> Self {
+        let vips = specs.first().map_or(0, |spec| spec.settings.vips.len());
+        Self {
+            now: 0,
+            watch: Watch::new(vips, specs.len()),
+            hosts: specs.into_iter().map(Host::new).collect(),
+            network,
+            neighbours: Neighbours::default(),
+            rng: Rng::new(seed),
+            gate: true,
+            sent: Vec::new(),
+            announced: Vec::new(),
+            events: Vec::new(),
+            trace: None,
+            agenda: BinaryHeap::new(),
+            serial: 0,
+        }
+    }
+
+    /// Runs until so much later, or until something that must not happen has happened.
+    pub fn run_unchecked(&mut self, time: Nanos) {
+        let end = self.now + time;
+        while self.watch.violation.is_none() {
+            match self.agenda.peek() {
+                Some(Reverse((at, _, _))) if *at <= end => {}
+                _ => break,
+            }
+            let Some(Reverse((at, _, entry))) = self.agenda.pop() else { break };
+            self.now = at;
+            self.on_entry(entry);
+        }
+        if self.watch.violation.is_none() {
+            self.now = end;
+            self.look();
+        }
+    }
+
+    pub fn push(&mut self, at: Nanos, entry: Entry) {
+        self.serial += 1;
+        self.agenda.push(Reverse((at.max(self.now), self.serial, entry)));
+    }
+
+    fn on_entry(&mut self, entry: Entry) {
+        match entry {
+            Entry::Deliver { to, packet } => self.deliver(to, &packet.0),
+            Entry::Announcement { vip, from, addresses } => {
+                for address in addresses {
+                    self.neighbours.hear(self.now, vip, address, from);
+                }
+            }
+            Entry::Wake { host, incarnation } => {
+                if self.hosts[host].incarnation == incarnation && self.hosts[host].wake_at == Some(self.now) {
+                    self.hosts[host].wake_at = None;
+                    self.input(host, Input::Deadline);
+                }
+            }
+            Entry::Apply { host, incarnation } => {
+                if self.hosts[host].incarnation == incarnation {
+                    self.apply_effect(host);
+                }
+            }
+            Entry::Answer { host, incarnation, failed } => {
+                if self.hosts[host].incarnation == incarnation {
+                    self.answer_effect(host, failed);
+                }
+            }
+            Entry::Tell { host, incarnation, news } => {
+                if self.hosts[host].incarnation == incarnation {
+                    match news {
+                        News::Link => self.tell_links(host, self.hosts[host].link_state()),
+                        News::LinkLost => {
+                            self.tell_links(host, LinkState::Missing);
+                            self.tell_links(host, self.hosts[host].link_state());
+                        }
+                        News::Gone { vip, address } => {
+                            self.input(host, Input::AddressGone { vip: vip_id(vip), address });
+                        }
+                    }
+                }
+            }
+            Entry::Lapse { host, vip } => {
+                self.hosts[host].kernel[vip].lapse_watched = false;
+                self.watch_lapse(host, vip);
+                self.look();
+            }
+        }
+    }
+
+    pub fn log(&mut self, line: impl FnOnce() -> String) {
+        if let Some(trace) = &mut self.trace {
+            trace.push(format!("{:>14.6} ms  {}", Duration::from_nanos(self.now).as_secs_f64() * 1e3, line()));
+        }
+    }
+
+    /// Has what every host answers judged.
+    pub fn look(&mut self) {
+        self.watch.look(self.now, &self.hosts, &self.network, self.gate);
+    }
+}
+
+/// The agent.
+impl World {
+    /// Starts an agent on a host, after whatever was there before has been cleaned away, as its driver does.
+    pub fn start(&mut self, host: Port) {
+        let now = self.now;
+        let it = &mut self.hosts[host];
+        for kernel in &mut it.kernel {
+            kernel.installed.clear();
+            kernel.lease_until = None;
+        }
+        it.incarnation += 1;
+        it.inbox.clear();
+        it.effects.clear();
+        it.effect_under_way = false;
+        it.wake_at = None;
+        it.life = Life::Running;
+        it.life_changed_at = now;
+        it.agent.fill(AgentVip { state: StateName::Initialize, claimed: None });
+        it.configured.clone_from(&it.spec.settings.vips);
+        it.engine = Some(Engine::new(it.spec.settings.clone(), it.local(now)));
+        let state = it.link_state();
+        self.log(|| format!("host {host}: agent starts"));
+        self.tell_links(host, state);
+    }
+
+    fn tell_links(&mut self, host: Port, state: LinkState) {
+        let links = self.hosts[host].engine.as_ref().map_or(0, |engine| engine.links().len());
+        for link in 0..u16::try_from(links).expect("few") {
+            self.input(host, Input::Link { link: LinkId(link), state });
+        }
+    }
+
+    pub fn start_all(&mut self) {
+        (0..self.hosts.len()).for_each(|host| self.start(host));
+    }
+
+    /// Something happens to an agent; it waits while that is frozen.
+    pub fn input(&mut self, host: Port, input: Input) {
+        let it = &mut self.hosts[host];
+        match it.life {
+            Life::Running | Life::Stopped => self.handle(host, input),
+            // A deadline does not wait: it is looked for after the thaw.
+            Life::Frozen if input == Input::Deadline => {}
+            Life::Frozen => it.inbox.push_back(input),
+            Life::Crashed => {}
+        }
+    }
+
+    fn handle(&mut self, host: Port, input: Input) {
+        let it = &mut self.hosts[host];
+        let now = it.local(self.now);
+        let Some(engine) = &mut it.engine else { return };
+        let is_deadline = input == Input::Deadline;
+        let reloads = matches!(input, Input::Settings(_));
+        engine.handle(now, input);
+        let outputs: Vec<Output> = std::iter::from_fn(|| engine.poll_output()).collect();
+        if is_deadline && engine.next_deadline().is_some_and(|at| at <= now) {
+            self.watch.fail(self.now, format!("host {host}: its deadline does not move: the agent would spin"));
+        }
+        if reloads {
+            self.follow_settings(host);
+        }
+        self.replay(host, outputs);
+        self.wake(host);
+        self.look();
+    }
+
+    /// Does what an engine wanted in one step.
+    pub fn replay(&mut self, host: Port, outputs: Vec<Output>) {
+        let mut advertised = BTreeSet::new();
+        for output in outputs {
+            self.output(host, output, &mut advertised);
+        }
+        for vip in advertised {
+            self.watch.fail(self.now, format!("host {host}: an advert of vip {vip} without a lease renewed after it"));
+        }
+    }
+
+    /// Puts the agent's deadline on the agenda.
+    fn wake(&mut self, host: Port) {
+        let it = &self.hosts[host];
+        let Some(at) = it.engine.as_ref().and_then(Engine::next_deadline) else {
+            self.hosts[host].wake_at = None;
+            return;
+        };
+        let (clock, lateness, incarnation) = (it.spec.clock, it.spec.lateness, it.incarnation);
+        let due = clock.when(at);
+        // One that stands is kept where it is right: its lateness has been drawn.
+        if it.wake_at.is_some_and(|wake| wake >= due && wake <= due + lateness.1) {
+            return;
+        }
+        let at = due.max(self.now) + self.rng.within(lateness.0, lateness.1);
+        self.hosts[host].wake_at = Some(at);
+        self.push(at, Entry::Wake { host, incarnation });
+    }
+
+    fn output(&mut self, host: Port, output: Output, advertised: &mut BTreeSet<usize>) {
+        match output {
+            Output::Transmit(transmit) => self.transmit(host, transmit, advertised),
+            Output::RenewLease { vip, until } => {
+                let vip = place(vip);
+                if !advertised.remove(&vip) {
+                    self.watch.fail(self.now, format!("host {host}: a lease of vip {vip} without an advert before it"));
+                }
+                self.hosts[host].kernel[vip].lease_until = Some(until);
+                self.watch_lapse(host, vip);
+            }
+            Output::EndLease { vip } => {
+                self.hosts[host].kernel[place(vip)].lease_until = None;
+                self.log(|| format!("host {host}: lease of vip {} ends", vip.0));
+                // What comes after may invite a successor: judged at once.
+                self.look();
+            }
+            Output::Install(set) => self.queue_effect(host, Effect::Install(set)),
+            Output::Remove(set) | Output::Trim(set) => self.queue_effect(host, Effect::Remove(set)),
+            Output::Announce(set) => self.announce(host, &set),
+            Output::Event(event) => self.on_event(host, event),
+        }
+    }
+
+    fn on_event(&mut self, host: Port, event: Event) {
+        self.log(|| format!("host {host}: {:?}", event.kind));
+        if let (EventKind::Transition { from, to, cause }, Some(vip)) = (&event.kind, event.vip) {
+            let agent = &mut self.hosts[host].agent[place(vip)];
+            let known = agent.state;
+            agent.state = *to;
+            if *to == StateName::Claiming {
+                agent.claimed = Some((self.now, cause.clone()));
+            }
+            if known != *from || from == to {
+                let text = format!("host {host}: was {known}, tells of a transition from {from} to {to}");
+                self.watch.fail(self.now, text);
+            }
+            let real = self.hosts[host].engine.as_ref().and_then(|engine| engine.vip(vip));
+            if *to == StateName::Claiming && real.is_some_and(|vip| vip.cause() != cause) {
+                self.watch.fail(self.now, format!("host {host}: shows another cause than it told"));
+            }
+        }
+        self.events.push((self.now, host, event));
+    }
+}
+
+pub fn place(vip: VipId) -> usize {
+    usize::try_from(vip.0).expect("a place fits")
+}
+
+pub fn vip_id(place: usize) -> VipId {
+    VipId(u32::try_from(place).expect("a world has few vips"))
+}
