@@ -108,7 +108,7 @@ impl Vip {
                     if step.now.since(since) >= delay {
                         self.outlast(heard);
                         let cause = Cause::Preempts { source: sender.source, priority: sender.priority };
-                        self.claim(step, cause);
+                        self.seek(step, cause);
                     } else {
                         self.follow(step, heard);
                         if let State::Backup(backup) = &mut self.state {
@@ -133,7 +133,17 @@ impl Vip {
             (None, None, Some(owner)) => Cause::ActiveDown { silence: Some(step.now.since(owner.at)) },
             (None, None, None) => Cause::ActiveDown { silence: None },
         };
-        self.claim(step, cause);
+        self.seek(step, cause);
+    }
+
+    /// A claim is put off. One that did not listen yet begins to.
+    pub(super) fn wait_to_claim(&mut self, step: &mut Step<'_>, until: Instant, cause: Cause) {
+        match &mut self.state {
+            State::Backup(backup) => backup.active_down_at = until,
+            State::Initialize | State::Claiming { .. } | State::Active(_) | State::Held { .. } => {
+                self.enter(step, State::Backup(Backup::listening(until)), cause);
+            }
+        }
     }
 
     /// Other settings hold. Whom it follows, and until when, is as if they had held when the owner was heard last.

@@ -10,7 +10,8 @@
 //! | `vip` | what all states share: links, holds, stops |
 //! | `reload` | what new settings change, and what goes on as it was |
 //! | `backup` | whom to follow, when to claim |
-//! | `owner` | claim, advertise, yield, rivals, restoring addresses |
+//! | `claim` | whether a claim may begin, and its steps |
+//! | `owner` | advertise, yield, rivals, restoring addresses |
 //! | [`lease`] | until when the addresses may be held |
 //! | [`announce`], [`restore`] | when to tell the neighbours, how often to put addresses back |
 //! | [`rival`] | what betrays a second owner beside its adverts, and what is done about it |
@@ -39,6 +40,7 @@ use crate::wire::DropReason;
 
 pub mod announce;
 mod backup;
+mod claim;
 pub mod election;
 pub mod input;
 pub mod lease;

@@ -1,4 +1,4 @@
-//! Claiming and Active: holds the addresses by a lease, advertises, and yields to the better (RFC 9568 §6.4.3).
+//! Being an owner, in Claiming and Active: holds the addresses by a lease, advertises, and yields to the better (RFC 9568 §6.4.3).
 
 use alloc::sync::Arc;
 use core::net::IpAddr;
@@ -53,6 +53,30 @@ struct Rival {
 }
 
 impl Ownership {
+    /// An owner that has just sent its first advert.
+    pub(super) fn begun(
+        now: Instant,
+        lease: Lease,
+        interval: AdvertInterval,
+        restorations: Restorations,
+        announcements: Option<AnnouncePlan>,
+    ) -> Self {
+        Self {
+            lease,
+            last_advert_at: now,
+            next_advert_at: now + interval.duration(),
+            stretch: None,
+            announcements,
+            restorations,
+            rival: None,
+        }
+    }
+
+    /// An installation has ended; see [`Restorations::ended`].
+    pub(super) fn restored(&mut self, request: RequestId) -> Option<bool> {
+        self.restorations.ended(request)
+    }
+
     pub(super) const fn lease(&self) -> &Lease {
         &self.lease
     }
@@ -60,76 +84,6 @@ impl Ownership {
     pub(super) fn deadline(&self) -> Instant {
         let announce_at = self.announcements.as_ref().and_then(AnnouncePlan::next_at);
         announce_at.map_or(self.next_advert_at, |at| at.min(self.next_advert_at))
-    }
-}
-
-/// Becoming an owner.
-impl Vip {
-    /// Advertises, and asks the kernel for the addresses.
-    pub(super) fn claim(&mut self, step: &mut Step<'_>, cause: Cause) {
-        let interval = self.settings.interval;
-        self.transmit(step, self.settings.priority);
-        // Installed while the kernel is told of the lease; without it they answer nobody.
-        let set = self.address_set(step);
-        let request = set.request;
-        step.outputs.push_back(Output::Install(set));
-        let lease = self.renew_lease(step);
-        let mut restorations = Restorations::default();
-        // An address that another program removes before the kernel has answered is put back afterwards.
-        restorations.began(request);
-        let ownership = Ownership {
-            lease,
-            last_advert_at: step.now,
-            next_advert_at: step.now + interval.duration(),
-            stretch: None,
-            announcements: None,
-            restorations,
-            rival: None,
-        };
-        self.enter(step, State::Claiming { ownership, request }, cause);
-    }
-
-    /// Goes on as the owner that an earlier agent of this node was. Its lease runs, so that nobody else can have claimed the
-    /// addresses; they are there, and the neighbours know.
-    pub(super) fn adopt(&mut self, step: &mut Step<'_>) {
-        self.transmit(step, self.settings.priority);
-        let ownership = Ownership {
-            lease: self.renew_lease(step),
-            last_advert_at: step.now,
-            next_advert_at: step.now + self.settings.interval.duration(),
-            stretch: None,
-            announcements: Some(AnnouncePlan::known(step.now, &self.settings.announce)),
-            restorations: Restorations::default(),
-            rival: None,
-        };
-        self.enter(step, State::Active(ownership), Cause::Adopted);
-    }
-
-    pub(super) fn on_installed(&mut self, step: &mut Step<'_>, request: RequestId, result: Result<(), EffectError>) {
-        self.depose_if_late(step);
-        match &mut self.state {
-            State::Claiming { ownership, request: awaited } if *awaited == request => match result {
-                Ok(()) => {
-                    let mut ownership = ownership.clone();
-                    self.refusals = 0;
-                    let went = ownership.restorations.ended(request) == Some(true);
-                    self.enter(step, State::Active(ownership), Cause::Installed);
-                    self.announce_anew(step);
-                    if went {
-                        self.restore(step);
-                    }
-                }
-                Err(error) => self.hold_after_refusal(step, error),
-            },
-            State::Active(ownership) => match (ownership.restorations.ended(request), result) {
-                (Some(_), Err(error)) => self.hold_after_refusal(step, error),
-                (Some(true), Ok(())) => self.restore(step),
-                (Some(false), Ok(())) => self.announce_anew(step),
-                // The end of a claim that is over.
-                (None, _) => {}
-            },
-            State::Initialize | State::Backup(_) | State::Claiming { .. } | State::Held { .. } => {}
-        }
     }
 }
 
@@ -228,7 +182,7 @@ impl Vip {
 
     /// Follows the advert that it rests on: an agent that is killed between the two has a lease that is too short, and not
     /// one that its peers know nothing of. Counted from before the advert was sent.
-    fn renew_lease(&self, step: &mut Step<'_>) -> Lease {
+    pub(super) fn renew_lease(&self, step: &mut Step<'_>) -> Lease {
         let lease = Lease::renewed(step.now, self.pace());
         step.outputs.push_back(Output::RenewLease { vip: self.id, until: lease.until() });
         lease
@@ -281,7 +235,7 @@ impl Vip {
         self.enter(step, State::Backup(backup), cause);
     }
 
-    fn hold_after_refusal(&mut self, step: &mut Step<'_>, error: EffectError) {
+    pub(super) fn hold_after_refusal(&mut self, step: &mut Step<'_>, error: EffectError) {
         let time = HOLD_AFTER_REFUSAL.saturating_mul(1_u32.checked_shl(self.refusals).unwrap_or(u32::MAX));
         self.refusals = self.refusals.saturating_add(1);
         self.hold(step, time.min(LONGEST_HOLD), Cause::InstallRefused(error));
@@ -391,7 +345,7 @@ impl Vip {
 
 /// Telling the neighbours.
 impl Vip {
-    fn announce_anew(&mut self, step: &mut Step<'_>) {
+    pub(super) fn announce_anew(&mut self, step: &mut Step<'_>) {
         if let State::Active(ownership) = &mut self.state {
             ownership.announcements = Some(AnnouncePlan::start(step.now, &self.settings.announce));
             self.announce(step);
@@ -420,7 +374,7 @@ impl Vip {
         step.outputs.push_back(Output::Announce(set));
     }
 
-    fn restore(&mut self, step: &mut Step<'_>) {
+    pub(super) fn restore(&mut self, step: &mut Step<'_>) {
         let address = self.addresses().first().map(|address| address.ip);
         if let Some(address) = address {
             self.on_address_gone(step, address);

@@ -324,7 +324,7 @@ impl Vip {
             self.withdraw(step);
         }
         if self.settings.priority == Priority::OWNER {
-            self.claim(step, Cause::AddressOwner);
+            self.seek(step, Cause::AddressOwner);
         } else {
             let backup = Backup::listening(step.now + self.active_down_interval(self.settings.interval));
             self.enter(step, State::Backup(backup), cause);
