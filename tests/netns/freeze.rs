@@ -15,8 +15,8 @@ use crate::{lone_trial, trial};
 
 /// Longer than the 361 ms after which the other takes over.
 const FREEZE: Duration = Duration::from_secs(2);
-const BUSY_LOOPS: usize = 4;
-const BUSY_TIME: Duration = Duration::from_secs(5);
+/// Loops, their seconds, and the milliseconds of the advert interval; another load is `VIPD_BUSY="16 30 10"`.
+const BUSY: &str = "4 5 100";
 
 pub fn trials() -> Vec<Trial> {
     vec![
@@ -54,14 +54,20 @@ fn thaw() -> Result<()> {
 }
 
 fn busy() -> Result<()> {
+    let load = std::env::var("VIPD_BUSY").unwrap_or_else(|_| BUSY.to_owned());
+    let load = load.split(' ').map(str::parse).collect::<Result<Vec<u32>, _>>()?;
+    let [loops, seconds, interval_ms] = load[..] else {
+        return Err(anyhow!("VIPD_BUSY is {load:?}, and not LOOPS SECONDS MILLISECONDS"));
+    };
+    let vip = |priority| Vip::new(priority).every_ms(interval_ms);
     let segment = Segment::new()?;
-    let agent_a = Agent::start(&segment.a, &[Vip::new(200)])?;
-    let agent_b = Agent::start(&segment.b, &[Vip::new(100)])?;
+    let agent_a = Agent::start(&segment.a, &[vip(200)])?;
+    let agent_b = Agent::start(&segment.b, &[vip(100)])?;
     agent_a.await_state("Active")?;
     agent_b.await_state("Backup")?;
     eventually("b hears a", || Ok(agent_b.vip()?.owner))?;
-    let _loops = (0..BUSY_LOOPS).map(|_| busy_loop(&segment.client)).collect::<Result<Vec<_>>>()?;
-    ensure_calm(&[&agent_a, &agent_b], BUSY_TIME)?;
+    let _loops = (0..loops).map(|_| busy_loop(&segment.client)).collect::<Result<Vec<_>>>()?;
+    ensure_calm(&[&agent_a, &agent_b], Duration::from_secs(seconds.into()))?;
     for agent in [&agent_a, &agent_b] {
         let status = agent.status()?;
         eprintln!("real-time scheduling {}: lateness {:?}", status.realtime, status.lateness);
@@ -69,9 +75,9 @@ fn busy() -> Result<()> {
     Ok(())
 }
 
-/// A process that takes a processor, and is ended by its handle, its parent's end, or 30 s of processor time.
+/// A process that takes a processor, and is ended by its handle, its parent's end, or 60 s of processor time.
 fn busy_loop(host: &Host) -> Result<Process> {
-    Process::start(host.command("/bin/sh").args(["-c", "ulimit -t 30; while :; do :; done"]))
+    Process::start(host.command("/bin/sh").args(["-c", "ulimit -t 60; while :; do :; done"]))
 }
 
 /// Counts adverts on the link: those from node a, and the others.
