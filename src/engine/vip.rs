@@ -17,6 +17,7 @@ use super::owner::Ownership;
 use super::rival::Evidence;
 use super::router::Router;
 use super::settings::VipSettings;
+use super::silence::Silence;
 use super::stats::Reports;
 use super::time::Instant;
 use super::{VipId, router};
@@ -43,6 +44,7 @@ pub struct Vip {
     /// Until when the addresses that an earlier agent left may be held.
     inherited: Option<Instant>,
     pub(super) evidence: Evidence,
+    pub(super) silence: Option<Silence>,
 }
 
 /// What a vip is doing. Each variant owns what only that state needs.
@@ -171,7 +173,7 @@ impl Vip {
             State::Initialize => None,
             State::Backup(backup) => {
                 let claim_at = backup.active_down_at();
-                Some(self.prepare_at().map_or(claim_at, |at| at.min(claim_at)))
+                [self.prepare_at(), self.ask_at(), Some(claim_at)].into_iter().flatten().min()
             }
             State::Claiming { ownership, .. } | State::Active(ownership) => {
                 let deadline = ownership.deadline();
@@ -202,6 +204,7 @@ impl Vip {
             link_state: LinkState::Missing,
             inherited: None,
             evidence: Evidence::default(),
+            silence: None,
         }
     }
 
@@ -336,6 +339,14 @@ impl Vip {
 
     pub(super) fn enter(&mut self, step: &mut Step<'_>, state: State, cause: Cause) {
         let from = self.state();
+        let asks_on = match &state {
+            State::Backup(backup) => backup.is_prepared(),
+            State::Claiming { .. } => true,
+            State::Initialize | State::Active(_) | State::Held { .. } => false,
+        };
+        if !asks_on {
+            self.silence = None;
+        }
         self.state = state;
         self.since = step.now;
         self.transitions = self.transitions.saturating_add(1);
