@@ -76,7 +76,14 @@ fn trouble(vip: &VipStatus) -> impl Iterator<Item = String> {
         let theirs = some_of(&theirs);
         format!("{source} uses the same VRID for {theirs} (last {last} ago): give one of the two groups another vrid")
     });
-    conflicts.chain(foreign)
+    let silent = vip.silent_owner.iter().map(|owner| {
+        let (address, mac, remedy) = (owner.address, &owner.mac, &owner.remedy);
+        let (waits, takes) = (time(owner.waits_ms / 1e3), time(owner.takes_in_ms / 1e3));
+        format!(
+            "no advert is heard, but {address} answers at {mac}: waits since {waits}, takes over in {takes}: {remedy}"
+        )
+    });
+    conflicts.chain(silent).chain(foreign)
 }
 
 fn row(vip: &VipStatus) -> [String; HEADINGS.len()] {

@@ -90,6 +90,11 @@ pub struct Vip {
     /// can bring the latter about. Default: assert.
     #[serde(default)]
     pub on_conflict: OnConflict,
+    /// What a backup does when no advert comes from the owner, but its addresses still answer: `wait` raises an alarm and waits
+    /// while they do, for at most 3 s; `take` does not ask, for networks where somebody answers for every address (proxy ARP).
+    /// An owner that is gone answers nothing, and is succeeded without a delay. Default: wait.
+    #[serde(default)]
+    pub on_silent_owner: OnSilentOwner,
     /// Version 2 only, 1 to 8 ASCII characters: the password that the peers are configured with. It is sent in clear
     /// text and is no security. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -167,6 +172,17 @@ pub enum OnConflict {
     Assert,
     /// Gives up.
     Demote,
+}
+
+/// What a backup does about an owner that is not heard, and whose addresses still answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum OnSilentOwner {
+    /// Waits, for at most 3 s.
+    #[default]
+    Wait,
+    /// Takes the addresses.
+    Take,
 }
 
 /// A password that no debug output shows.

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::Short;
 use crate::engine::reload::is_same_router;
-use crate::engine::{ChecksumPolicy, Engine, Preempt, Settings, VipSettings};
+use crate::engine::{ChecksumPolicy, Engine, OnConflict, OnSilentOwner, Preempt, Settings, VipSettings};
 use crate::types::VirtualAddress;
 
 /// Between what an engine keeps and what it is told to keep.
@@ -114,6 +114,8 @@ fn changes(old: &VipSettings, new: &VipSettings) -> Vec<String> {
     note("peers", list(&old.peers), list(&new.peers));
     note("check_hop_limit", old.check_hop_limit.to_string(), new.check_hop_limit.to_string());
     note("checksum", checksum(old.checksum), checksum(new.checksum));
+    note("on_conflict", on_conflict(old.on_conflict), on_conflict(new.on_conflict));
+    note("on_silent_owner", on_silent_owner(old.on_silent_owner), on_silent_owner(new.on_silent_owner));
     if old.password != new.password {
         changes.push("password".to_owned());
     }
@@ -146,6 +148,22 @@ fn checksum(policy: ChecksumPolicy) -> String {
         ChecksumPolicy::Auto => "auto".to_owned(),
         ChecksumPolicy::Pinned(form) => super::status::checksum_name(form).to_owned(),
     }
+}
+
+fn on_conflict(policy: OnConflict) -> String {
+    match policy {
+        OnConflict::Assert => "assert",
+        OnConflict::Demote => "demote",
+    }
+    .to_owned()
+}
+
+fn on_silent_owner(policy: OnSilentOwner) -> String {
+    match policy {
+        OnSilentOwner::Wait => "wait",
+        OnSilentOwner::Take => "take",
+    }
+    .to_owned()
 }
 
 fn list(peers: &[std::net::IpAddr]) -> String {

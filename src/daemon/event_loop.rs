@@ -30,6 +30,9 @@ use crate::engine::{AddressSet, EffectError, Engine, Input, Instant, LinkState, 
 /// milliseconds. A flood cannot hold up our own adverts for longer.
 const PACKETS_IN_A_ROW: u32 = 1024;
 
+/// Claims are fewer, and cost more.
+const CLAIM_COUNTS_AS: u32 = 16;
+
 /// How long a stopping agent waits for the kernel to take the addresses away.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -141,6 +144,13 @@ impl EventLoop {
             self.packets_in_a_row += 1;
             return Poll::Ready(received.map_or_else(Wake::Trouble, Wake::Packet));
         }
+        // A claim that is due may wait for an answer that is here already. An advert says why its sender announces itself, and goes first.
+        if self.packets_in_a_row < PACKETS_IN_A_ROW
+            && let Poll::Ready(claim) = self.watches.poll_claim(context)
+        {
+            self.packets_in_a_row += CLAIM_COUNTS_AS;
+            return Poll::Ready(claim.map_or_else(Wake::Trouble, Wake::Packet));
+        }
         self.packets_in_a_row = 0;
         if let Poll::Ready(message) = self.messages.poll_recv(context) {
             return Poll::Ready(Wake::Message(message));
@@ -152,7 +162,7 @@ impl EventLoop {
         if let Poll::Ready(received) = self.sockets.poll_receive(context) {
             return Poll::Ready(received.map_or_else(Wake::Trouble, Wake::Packet));
         }
-        // Last of all: an advert says why its sender announces itself, and no claim is urgent.
+        // Last of all: no other claim is urgent.
         self.watches.poll_claim(context).map(|claim| claim.map_or_else(Wake::Trouble, Wake::Packet))
     }
 
@@ -310,6 +320,13 @@ impl EventLoop {
                 Output::Announce(set) => {
                     if let Some(interface) = self.links.interface(set.link)
                         && let Err(error) = self.kernel.announce(interface, set)
+                    {
+                        self.log.write(Entry::Trouble(error.to_string()));
+                    }
+                }
+                Output::Ask(question) => {
+                    if let Some(interface) = self.links.interface(question.link)
+                        && let Err(error) = self.sockets.ask(interface, &question)
                     {
                         self.log.write(Entry::Trouble(error.to_string()));
                     }

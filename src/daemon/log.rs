@@ -11,7 +11,8 @@ use tracing::{error, info, warn};
 
 use super::clock::{self, rfc3339};
 use super::status::checksum_name;
-use crate::engine::{Cause, ClaimKind, Engine, Event, EventKind, LinkId, StateName, VipId};
+use crate::engine::silence::LONGEST_WAIT;
+use crate::engine::{Cause, ClaimKind, Engine, Event, EventKind, LinkId, StateName, VipId, WaitEnd};
 
 /// How many events may wait for a log that is slow. A thousand vips fail over with two events each.
 const QUEUE: usize = 4096;
@@ -128,6 +129,8 @@ fn write_event(event: &Event, names: &Names) {
         EventKind::Conflict { .. }
         | EventKind::ConflictPersists { .. }
         | EventKind::ClonedHost { .. }
+        | EventKind::SilentOwner { .. }
+        | EventKind::SilentOwnerEnds { .. }
         | EventKind::ForeignGroup { .. } => write_evidence(vip, &at, &event.kind),
         EventKind::RemoveFailed(error) => {
             warn!(at, vip, %error, "{vip}: addresses could not be removed: {error}");
@@ -150,6 +153,24 @@ fn write_evidence(vip: &str, at: &str, kind: &EventKind) {
         EventKind::ClonedHost { source, priority } => {
             error!(at, vip, %source, %priority, "{vip}: another host advertises from this node's own address {source}: it is a copy of this one, or has its address; give one of the two another");
         }
+        EventKind::SilentOwner { address, mac, silence } => {
+            let (heard, limit) = (silence_text(*silence), LONGEST_WAIT.as_secs());
+            error!(at, vip, %address, %mac, "{vip}: {heard}, but {address} still answers at {mac}: this node waits, for at most {limit} s; {SILENT_OWNER_REMEDY}");
+        }
+        EventKind::SilentOwnerEnds { address, mac, waited, end } => {
+            let seconds = format!("{:.1}", waited.as_secs_f64());
+            match end {
+                WaitEnd::FellSilent => {
+                    warn!(at, vip, %address, %mac, seconds, "{vip}: {address} answers no more at {mac}, after {seconds} s: taking over");
+                }
+                WaitEnd::HeardAgain => {
+                    info!(at, vip, %address, %mac, seconds, "{vip}: an owner's adverts are heard again, after {seconds} s of waiting");
+                }
+                WaitEnd::Overruled => {
+                    error!(at, vip, %address, %mac, seconds, "{vip}: {address} still answers at {mac} after {seconds} s without an advert: taking over all the same, two hosts may answer now; {SILENT_OWNER_REMEDY}");
+                }
+            }
+        }
         EventKind::ForeignGroup { source, theirs } => {
             warn!(at, vip, %source, ?theirs, "{vip}: {source} uses this VRID for other addresses, {theirs:?}: not heeded; give one of the two groups another vrid");
         }
@@ -163,6 +184,16 @@ pub(super) const fn conflict_remedy(former_owner: bool) -> &'static str {
         "it owned the address before and still has it; stop or restart its agent, and remove the address there"
     } else {
         "another host has this address configured; remove it there"
+    }
+}
+
+/// What to do about an owner that answers, and whose adverts do not arrive.
+pub(super) const SILENT_OWNER_REMEDY: &str = "the owner's host lives: look for what stops its VRRP adverts on the way (a firewall, IP protocol 112, the multicast groups), or for a dead agent";
+
+fn silence_text(silence: Option<std::time::Duration>) -> String {
+    match silence {
+        Some(silence) => format!("no advert for {} ms", silence.as_millis()),
+        None => "no advert was ever heard".to_owned(),
     }
 }
 
@@ -180,6 +211,7 @@ fn write_transition(vip: &str, at: &str, from: StateName, to: StateName, cause: 
         cause,
         Cause::Late { .. }
             | Cause::LeaseEnded
+            | Cause::AddressAnswers { .. }
             | Cause::InstallRefused(_)
             | Cause::AddressesKeepVanishing
             | Cause::AddressInUse { .. }

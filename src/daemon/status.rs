@@ -10,7 +10,7 @@ use serde::{Deserialize, Serialize};
 
 use super::clock::{self, rfc3339};
 use super::lateness::Lateness;
-use super::log::conflict_remedy;
+use super::log::{SILENT_OWNER_REMEDY, conflict_remedy};
 use crate::engine::{Conflict, Engine, Heard, Instant, LinkState, Router, Vip};
 use crate::wire::advert::ChecksumForm;
 
@@ -99,6 +99,9 @@ pub struct VipStatus {
     /// Other hosts that answer for this owner's addresses.
     #[serde(default)]
     pub conflicts: Vec<ConflictStatus>,
+    /// The owner's adverts are not heard, but its address answers: this node waits.
+    #[serde(default)]
+    pub silent_owner: Option<SilentOwnerStatus>,
     /// Another group that uses the VRID.
     #[serde(default)]
     pub foreign_group: Option<ForeignGroupStatus>,
@@ -171,6 +174,21 @@ pub struct ConflictStatus {
     pub persistent: bool,
     /// Whether it was the owner before this node.
     pub former_owner: bool,
+    /// What it means, and what to do.
+    pub remedy: String,
+}
+
+/// An owner that is not heard, and whose address answers.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SilentOwnerStatus {
+    /// The address.
+    pub address: IpAddr,
+    /// The MAC address that answered last.
+    pub mac: String,
+    /// For how long this node has waited, milliseconds.
+    pub waits_ms: f64,
+    /// After how many more milliseconds it takes the addresses, whatever answers.
+    pub takes_in_ms: f64,
     /// What it means, and what to do.
     pub remedy: String,
 }
@@ -254,6 +272,13 @@ fn vip_status(engine: &Engine, vip: &Vip, now: Instant) -> VipStatus {
         transitions: vip.transitions(),
         drops: vip.routers().iter().map(|router| router.drops().total()).sum(),
         conflicts: vip.conflicts(now).map(|conflict| conflict_status(conflict, now)).collect(),
+        silent_owner: vip.silent_owner().map(|owner| SilentOwnerStatus {
+            address: owner.address,
+            mac: owner.mac.to_string(),
+            waits_ms: age_ms(now, owner.since),
+            takes_in_ms: age_ms(owner.until, now),
+            remedy: SILENT_OWNER_REMEDY.to_owned(),
+        }),
         foreign_group: vip.foreign_group(now).map(|group| ForeignGroupStatus {
             source: group.source,
             addresses: group.theirs.clone(),

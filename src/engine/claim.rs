@@ -14,15 +14,33 @@ impl Vip {
     ///
     /// Every claim that an election leads to comes through here; an adoption does not, for it takes nothing from anybody.
     pub(super) fn seek(&mut self, step: &mut Step<'_>, cause: Cause) {
-        match self.objection(step) {
+        match self.objection(step, &cause) {
             None => self.claim(step, cause),
             Some(ask_again_at) => self.wait_to_claim(step, ask_again_at, cause),
         }
     }
 
     /// When to ask again, if something speaks against a claim now.
-    fn objection(&self, _step: &Step<'_>) -> Option<Instant> {
-        None
+    fn objection(&mut self, step: &mut Step<'_>, cause: &Cause) -> Option<Instant> {
+        self.object_for_silent_owner(step, cause)
+    }
+
+    /// When [`Self::prepare`] is due, where anybody is to be asked: an interval before the claim, which is after two missed ones.
+    pub(super) fn prepare_at(&self) -> Option<Instant> {
+        let (State::Backup(backup), true) = (&self.state, self.has_to_ask()) else { return None };
+        (!backup.is_prepared()).then(|| backup.active_down_at() - self.interval().duration())
+    }
+
+    /// Whether somebody is to be asked before a claim.
+    fn has_to_ask(&self) -> bool {
+        self.asks_silent_owner()
+    }
+
+    /// Asks what can be asked in advance, so that a claim loses no time by it. Called once before a claim that comes by a
+    /// Backup's timer, for the cause that it would have by now; at once where the claim is nearer than an interval. An owner that is
+    /// heard meanwhile makes it void: the state that it leaves belongs into [`Backup`](super::backup::Backup).
+    pub(super) fn prepare(&mut self, step: &mut Step<'_>, cause: &Cause) {
+        self.prepare_for_silence(step, cause);
     }
 }
 

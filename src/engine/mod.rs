@@ -11,6 +11,7 @@
 //! | `reload` | what new settings change, and what goes on as it was |
 //! | `backup` | whom to follow, when to claim |
 //! | `claim` | whether a claim may begin, and its steps |
+//! | [`silence`] | whether a silent owner still answers, and how long a claim waits for it |
 //! | `owner` | advertise, yield, rivals, restoring addresses |
 //! | [`lease`] | until when the addresses may be held |
 //! | [`announce`], [`restore`] | when to tell the neighbours, how often to put addresses back |
@@ -51,15 +52,17 @@ pub mod restore;
 pub mod rival;
 mod router;
 pub mod settings;
+pub mod silence;
 pub mod stats;
 pub mod time;
 mod vip;
 
 pub use input::{Arrival, EffectError, Input, LinkId, LinkState, RequestId};
-pub use output::{AddressSet, Cause, Event, EventKind, Output, StateName, Transmit};
+pub use output::{AddressSet, Cause, Event, EventKind, Output, Question, StateName, Transmit};
 pub use rival::{ClaimKind, Conflict, ForeignGroup};
 pub use router::{Heard, Router};
-pub use settings::{AnnounceSettings, ChecksumPolicy, OnConflict, Preempt, Settings, VipSettings};
+pub use settings::{AnnounceSettings, ChecksumPolicy, OnConflict, OnSilentOwner, Preempt, Settings, VipSettings};
+pub use silence::{SilentOwner, WaitEnd};
 pub use time::Instant;
 pub use vip::Vip;
 

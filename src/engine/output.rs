@@ -4,12 +4,13 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
-use core::net::IpAddr;
+use core::net::{IpAddr, Ipv6Addr};
 use core::time::Duration;
 
 use super::VipId;
 use super::input::{EffectError, LinkId, RequestId};
 use super::rival::ClaimKind;
+use super::silence::WaitEnd;
 use super::time::Instant;
 use crate::types::{AdvertInterval, Family, MacAddr, MacMode, Priority, VirtualAddress, Vrid};
 use crate::wire::DropReason;
@@ -42,6 +43,9 @@ pub enum Output {
     Trim(AddressSet),
     /// Tell the neighbours, in both ARP forms and by unsolicited NA. The request is that of no answer.
     Announce(AddressSet),
+    /// Ask the neighbours who has these addresses. Whoever has is heard as every claim is
+    /// ([`Input::AddressClaimed`](super::Input::AddressClaimed)).
+    Ask(Question),
     /// Record and show this.
     Event(Event),
 }
@@ -80,6 +84,19 @@ pub struct AddressSet {
     pub vrid: Vrid,
     /// Both families, IPv4 first.
     pub addresses: Arc<[VirtualAddress]>,
+}
+
+/// Who has these addresses?
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Question {
+    /// Whose.
+    pub vip: VipId,
+    /// Through which interface.
+    pub link: LinkId,
+    /// Some of the vip's, IPv4 first.
+    pub addresses: Vec<IpAddr>,
+    /// The interface's link-local address, to which answers about IPv6 addresses are sent. IPv4 is asked from nobody's.
+    pub source: Option<Ipv6Addr>,
 }
 
 /// Something that an operator may want to know, and why it happened.
@@ -151,6 +168,26 @@ pub enum EventKind {
         source: IpAddr,
         /// The addresses of that group.
         theirs: Vec<IpAddr>,
+    },
+    /// No advert comes from the owner, but its address still answers: a claim waits.
+    SilentOwner {
+        /// The address.
+        address: IpAddr,
+        /// Who answered.
+        mac: MacAddr,
+        /// How long no advert was heard; `None`: none ever was.
+        silence: Option<Duration>,
+    },
+    /// The claim waits no longer.
+    SilentOwnerEnds {
+        /// The address.
+        address: IpAddr,
+        /// Who answered last.
+        mac: MacAddr,
+        /// For how long it waited.
+        waited: Duration,
+        /// Why.
+        end: WaitEnd,
     },
     /// An address was put back that another program had removed.
     AddressRestored {
@@ -274,6 +311,13 @@ pub enum Cause {
         /// The other host's.
         mac: MacAddr,
     },
+    /// A claim is taken back: the owner is not heard, but its address answers.
+    AddressAnswers {
+        /// The address.
+        address: IpAddr,
+        /// Who answered.
+        mac: MacAddr,
+    },
     /// The agent woke after its lease had lapsed: its peers have a right to have taken over.
     Late {
         /// For how long it could not renew.
@@ -313,6 +357,9 @@ impl fmt::Display for Cause {
             Self::AddressesKeepVanishing => f.write_str("another program keeps removing the addresses"),
             Self::AddressInUse { address, mac } => {
                 write!(f, "{mac} keeps answering for {address} (on_conflict = \"demote\")")
+            }
+            Self::AddressAnswers { address, mac } => {
+                write!(f, "no advert is heard, but {address} still answers at {mac}")
             }
             Self::Late { by } => write!(f, "could not run for {}: the lease lapsed", Milliseconds(*by)),
             Self::LeaseEnded => f.write_str("the kernel ended the lease before it was renewed"),

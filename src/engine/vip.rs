@@ -17,6 +17,7 @@ use super::owner::Ownership;
 use super::rival::Evidence;
 use super::router::Router;
 use super::settings::VipSettings;
+use super::silence::Silence;
 use super::stats::Reports;
 use super::time::Instant;
 use super::{VipId, router};
@@ -43,6 +44,7 @@ pub struct Vip {
     /// Until when the addresses that an earlier agent left may be held.
     inherited: Option<Instant>,
     pub(super) evidence: Evidence,
+    pub(super) silence: Option<Silence>,
 }
 
 /// What a vip is doing. Each variant owns what only that state needs.
@@ -169,7 +171,10 @@ impl Vip {
     pub fn deadline(&self) -> Option<Instant> {
         match &self.state {
             State::Initialize => None,
-            State::Backup(backup) => Some(backup.deadline()),
+            State::Backup(backup) => {
+                let claim_at = backup.active_down_at();
+                [self.prepare_at(), self.ask_at(), Some(claim_at)].into_iter().flatten().min()
+            }
             State::Claiming { ownership, .. } | State::Active(ownership) => {
                 let deadline = ownership.deadline();
                 Some(self.judgement_at().map_or(deadline, |judgement| judgement.min(deadline)))
@@ -199,6 +204,7 @@ impl Vip {
             link_state: LinkState::Missing,
             inherited: None,
             evidence: Evidence::default(),
+            silence: None,
         }
     }
 
@@ -333,6 +339,14 @@ impl Vip {
 
     pub(super) fn enter(&mut self, step: &mut Step<'_>, state: State, cause: Cause) {
         let from = self.state();
+        let asks_on = match &state {
+            State::Backup(backup) => backup.is_prepared(),
+            State::Claiming { .. } => true,
+            State::Initialize | State::Active(_) | State::Held { .. } => false,
+        };
+        if !asks_on {
+            self.silence = None;
+        }
         self.state = state;
         self.since = step.now;
         self.transitions = self.transitions.saturating_add(1);

@@ -13,11 +13,13 @@
 //! | `software` | the agents: vipd, keepalived, FRR; their configurations, command lines and logs |
 //! | `probe`, `frames`, `tap` | who answers for an address, asked every millisecond |
 //! | `measure`, `timeline` | from answers to outage, takeover and two owners; to a line of letters |
+//! | `firewall` | a firewall that stops adverts |
 //! | `stranger` | a host that takes the address by itself |
 //! | `pair`, `scenario` | two nodes and a client; what can happen to the owner |
 
 #![allow(clippy::disallowed_methods, reason = "it measures what others do, in real time")]
 
+mod firewall;
 pub mod frames;
 mod host;
 mod measure;
@@ -34,6 +36,7 @@ mod tap;
 mod timeline;
 mod world;
 
+pub use firewall::set_firewall;
 pub use frames::Kind;
 pub use host::Host;
 pub use measure::Measurement;

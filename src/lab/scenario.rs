@@ -9,12 +9,15 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use nix::sys::signal::Signal;
 
+use super::firewall::set_firewall;
 use super::frames::Kind;
+
 use super::measure::Measurement;
 use super::pair::{INTERFACE, Pair, Watch};
 use super::probe::Answer;
 use super::stranger::{STRANGER_MAC, Stranger};
 use crate::engine::announce::RIVAL_SPACING;
+use crate::engine::silence::LONGEST_WAIT;
 
 const A: usize = 0;
 const B: usize = 1;
@@ -51,6 +54,8 @@ pub enum Scenario {
     Failback,
     /// A third host configures the address by itself and announces it
     ArpConflict,
+    /// A firewall on the backup drops the owner's adverts; the address still answers
+    Firewall,
 }
 
 /// What the standard promises, to stand beside what was measured.
@@ -77,7 +82,7 @@ pub struct Outcome {
 
 impl Scenario {
     /// All, in the order of the documentation.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::HostKill,
         Self::AgentKill,
         Self::Freeze,
@@ -86,6 +91,7 @@ impl Scenario {
         Self::Partition,
         Self::Failback,
         Self::ArpConflict,
+        Self::Firewall,
     ];
 
     /// As on the command line.
@@ -99,6 +105,7 @@ impl Scenario {
             Self::Partition => "partition",
             Self::Failback => "failback",
             Self::ArpConflict => "arp-conflict",
+            Self::Firewall => "firewall",
         }
     }
 
@@ -112,6 +119,7 @@ impl Scenario {
             Self::LinkDown => "the network cable of node-a is pulled",
             Self::Partition => "node-a and node-b no longer hear each other; the client reaches both",
             Self::Failback => "node-a, which was dead, comes back",
+            Self::Firewall => "a firewall on node-b drops the adverts of node-a; all else passes",
             Self::ArpConflict => "a third host configures the address by itself, and announces it twice",
         }
     }
@@ -124,6 +132,11 @@ impl Scenario {
                 Bound { takeover: b.active_down(), formula: "3 × interval + (256 − priority) / 256 × interval" }
             }
             Self::Stop => Bound { takeover: b.skew(), formula: "(256 − priority) / 256 × interval" },
+            // The owner answers when it is asked, so the backup waits.
+            Self::Firewall => Bound {
+                takeover: b.active_down() + LONGEST_WAIT,
+                formula: "3 × interval + (256 − priority) / 256 × interval, and 3 s while the address answers",
+            },
             // While the third host lives, it is the client's belief that is fought for: the owner answers each second at most.
             Self::ArpConflict => {
                 Bound { takeover: RIVAL_SPACING, formula: "the spacing of announcements against a rival" }
@@ -177,6 +190,7 @@ impl Scenario {
                 pair.start(A)?;
                 at
             }
+            Self::Firewall => timed(|| set_firewall(&pair.nodes[B].host, INTERFACE, true))?,
             Self::ArpConflict => {
                 let stranger = pair.new_stranger()?;
                 let at = stranger.take(INTERFACE)?;
@@ -185,12 +199,15 @@ impl Scenario {
             }
         };
         watch.note(fault, "fault", self.fault());
+        if self == Self::Firewall {
+            note_told(pair, B, fault, bound, " still answers at ", watch)?;
+        }
         self.await_successor(pair, watch, seen, successor)?;
         match self {
             Self::HostKill | Self::Stop | Self::LinkDown | Self::Failback => {
                 pair.wait(pair.options().interval.max(Duration::from_millis(200)), watch)?;
             }
-            Self::AgentKill | Self::Partition => pair.wait(WATCH_DUAL, watch)?,
+            Self::AgentKill | Self::Partition | Self::Firewall => pair.wait(WATCH_DUAL, watch)?,
             Self::Freeze => {
                 pair.wait(FREEZE.saturating_sub(fault.elapsed()), watch)?;
                 watch.note(Instant::now(), "lab", "the agent on node-a goes on (SIGCONT)");
@@ -199,11 +216,7 @@ impl Scenario {
                 pair.wait(2 * bound, watch)?;
             }
             Self::ArpConflict => {
-                pair.wait_until(RIVAL_SPACING, watch, |pair| Ok(conflict(pair, fault)?.is_some()))?;
-                match conflict(pair, fault)? {
-                    Some((at, text)) => watch.note(at, "node-a", &text),
-                    None => watch.note(Instant::now(), "node-a", "has not noticed"),
-                }
+                note_told(pair, A, fault, RIVAL_SPACING, " also answers for ", watch)?;
                 pair.wait(ANNOUNCE_INTERVAL.saturating_sub(fault.elapsed()), watch)?;
                 if let Some(stranger) = &pair.stranger {
                     watch.note(stranger.announce()?, "lab", "the third host announces the address again");
@@ -225,7 +238,9 @@ impl Scenario {
             let node = &pair.nodes[successor];
             let its = |answer: &&Answer| {
                 let kind = match self {
-                    Self::Partition | Self::AgentKill | Self::Freeze => answer.kind != Kind::Announcement,
+                    Self::Partition | Self::AgentKill | Self::Freeze | Self::Firewall => {
+                        answer.kind != Kind::Announcement
+                    }
                     _ => matches!(answer.kind, Kind::Echo(_)),
                 };
                 node.answers_from(answer.from) && kind
@@ -262,6 +277,10 @@ impl Scenario {
                 watch.note(Instant::now(), "lab", "the nodes hear each other again");
                 isolate(pair, false)?;
             }
+            Self::Firewall => {
+                watch.note(Instant::now(), "lab", "the firewall of node-b lets adverts pass again");
+                set_firewall(&pair.nodes[B].host, INTERFACE, false)?;
+            }
             Self::ArpConflict => {
                 watch.note(Instant::now(), "lab", "the third host is switched off");
                 pair.stranger.take().map_or(Ok(()), Stranger::remove)?;
@@ -272,10 +291,29 @@ impl Scenario {
     }
 }
 
-/// What the owner's agent has said first of a third host: when, and in which words.
-fn conflict(pair: &Pair, since: Instant) -> Result<Option<(Instant, String)>> {
-    let lines = agent(pair)?.processes().iter().flat_map(|process| process.lines_from(0));
-    let mut told = lines.filter(|line| line.at >= since && line.text.contains(" also answers for "));
+/// Waits until an agent has said something of that kind, and shows in which words it did.
+fn note_told(
+    pair: &mut Pair,
+    node: usize,
+    since: Instant,
+    patience: Duration,
+    words: &str,
+    watch: &mut dyn Watch,
+) -> Result<()> {
+    pair.wait_until(patience, watch, |pair| Ok(told(pair, node, since, words)?.is_some()))?;
+    let name = pair.nodes[node].host.name().to_owned();
+    match told(pair, node, since, words)? {
+        Some((at, text)) => watch.note(at, &name, &text),
+        None => watch.note(Instant::now(), &name, "has not noticed"),
+    }
+    Ok(())
+}
+
+/// What an agent has said first with these words in it: when, and all of it.
+fn told(pair: &Pair, node: usize, since: Instant, words: &str) -> Result<Option<(Instant, String)>> {
+    let agent = pair.nodes[node].agent.as_ref().context("no agent runs there")?;
+    let lines = agent.processes().iter().flat_map(|process| process.lines_from(0));
+    let mut told = lines.filter(|line| line.at >= since && line.text.contains(words));
     Ok(told.find_map(|line| {
         let document: serde_json::Value = serde_json::from_str(&line.text).ok()?;
         Some((line.at, document["fields"]["message"].as_str()?.to_owned()))

@@ -18,6 +18,7 @@ mod many;
 mod peers;
 mod reload;
 mod restore;
+mod silence;
 mod stop;
 mod support;
 mod takeover;
@@ -52,6 +53,7 @@ fn trials() -> Vec<Trial> {
         peers::trials(),
         many::trials(),
         hostile::trials(),
+        silence::trials(),
         takeover::trials(),
         links::trials(),
         reload::trials(),

@@ -36,6 +36,8 @@ pub struct World {
     pub sent: Vec<Sent>,
     /// Announcements that left a host: when, who, which vip.
     pub announced: Vec<(Nanos, Port, usize)>,
+    /// Who asked for a vip's addresses, and when.
+    pub asked: Vec<(Nanos, Port, usize)>,
     /// What the agents told.
     pub events: Vec<(Nanos, Port, Event)>,
     /// Lines for a reader, where somebody asked for them.
@@ -59,6 +61,8 @@ pub struct Sent {
 pub enum Entry {
     Deliver { to: Port, packet: PacketRef },
     Announcement { vip: usize, from: Port, addresses: Vec<IpAddr> },
+    Question { to: Port, by: Port, vip: usize, addresses: Vec<IpAddr> },
+    Reply { to: Port, by: Port, vip: usize, address: IpAddr },
     Wake { host: Port, incarnation: u32 },
     Apply { host: Port, incarnation: u32 },
     Answer { host: Port, incarnation: u32, failed: bool },
@@ -112,6 +116,7 @@ impl World {
             gate: true,
             sent: Vec::new(),
             announced: Vec::new(),
+            asked: Vec::new(),
             events: Vec::new(),
             trace: None,
             agenda: BinaryHeap::new(),
@@ -150,6 +155,8 @@ impl World {
                     self.neighbours.hear(self.now, vip, address, from);
                 }
             }
+            Entry::Question { to, by, vip, addresses } => self.answer(to, by, vip, addresses),
+            Entry::Reply { to, by, vip, address } => self.hear_reply(to, by, vip, address),
             Entry::Wake { host, incarnation } => {
                 if self.hosts[host].incarnation == incarnation && self.hosts[host].wake_at == Some(self.now) {
                     self.hosts[host].wake_at = None;
@@ -316,6 +323,7 @@ impl World {
             Output::Install(set) => self.queue_effect(host, Effect::Install(set)),
             Output::Remove(set) | Output::Trim(set) => self.queue_effect(host, Effect::Remove(set)),
             Output::Announce(set) => self.announce(host, &set),
+            Output::Ask(question) => self.ask(host, &question),
             Output::Event(event) => self.on_event(host, event),
         }
     }
