@@ -4,6 +4,7 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use libtest_mimic::Trial;
+use netlink_packet_netfilter::NetfilterProtoFamily;
 use netlink_packet_netfilter::nftables::{NfTablesMessage, TableAttribute, TableMessage};
 use vipd::driver::errno;
 use vipd::driver::gate::{Gate, Renewal};
@@ -159,7 +160,13 @@ fn nothing_is_left_after_removal() {
     veth("eth1", "eth9", None);
     let other = TableMessage { attributes: vec![TableAttribute::Name("somebodys".to_owned())] };
     let mut others = Nftables::open().expect("this kernel has nftables");
-    others.commit(vec![Change { message: NfTablesMessage::NewTable(other), flags: 0x400 }]).expect("a table");
+    others
+        .commit(vec![Change {
+            family: NetfilterProtoFamily::NetDev,
+            message: NfTablesMessage::NewTable(other),
+            flags: 0x400,
+        }])
+        .expect("a table");
 
     let mut gate = closed_gate(&stage);
     gate.manage("eth1", &[ip(VIP)]).expect("eth1 exists");
@@ -179,7 +186,9 @@ fn nothing_is_left_after_removal() {
 /// All netdev tables, sorted.
 fn tables() -> Vec<String> {
     let all = NfTablesMessage::GetTable(TableMessage { attributes: Vec::new() });
-    let answers = Nftables::open().and_then(|mut nftables| nftables.list(&all)).expect("tables can be listed");
+    let answers = Nftables::open()
+        .and_then(|mut nftables| nftables.list(NetfilterProtoFamily::NetDev, &all))
+        .expect("tables can be listed");
     let mut names: Vec<String> = answers
         .into_iter()
         .filter_map(|answer| match answer {
@@ -237,7 +246,11 @@ fn nobody_else_can_remove_it() {
     }
     let remove = TableMessage { attributes: vec![TableAttribute::Name("vipd-eth0".to_owned())] };
     let mut others = Nftables::open().expect("this kernel has nftables");
-    let refused = others.commit(vec![Change { message: NfTablesMessage::DeleteTable(remove), flags: 0 }]);
+    let refused = others.commit(vec![Change {
+        family: NetfilterProtoFamily::NetDev,
+        message: NfTablesMessage::DeleteTable(remove),
+        flags: 0,
+    }]);
     assert_eq!(refused.map_err(|error| error.kind()), Err(io::ErrorKind::PermissionDenied));
     let mut second = Gate::open().expect("this kernel has nftables");
     let refused = second.manage("eth0", &stage.vips).expect_err("the first agent still runs");
@@ -245,7 +258,13 @@ fn nobody_else_can_remove_it() {
     lease(&mut gate, &stage, LONG);
     // Without a name all tables are meant: what `nft flush ruleset` asks for.
     let all = TableMessage { attributes: Vec::new() };
-    others.commit(vec![Change { message: NfTablesMessage::DeleteTable(all), flags: 0 }]).expect("a flush");
+    others
+        .commit(vec![Change {
+            family: NetfilterProtoFamily::NetDev,
+            message: NfTablesMessage::DeleteTable(all),
+            flags: 0,
+        }])
+        .expect("a flush");
     assert!(gate.stands("eth0").expect("an answer"));
     assert_eq!(gate.owned("eth0").expect("the gate stands").len(), 2);
 }
