@@ -44,6 +44,7 @@ mod links;
 mod mutation;
 mod preempt;
 mod reload;
+mod restart;
 mod table;
 mod takeover;
 mod vanish;
