@@ -45,6 +45,7 @@ mod watch;
 
 use control::ControlSocket;
 use event_loop::EventLoop;
+use inheritance::Inheritance;
 use kernel::Kernel;
 use leases::Leases;
 use log::Log;
@@ -95,8 +96,8 @@ pub fn run(settings: Settings, options: &Options) -> io::Result<()> {
         }
     };
     let inherited = inheritance::take_over(&engine, gate.as_mut()).map_err(io::Error::other)?;
-    for (vip, until) in inherited {
-        engine.handle(clock::now(), Input::Inherited { vip, until });
+    for Inheritance { vip, until, term } in inherited {
+        engine.handle(clock::now(), Input::Inherited { vip, until, term });
     }
     let leases = Leases::new(gate, &engine);
     let circumstances = Circumstances {

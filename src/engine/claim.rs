@@ -1,7 +1,10 @@
 //! The claim: the steps from "I should own it" to "the neighbours know".
 
+use core::time::Duration;
+
 use super::announce::AnnouncePlan;
 use super::input::{EffectError, RequestId};
+use super::lease::Stretch;
 use super::output::{Cause, Output};
 use super::owner::Ownership;
 use super::restore::Restorations;
@@ -63,13 +66,15 @@ impl Vip {
     }
 
     /// Goes on as the owner that an earlier agent of this node was. Its lease runs, so that nobody else can have claimed the
-    /// addresses; they are there, and the neighbours know.
-    pub(super) fn adopt(&mut self, step: &mut Step<'_>) {
+    /// addresses; they are there, and the neighbours know. A peer may wait by the earlier agent's interval, which its lease tells.
+    pub(super) fn adopt(&mut self, step: &mut Step<'_>, term: Duration) {
+        let stretch = Stretch::inherited(step.now, term, self.settings.interval);
+        let interval = stretch.map_or(self.settings.interval, Stretch::pace);
         self.transmit(step, self.settings.priority);
-        let lease = self.renew_lease(step);
+        let lease = self.renew_lease_for(step, interval);
         let known = AnnouncePlan::known(step.now, &self.settings.announce);
-        let interval = self.settings.interval;
         let ownership = Ownership::begun(step.now, lease, interval, Restorations::default(), Some(known));
+        let ownership = ownership.stretched(stretch);
         self.enter(step, State::Active(ownership), Cause::Adopted);
     }
 

@@ -2,6 +2,7 @@
 
 use alloc::string::String;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use core::time::Duration;
 
 use super::VipId;
 use super::rival::ClaimKind;
@@ -60,6 +61,8 @@ pub enum Input {
         vip: VipId,
         /// When the addresses may no longer be held.
         until: Instant,
+        /// How long the lease was when it was last renewed, or less: its peers may wait by that agent's interval, not by ours.
+        term: Duration,
     },
     /// The kernel ended a lease before it could be renewed: an [`Output::RenewLease`](super::Output::RenewLease) came too late.
     LeaseLapsed {

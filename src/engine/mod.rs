@@ -134,7 +134,9 @@ impl Engine {
             Input::AddressClaimed { vip, address, mac, kind } => {
                 self.step(now, vip, |vip, step| vip.on_address_claimed(step, address, mac, kind));
             }
-            Input::Inherited { vip, until } => self.step(now, vip, |vip, _| vip.on_inherited(until)),
+            Input::Inherited { vip, until, term } => {
+                self.step(now, vip, |vip, _| vip.on_inherited(until, term));
+            }
             Input::LeaseLapsed { vip } => self.step(now, vip, Vip::on_lease_lapsed),
             Input::Installed { request, vip, result } => {
                 self.step(now, vip, |vip, step| vip.on_installed(step, request, result));

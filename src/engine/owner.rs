@@ -72,6 +72,11 @@ impl Ownership {
         }
     }
 
+    /// One that keeps to a shorter pace for a time.
+    pub(super) fn stretched(self, stretch: Option<Stretch>) -> Self {
+        Self { stretch, ..self }
+    }
+
     /// An installation has ended; see [`Restorations::ended`].
     pub(super) fn restored(&mut self, request: RequestId) -> Option<bool> {
         self.restorations.ended(request)
@@ -183,7 +188,12 @@ impl Vip {
     /// Follows the advert that it rests on: an agent that is killed between the two has a lease that is too short, and not
     /// one that its peers know nothing of. Counted from before the advert was sent.
     pub(super) fn renew_lease(&self, step: &mut Step<'_>) -> Lease {
-        let lease = Lease::renewed(step.now, self.pace());
+        self.renew_lease_for(step, self.pace())
+    }
+
+    /// See [`Self::renew_lease`]; for an interval that is not yet known to the state.
+    pub(super) fn renew_lease_for(&self, step: &mut Step<'_>, interval: AdvertInterval) -> Lease {
+        let lease = Lease::renewed(step.now, interval);
         step.outputs.push_back(Output::RenewLease { vip: self.id, until: lease.until() });
         lease
     }
@@ -304,8 +314,9 @@ impl Vip {
         if let State::Claiming { ownership, .. } | State::Active(ownership) = &mut self.state
             && before.interval != interval
         {
-            let pace = ownership.stretch.map_or(before.interval, |stretch| stretch.pace());
-            ownership.stretch = Stretch::new(step.now, pace, interval);
+            let earlier = ownership.stretch;
+            let pace = earlier.map_or(before.interval, Stretch::pace);
+            ownership.stretch = Stretch::new(step.now, pace, interval).map(|stretch| stretch.no_shorter_than(earlier));
         }
         if before.interval != interval || before.addresses != self.settings.addresses {
             if let State::Claiming { ownership, .. } | State::Active(ownership) = &mut self.state {

@@ -41,10 +41,16 @@ pub struct Vip {
     pub(super) refusals: u32,
     reports: Reports,
     pub(super) link_state: LinkState,
-    /// Until when the addresses that an earlier agent left may be held.
-    inherited: Option<Instant>,
+    inherited: Option<Inheritance>,
     pub(super) evidence: Evidence,
     pub(super) silence: Option<Silence>,
+}
+
+/// The lease on the addresses that an earlier agent left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Inheritance {
+    until: Instant,
+    term: Duration,
 }
 
 /// What a vip is doing. Each variant owns what only that state needs.
@@ -208,8 +214,8 @@ impl Vip {
         }
     }
 
-    pub(super) const fn on_inherited(&mut self, until: Instant) {
-        self.inherited = Some(until);
+    pub(super) const fn on_inherited(&mut self, until: Instant, term: Duration) {
+        self.inherited = Some(Inheritance { until, term });
     }
 
     pub(super) fn on_link(&mut self, step: &mut Step<'_>, link_state: LinkState) {
@@ -322,9 +328,9 @@ impl Vip {
     /// RFC 9568 §6.4.1: the address owner goes Active, everybody else listens first; but an owner whose agent was
     /// started anew within its lease is one still.
     fn start(&mut self, step: &mut Step<'_>, cause: Cause) {
-        if let Some(until) = self.inherited.take() {
+        if let Some(Inheritance { until, term }) = self.inherited.take() {
             if step.now < until {
-                self.adopt(step);
+                self.adopt(step, term);
                 return;
             }
             self.withdraw(step);

@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use vipd::engine::election::PATIENCE;
 use vipd::engine::{
     Arrival, Cause, Engine, EventKind, Input, Instant, LinkState, Output, Preempt, Settings, StateName, VipSettings,
 };
@@ -33,8 +34,9 @@ impl Alone {
     fn heir(settings: VipSettings, until: Duration, up: Duration) -> (Self, Vec<Output>) {
         let all = Settings { node: "a".into(), vips: vec![settings.clone()] };
         let mut alone = Self { engine: Engine::new(all, Instant::ZERO), settings };
+        let term = alone.settings.interval.duration() * PATIENCE;
         let until = Instant::ZERO + until;
-        assert_eq!(alone.take(Duration::ZERO, Input::Inherited { vip: vip_id(0), until }), []);
+        assert_eq!(alone.take(Duration::ZERO, Input::Inherited { vip: vip_id(0), until, term }), []);
         let outputs = alone.link_up(up);
         (alone, outputs)
     }

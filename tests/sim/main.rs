@@ -44,6 +44,7 @@ mod links;
 mod mutation;
 mod preempt;
 mod reload;
+mod restart;
 mod silence;
 mod table;
 mod takeover;

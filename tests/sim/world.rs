@@ -211,12 +211,38 @@ impl World {
 impl World {
     /// Starts an agent on a host, after whatever was there before has been cleaned away, as its driver does.
     pub fn start(&mut self, host: Port) {
-        let now = self.now;
-        let it = &mut self.hosts[host];
-        for kernel in &mut it.kernel {
+        for kernel in &mut self.hosts[host].kernel {
             kernel.installed.clear();
             kernel.lease_until = None;
         }
+        self.begin(host, &[]);
+    }
+
+    /// Starts an agent where another has just ended: it finds what that one left, as its driver does. What can be gone on with
+    /// is kept, and the rest is cleaned away.
+    pub fn restart(&mut self, host: Port) {
+        let it = &mut self.hosts[host];
+        let now = it.local(self.now);
+        let mut inherited = Vec::new();
+        for (place, settings) in it.spec.settings.vips.iter().enumerate() {
+            let Some(kernel) = it.kernel.get_mut(place) else { continue };
+            let wanted: BTreeSet<IpAddr> = settings.addresses.iter().map(|address| address.ip).collect();
+            match kernel.lease_until {
+                Some(until) if until > now && kernel.installed == wanted => {
+                    inherited.push(Input::Inherited { vip: vip_id(place), until, term: kernel.term });
+                }
+                _ => {
+                    kernel.installed.clear();
+                    kernel.lease_until = None;
+                }
+            }
+        }
+        self.begin(host, &inherited);
+    }
+
+    fn begin(&mut self, host: Port, inherited: &[Input]) {
+        let now = self.now;
+        let it = &mut self.hosts[host];
         it.incarnation += 1;
         it.inbox.clear();
         it.effects.clear();
@@ -229,6 +255,7 @@ impl World {
         it.engine = Some(Engine::new(it.spec.settings.clone(), it.local(now)));
         let state = it.link_state();
         self.log(|| format!("host {host}: agent starts"));
+        inherited.iter().for_each(|input| self.input(host, input.clone()));
         self.tell_links(host, state);
     }
 
@@ -311,7 +338,9 @@ impl World {
                 if !advertised.remove(&vip) {
                     self.watch.fail(self.now, format!("host {host}: a lease of vip {vip} without an advert before it"));
                 }
-                self.hosts[host].kernel[vip].lease_until = Some(until);
+                let term = until.since(self.hosts[host].local(self.now));
+                let kernel = &mut self.hosts[host].kernel[vip];
+                (kernel.lease_until, kernel.term) = (Some(until), term);
                 self.watch_lapse(host, vip);
             }
             Output::EndLease { vip } => {
