@@ -7,6 +7,7 @@
 mod check;
 mod client;
 mod completions;
+mod events;
 mod lab;
 mod man;
 mod output;
@@ -74,6 +75,7 @@ enum Command {
     Check(check::Args),
     Status(status::Args),
     Reload(reload::Args),
+    Events(events::Args),
     Completions(completions::Args),
     Lab(lab::Args),
     Man(man::Args),
@@ -86,6 +88,7 @@ impl Command {
             Self::Check(args) => args.run(),
             Self::Status(args) => args.run(),
             Self::Reload(args) => args.run(),
+            Self::Events(args) => args.run(),
             Self::Completions(args) => args.run(),
             Self::Lab(args) => args.run(),
             Self::Man(args) => args.run(),
@@ -124,6 +127,7 @@ const LONG_HELP: &str = r#"First example:
 Files:
   /etc/vipd/vipd.toml        the configuration; `vipd check --schema` prints its JSON schema
   /run/vipd/control.sock     where the running agent answers
+  /var/lib/vipd              the journal of events: `vipd events`
 
 Exit codes:
   0  done, or the answer is yes

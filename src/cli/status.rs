@@ -55,6 +55,9 @@ fn table(status: &Status) -> String {
     for link in status.links.iter().filter(|link| link.state != "up") {
         writeln!(out, "interface {} is {}", link.name, link.state).expect("a String takes all");
     }
+    if let Some(trouble) = &status.journal.trouble {
+        writeln!(out, "events are not recorded: {trouble}").expect("a String takes all");
+    }
     let rows: Vec<_> = std::iter::once(HEADINGS.map(str::to_owned)).chain(status.vips.iter().map(row)).collect();
     out.push_str(&output::table(&rows));
     for vip in &status.vips {

@@ -34,6 +34,11 @@ pub fn wall_of(instant: Instant) -> SystemTime {
     wall.checked_sub(now().since(instant)).unwrap_or(wall)
 }
 
+/// Which boot of the host this is; another after each. Empty where the kernel does not say.
+pub fn boot_id() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|id| id.trim().to_owned()).unwrap_or_default()
+}
+
 /// As people and machines read it: RFC 3339, UTC, to the microsecond.
 pub fn rfc3339(time: SystemTime) -> String {
     humantime::format_rfc3339_micros(time).to_string()

@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 
 use super::clock;
 use super::difference::Difference;
+use super::journal::JournalStatus;
 use super::kernel::Kernel;
 use super::lateness::Lateness;
 use super::leases::Leases;
@@ -53,6 +54,7 @@ pub(super) struct EventLoop {
     supervisor: Supervisor,
     lateness: Lateness,
     circumstances: Circumstances,
+    journal: JournalStatus,
     links: Links,
     /// Removals that were ordered and have not ended.
     removals: usize,
@@ -96,6 +98,7 @@ impl EventLoop {
             supervisor: Supervisor::of_environment(),
             lateness: Lateness::default(),
             circumstances,
+            journal: JournalStatus::default(),
             links,
             removals: 0,
             stop: None,
@@ -209,11 +212,12 @@ impl EventLoop {
                 self.engine.handle(now, Input::Removed { request, vip, result });
             }
             Message::Status(answer) => {
-                let status = status::status(&self.engine, now, self.circumstances, &self.lateness);
+                let status = status::status(&self.engine, now, self.circumstances, &self.lateness, &self.journal);
                 if answer.send(status).is_err() {
                     self.log.write(Entry::Trouble("a control client left before its answer".to_owned()));
                 }
             }
+            Message::Journal(status) => self.journal = status,
             Message::Stop { is_restart: false } => self.on_stop(now),
             Message::Stop { is_restart: true } => self.on_restart(now),
             // One that is stopping drops the question, which is an answer too.

@@ -3,6 +3,7 @@
 use tokio::sync::oneshot;
 
 use super::difference::Difference;
+use super::journal::JournalStatus;
 use super::status::Status;
 use crate::driver::links::LinkEvent;
 use crate::engine::{EffectError, RequestId, Settings, VipId};
@@ -22,6 +23,8 @@ pub(super) enum Message {
     Removed { request: RequestId, vip: VipId, result: Result<(), EffectError> },
     /// Somebody asks for the status.
     Status(oneshot::Sender<Status>),
+    /// How the journal does from now on.
+    Journal(JournalStatus),
     /// The configuration was read anew.
     Reload { settings: Box<Settings>, answer: oneshot::Sender<Difference> },
     /// SIGTERM or SIGINT. Whether another agent is about to be started here, which goes on with what is owned.

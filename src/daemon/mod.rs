@@ -11,6 +11,7 @@
 //! | `links` | what it knows of its interfaces |
 //! | `control`, [`status`] | the control socket, and the document that it serves |
 //! | `log` | all log lines of events |
+//! | [`journal`], [`journal_file`], [`record`] | the events on disk: the thread that writes them, the files, a line |
 //! | [`reload`], [`difference`] | the configuration read anew, and what that changes |
 //! | `restart` | whether a stop is half of a restart |
 //! | `supervisor` | systemd's notifications and watchdog |
@@ -30,12 +31,15 @@ mod control;
 pub mod difference;
 mod event_loop;
 mod inheritance;
+pub mod journal;
+pub mod journal_file;
 mod kernel;
 pub mod lateness;
 mod leases;
 mod links;
 mod log;
 mod message;
+pub mod record;
 pub mod reload;
 mod restart;
 mod sockets;
@@ -46,9 +50,10 @@ mod watch;
 use control::ControlSocket;
 use event_loop::EventLoop;
 use inheritance::Inheritance;
+use journal::Journal;
 use kernel::Kernel;
 use leases::Leases;
-use log::Log;
+use log::{Log, Names};
 use message::Message;
 use reload::Reloader;
 use status::Circumstances;
@@ -64,6 +69,8 @@ pub struct Options {
     pub control: PathBuf,
     /// The file that the settings came from, to be read again at a reload.
     pub config: PathBuf,
+    /// Where what outlives the agent is kept.
+    pub state_dir: PathBuf,
 }
 
 /// Runs an agent until SIGTERM or SIGINT. Call it on the main thread, before there are others.
@@ -78,8 +85,10 @@ pub fn run(settings: Settings, options: &Options) -> io::Result<()> {
     let mut engine = Engine::new(settings, clock::now());
     info!(node = engine.node(), vips = engine.vips().len(), "vipd {} starts", env!("CARGO_PKG_VERSION"));
 
-    let (log, log_thread) = Log::start(&engine)?;
     let (to_loop, messages) = mpsc::channel(message::QUEUE);
+    let names = Names::of(&engine);
+    let (journal, journal_end) = Journal::start(&options.state_dir, names.clone(), to_loop.clone())?;
+    let (log, log_thread) = Log::start(names, journal)?;
     spawn_control(control, to_loop.clone(), Reloader::new(options.config.clone(), to_loop.clone()))?;
 
     // The threads of the kernel's side ask for the same themselves: scheduling is not inherited.
@@ -117,6 +126,7 @@ pub fn run(settings: Settings, options: &Options) -> io::Result<()> {
     if log_thread.join().is_err() {
         warn!("the thread of the log panicked");
     }
+    journal_end.wait();
     info!("vipd stops");
     outcome
 }

@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::clock::{self, rfc3339};
+use super::journal::JournalStatus;
 use super::lateness::Lateness;
 use super::log::{SILENT_OWNER_REMEDY, conflict_remedy};
 use crate::engine::{Conflict, Engine, Heard, Instant, LinkState, Router, Vip};
@@ -40,6 +41,9 @@ pub struct Status {
     pub leases_enforced: bool,
     /// How late the loop woke.
     pub lateness: Lateness,
+    /// The journal of events on disk.
+    #[serde(default)]
+    pub journal: JournalStatus,
     /// The interfaces.
     pub links: Vec<LinkStatus>,
     /// The virtual IPs, in the order of the configuration.
@@ -214,7 +218,13 @@ pub(super) struct Circumstances {
 }
 
 /// Describes an engine.
-pub(super) fn status(engine: &Engine, now: Instant, circumstances: Circumstances, lateness: &Lateness) -> Status {
+pub(super) fn status(
+    engine: &Engine,
+    now: Instant,
+    circumstances: Circumstances,
+    lateness: &Lateness,
+    journal: &JournalStatus,
+) -> Status {
     Status {
         schema: SCHEMA,
         at: rfc3339(clock::wall()),
@@ -226,6 +236,7 @@ pub(super) fn status(engine: &Engine, now: Instant, circumstances: Circumstances
         memory_locked: circumstances.memory_locked,
         leases_enforced: circumstances.leases_enforced,
         lateness: lateness.clone(),
+        journal: journal.clone(),
         links: engine.links().iter().map(link_status).collect(),
         vips: engine.vips().iter().map(|vip| vip_status(engine, vip, now)).collect(),
     }

@@ -17,6 +17,7 @@ pub mod netlink;
 pub mod nftables;
 pub mod readiness;
 pub mod schedule;
+pub mod state_dir;
 pub mod timer;
 pub mod virtual_mac;
 pub mod watch;

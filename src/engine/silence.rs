@@ -177,7 +177,7 @@ impl Vip {
     /// A backup heard that somebody has an address.
     pub(super) fn note_answer(&mut self, now: Instant, address: IpAddr, mac: MacAddr) {
         let Some(silence) = &mut self.silence else { return };
-        silence.round_trip.get_or_insert(now.since(silence.asked_at));
+        silence.round_trip.get_or_insert_with(|| now.since(silence.asked_at));
         if silence.asked_at >= silence.lease_end {
             silence.answer = Some(Answer { address, mac });
         }

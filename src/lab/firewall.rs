@@ -2,6 +2,7 @@
 
 use anyhow::{Context as _, Result};
 use netlink_packet_core::{NLM_F_APPEND, NLM_F_CREATE};
+use netlink_packet_netfilter::NetfilterProtoFamily;
 use netlink_packet_netfilter::nftables::{
     ChainAttribute, ChainMessage, Cmp, DataAttribute, DevHookNumber, ExpressionAttribute, Expressions, Hook,
     HookNumber, Immediate, ListAttribute, Meta, MetaKey, NfTablesMessage, Operator, Payload, Register, RuleAttribute,
@@ -29,11 +30,15 @@ const NF_DROP: u32 = 0;
 /// The kernel's refusal: it has no nftables, or the interface is missing.
 pub fn set_firewall(host: &Host, interface: &str, stops_adverts: bool) -> Result<()> {
     let table = || vec![TableAttribute::Name(TABLE.to_owned())];
-    let new = |message, flags| Change { message, flags: NLM_F_CREATE | flags };
+    let new = |message, flags| Change { family: NetfilterProtoFamily::NetDev, message, flags: NLM_F_CREATE | flags };
     // Whatever was there is replaced.
     let mut changes = vec![
         new(NfTablesMessage::NewTable(TableMessage { attributes: table() }), 0),
-        Change { message: NfTablesMessage::DeleteTable(TableMessage { attributes: table() }), flags: 0 },
+        Change {
+            family: NetfilterProtoFamily::NetDev,
+            message: NfTablesMessage::DeleteTable(TableMessage { attributes: table() }),
+            flags: 0,
+        },
     ];
     if stops_adverts {
         let chain = vec![

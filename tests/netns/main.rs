@@ -13,6 +13,7 @@ mod commands;
 mod conflict;
 mod freeze;
 mod hostile;
+mod journal;
 mod links;
 mod many;
 mod peers;
@@ -62,6 +63,7 @@ fn trials() -> Vec<Trial> {
         virtual_mac::trials(),
         stop::trials(),
         commands::trials(),
+        journal::trials(),
         freeze::trials(),
     ];
     modules.into_iter().flatten().collect()

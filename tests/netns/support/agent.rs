@@ -18,6 +18,9 @@ pub const CONFIG: &str = "/run/vipd/vipd.toml";
 /// Where a host's agent answers.
 pub const CONTROL: &str = "/run/vipd/control.sock";
 
+/// What outlives a host's agent.
+pub const STATE_DIR: &str = "/run/vipd/state";
+
 /// A `[[vip]]` table.
 #[derive(Clone)]
 pub struct Vip {
@@ -108,6 +111,11 @@ pub struct Transition {
 impl Agent {
     /// Starts one.
     pub fn start(host: &Host, vips: &[Vip]) -> Result<Self> {
+        Self::start_with_state(host, vips, STATE_DIR)
+    }
+
+    /// Starts one that keeps its state in a directory of its own.
+    pub fn start_with_state(host: &Host, vips: &[Vip], state_dir: &str) -> Result<Self> {
         configure(host, vips)?;
         let namespace = host.namespace().clone();
         let process = Process::start(namespace.command(VIPD).args([
@@ -116,6 +124,8 @@ impl Agent {
             CONFIG,
             "--control",
             CONTROL,
+            "--state-dir",
+            state_dir,
             "--log",
             "json",
         ]))?;
