@@ -16,6 +16,7 @@
 //! | [`lease`] | until when the addresses may be held |
 //! | [`announce`], [`restore`] | when to tell the neighbours, how often to put addresses back |
 //! | [`rival`] | what betrays a second owner beside its adverts, and what is done about it |
+//! | [`session`] | which messages of other nodes are believed |
 //! | `router` | which adverts concern a virtual router |
 //! | [`stats`] | what is dropped, and what of it is reported |
 
@@ -51,6 +52,7 @@ pub mod reload;
 pub mod restore;
 pub mod rival;
 mod router;
+pub mod session;
 pub mod settings;
 pub mod silence;
 pub mod stats;

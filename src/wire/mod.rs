@@ -19,5 +19,6 @@ mod checksum;
 mod drop_reason;
 pub mod frame;
 pub mod ndisc;
+pub mod seal;
 
 pub use drop_reason::DropReason;
