@@ -203,6 +203,16 @@ impl Sessions {
         self.peers.get(to).is_some_and(|peer| peer.token.is_some())
     }
 
+    /// How many peers are known.
+    pub fn count(&self) -> usize {
+        self.peers.len()
+    }
+
+    /// Whether a peer is.
+    pub fn knows(&self, name: &str) -> bool {
+        self.peers.contains_key(name)
+    }
+
     /// All peers that are known, by name.
     pub fn peers(&self) -> impl Iterator<Item = PeerView<'_>> {
         self.peers.iter().map(|(name, peer)| PeerView {
