@@ -4,6 +4,7 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::net::IpAddr;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -14,6 +15,7 @@ use super::difference::Difference;
 use super::kernel::Kernel;
 use super::lateness::Lateness;
 use super::leases::Leases;
+use super::lifetimes::Lifetimes;
 use super::links::{Interface, Links};
 use super::log::{Entry, Log, Names};
 use super::message::Message;
@@ -24,7 +26,7 @@ use super::watch::Watches;
 use crate::driver::links::LinkEvent;
 use crate::driver::readiness::Readable;
 use crate::driver::timer::Timer;
-use crate::engine::{AddressSet, EffectError, Engine, Input, Instant, LinkState, Output, Settings};
+use crate::engine::{AddressSet, EffectError, Engine, Input, Instant, LinkState, Output, Settings, VipId};
 
 /// How many packets are heard before a deadline has its turn: the adverts of a thousand virtual routers, which take a few
 /// milliseconds. A flood cannot hold up our own adverts for longer.
@@ -44,6 +46,7 @@ pub(super) struct EventLoop {
     sockets: Sockets,
     watches: Watches,
     leases: Leases,
+    lifetimes: Lifetimes,
     messages: mpsc::Receiver<Message>,
     kernel: Kernel,
     log: Log,
@@ -79,6 +82,7 @@ impl EventLoop {
         let links = Links::of(&engine);
         let sockets = Sockets::new(&engine)?;
         let watches = Watches::of(&engine);
+        let lifetimes = Lifetimes::of(&engine);
         Ok(Self {
             engine,
             timer: Readable::new(Timer::open()?)?,
@@ -87,6 +91,7 @@ impl EventLoop {
             sockets,
             watches,
             leases,
+            lifetimes,
             messages,
             kernel,
             log,
@@ -238,14 +243,28 @@ impl EventLoop {
                     self.supervisor.ready();
                 }
             }
-            LinkEvent::AddressGone { ifindex, ip, by_port } => {
-                if by_port != self.kernel.address_port()
-                    && let Some(vip) = self.links.vip_of(ifindex, ip)
-                {
+            LinkEvent::AddressGone { ifindex, ip, by_port, expired } => {
+                let ours = by_port == self.kernel.address_port();
+                let Some(vip) = self.links.vip_of(ifindex, ip).filter(|_| !ours) else { return };
+                if expired {
+                    self.on_expired(now, vip, ip);
+                } else {
                     self.engine.handle(now, Input::AddressGone { vip, address: ip });
                 }
             }
         }
+    }
+
+    /// The kernel took an address away for its age: no other program did. It goes with the lease, or comes back with it.
+    fn on_expired(&mut self, now: Instant, vip: VipId, ip: IpAddr) {
+        let Some(owner) = self.engine.vip(vip).filter(|vip| vip.lease_until().is_some_and(|until| now < until)) else {
+            return;
+        };
+        let name = &owner.settings().name;
+        let text = format!("{name}: this host was too busy to renew the lifetime of {ip} in time: put back");
+        self.log.write(Entry::Trouble(text));
+        self.lifetimes.expired(vip);
+        self.renew_lifetimes(now, vip);
     }
 
     /// Ends, and leaves what is owned to the next agent. It has the length of a lease to begin.
@@ -269,6 +288,7 @@ impl EventLoop {
         self.links.reload(&self.engine);
         self.sockets.extend(&self.engine, &self.log);
         self.leases.reload(&self.engine, &self.log);
+        self.lifetimes.reload(&self.engine);
         self.watches.reload(&self.engine, &self.log);
         self.carry_out(now);
         self.sockets.close_unwanted();
@@ -299,17 +319,23 @@ impl EventLoop {
                     }
                 }
                 Output::RenewLease { vip, until } => {
-                    if !self.leases.renew(vip, until, &self.log) {
+                    if self.leases.renew(vip, until, &self.log) {
+                        self.lifetimes.hold(vip, until);
+                        self.renew_lifetimes(now, vip);
+                    } else {
                         self.engine.handle(now, Input::LeaseLapsed { vip });
                     }
                 }
-                Output::EndLease { vip } => self.leases.end(vip, &self.log),
+                Output::EndLease { vip } => {
+                    self.lifetimes.end(vip);
+                    self.leases.end(vip, &self.log);
+                }
                 Output::Install(set) => self.install(now, set),
                 Output::Remove(set) => self.remove(now, set, Kernel::remove),
                 Output::Trim(set) => self.remove(now, set, Kernel::trim),
                 Output::Announce(set) => {
                     if let Some(interface) = self.links.interface(set.link)
-                        && let Err(error) = self.kernel.announce(interface, set)
+                        && let Err(error) = self.kernel.announce(interface, set.clone(), self.lifetimes.right(set.vip))
                     {
                         self.log.write(Entry::Trouble(error.to_string()));
                     }
@@ -319,10 +345,25 @@ impl EventLoop {
         }
     }
 
+    /// Off the loop, once nothing more urgent is to be done.
+    fn renew_lifetimes(&mut self, now: Instant, vip: VipId) {
+        let link = self.engine.vip(vip).map(|vip| vip.link());
+        let Some(interface) = link.and_then(|link| self.links.interface(link)) else { return };
+        let Self { lifetimes, kernel, .. } = self;
+        lifetimes.renew(vip, now, |what| kernel.prolong(interface, what));
+    }
+
     fn install(&mut self, now: Instant, set: AddressSet) {
         let (request, vip) = (set.request, set.vip);
+        // The order may be carried out before the lease is renewed, which comes next.
+        if let Some(until) = self.engine.vip(vip).and_then(|vip| vip.lease_until()) {
+            self.lifetimes.hold(vip, until);
+        }
         let ordered = match self.links.interface(set.link) {
-            Some(interface) => self.kernel.install(interface, set),
+            Some(interface) => {
+                let (lifetime, right) = (self.lifetimes.install(vip, now), self.lifetimes.right(vip));
+                self.kernel.install(interface, set, lifetime, right)
+            }
             None => Err(EffectError::from("the interface is missing")),
         };
         if ordered.is_err() {

@@ -7,6 +7,8 @@
 //! | `watch` | who else says that he has our addresses |
 //! | `kernel` | the threads for what may take time: addresses, announcements, news of interfaces |
 //! | `leases` | the leases, handed on to the kernel |
+//! | [`enforcement`] | what enforces them, and what that is worth |
+//! | `lifetimes`, `prolonging` | the addresses' own lifetimes: when they are renewed, and how |
 //! | `inheritance` | what an agent before this one left |
 //! | `links` | what it knows of its interfaces |
 //! | `control`, [`status`] | the control socket, and the document that it serves |
@@ -28,14 +30,17 @@ use tracing::{info, warn};
 pub mod clock;
 mod control;
 pub mod difference;
+pub mod enforcement;
 mod event_loop;
 mod inheritance;
 mod kernel;
 pub mod lateness;
 mod leases;
+mod lifetimes;
 mod links;
 mod log;
 mod message;
+mod prolonging;
 pub mod reload;
 mod restart;
 mod sockets;
@@ -44,6 +49,7 @@ mod supervisor;
 mod watch;
 
 use control::ControlSocket;
+use enforcement::Enforcement;
 use event_loop::EventLoop;
 use inheritance::Inheritance;
 use kernel::Kernel;
@@ -53,9 +59,8 @@ use message::Message;
 use reload::Reloader;
 use status::Circumstances;
 
-use crate::driver::gate::Gate;
 use crate::driver::schedule::{self, Urgency};
-use crate::engine::{Engine, Input, Settings};
+use crate::engine::{Engine, Input, Settings, Vip};
 
 /// How an agent is started.
 #[derive(Clone, Debug)]
@@ -64,6 +69,8 @@ pub struct Options {
     pub control: PathBuf,
     /// The file that the settings came from, to be read again at a reload.
     pub config: PathBuf,
+    /// What shall enforce the leases; `None`: the strongest that the kernel has.
+    pub enforcement: Option<Enforcement>,
 }
 
 /// Runs an agent until SIGTERM or SIGINT. Call it on the main thread, before there are others.
@@ -83,18 +90,8 @@ pub fn run(settings: Settings, options: &Options) -> io::Result<()> {
     spawn_control(control, to_loop.clone(), Reloader::new(options.config.clone(), to_loop.clone()))?;
 
     // The threads of the kernel's side ask for the same themselves: scheduling is not inherited.
-    let mut gate = match Gate::open() {
-        Ok(gate) => {
-            info!("leases are enforced by the kernel");
-            Some(gate)
-        }
-        Err(error) => {
-            warn!(
-                "leases are NOT enforced by the kernel: addresses outlive an agent that is killed or frozen ({error})"
-            );
-            None
-        }
-    };
+    let (enforcement, mut gate) = Enforcement::open(options.enforcement);
+    enforcement.tell(enforcement.resolution(engine.vips().iter().map(Vip::settings)));
     let inherited = inheritance::take_over(&engine, gate.as_mut()).map_err(io::Error::other)?;
     for Inheritance { vip, until, term } in inherited {
         engine.handle(clock::now(), Input::Inherited { vip, until, term });
@@ -103,7 +100,7 @@ pub fn run(settings: Settings, options: &Options) -> io::Result<()> {
     let circumstances = Circumstances {
         started_at: clock::now(),
         realtime: granted("real-time scheduling", schedule::run_in_real_time(Urgency::Loop)),
-        leases_enforced: leases.are_enforced(),
+        enforcement,
         memory_locked: granted("locked memory", schedule::lock_memory()),
     };
     let kernel = Kernel::start(&engine, &to_loop)?;

@@ -86,7 +86,7 @@ impl Watch {
 
     fn gone(&self) -> (u32, IpAddr, u32) {
         loop {
-            if let LinkEvent::AddressGone { ifindex, ip, by_port } = self.next() {
+            if let LinkEvent::AddressGone { ifindex, ip, by_port, .. } = self.next() {
                 return (ifindex, ip, by_port);
             }
         }
