@@ -13,6 +13,7 @@ mod commands;
 mod conflict;
 mod freeze;
 mod hostile;
+mod layers;
 mod links;
 mod many;
 mod peers;
@@ -51,6 +52,7 @@ fn trials() -> Vec<Trial> {
     let modules = [
         peers::trials(),
         many::trials(),
+        layers::trials(),
         hostile::trials(),
         takeover::trials(),
         links::trials(),

@@ -108,17 +108,16 @@ pub struct Transition {
 impl Agent {
     /// Starts one.
     pub fn start(host: &Host, vips: &[Vip]) -> Result<Self> {
+        Self::start_with(host, vips, &[])
+    }
+
+    /// Starts one with more arguments.
+    pub fn start_with(host: &Host, vips: &[Vip], arguments: &[&str]) -> Result<Self> {
         configure(host, vips)?;
         let namespace = host.namespace().clone();
-        let process = Process::start(namespace.command(VIPD).args([
-            "run",
-            "--config",
-            CONFIG,
-            "--control",
-            CONTROL,
-            "--log",
-            "json",
-        ]))?;
+        let mut command = namespace.command(VIPD);
+        command.args(["run", "--config", CONFIG, "--control", CONTROL, "--log", "json"]).args(arguments);
+        let process = Process::start(&mut command)?;
         Ok(Self { name: host.name().to_owned(), namespace, process })
     }
 
