@@ -303,7 +303,10 @@ fn a_lifetimes_end_is_told_from_a_deletion() {
     watch.state("eth0");
     let mut addresses = Addresses::open().expect("netlink opens");
     let vips = [virtual_address("10.0.0.100", 24), virtual_address("2001:db8::100", 64)];
-    let lasting = |seconds| InstallOptions { valid_lifetime: Some(std::time::Duration::from_secs(seconds)), ..Default::default() };
+    let lasting = |seconds| InstallOptions {
+        valid_lifetime: Some(std::time::Duration::from_secs(seconds)),
+        ..Default::default()
+    };
     for (lifetime, ended) in [(1, true), (5, false)] {
         addresses.install(index("eth0"), &vips, lasting(lifetime)).expect("installed");
         if !ended {
