@@ -12,6 +12,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use super::output::{complain, stderr_colour};
 use super::{Exit, client};
 use crate::config::{self, MissingInterface, System};
+use crate::daemon::enforcement::Enforcement;
 use crate::daemon::{self, Options};
 use crate::driver::state_dir;
 
@@ -33,6 +34,9 @@ pub(super) struct Args {
     /// Where to log, and how: `auto` is the journal under systemd, else text
     #[arg(long, value_name = "FORMAT", default_value = "auto")]
     log: LogFormat,
+    /// What enforces the leases: for tests of what other kernels have
+    #[arg(long, value_name = "LAYER", hide = true)]
+    enforcement: Option<Enforcement>,
 }
 
 /// Where the log goes. RUST_LOG filters it (default: info).
@@ -64,7 +68,12 @@ impl Args {
         for note in &config.notes {
             tracing::warn!("{}, line {}: {} ({})", self.config.display(), note.line, note.message, note.remedy);
         }
-        let options = Options { control: self.control, config: self.config, state_dir: self.state_dir };
+        let options = Options {
+            control: self.control,
+            config: self.config,
+            state_dir: self.state_dir,
+            enforcement: self.enforcement,
+        };
         Ok(match daemon::run(config, &options) {
             Ok(()) => Exit::Done,
             Err(error) => {

@@ -5,6 +5,7 @@
 use std::future::poll_fn;
 use std::io;
 use std::mem;
+use std::net::IpAddr;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
@@ -16,6 +17,7 @@ use super::journal::JournalStatus;
 use super::kernel::Kernel;
 use super::lateness::Lateness;
 use super::leases::Leases;
+use super::lifetimes::Lifetimes;
 use super::links::{Interface, Links};
 use super::log::{Entry, Log, Names};
 use super::memory::{Changed, ChangedVip, Memory, Waiting};
@@ -30,7 +32,7 @@ use crate::driver::links::LinkEvent;
 use crate::driver::readiness::Readable;
 use crate::driver::timer::Timer;
 use crate::engine::{
-    AddressSet, EffectError, Engine, EventKind, Hold, HoldReason, Input, Instant, LinkState, Output, Vip,
+    AddressSet, EffectError, Engine, EventKind, Hold, HoldReason, Input, Instant, LinkState, Output, Vip, VipId,
 };
 use crate::wire::seal::Topic;
 
@@ -60,6 +62,7 @@ pub(super) struct EventLoop {
     /// Where nodes have a key in common.
     peers: Option<Peers>,
     leases: Leases,
+    lifetimes: Lifetimes,
     messages: mpsc::Receiver<Message>,
     kernel: Kernel,
     log: Log,
@@ -105,6 +108,7 @@ impl EventLoop {
         let sockets = Sockets::new(&engine)?;
         let watches = Watches::of(&engine);
         let peers = seal.map(|seal| Peers::open(engine.node(), seal)).transpose()?;
+        let lifetimes = Lifetimes::of(&engine);
         Ok(Self {
             engine,
             timer: Readable::new(Timer::open()?)?,
@@ -114,6 +118,7 @@ impl EventLoop {
             watches,
             peers,
             leases,
+            lifetimes,
             messages,
             kernel,
             log,
@@ -314,10 +319,12 @@ impl EventLoop {
                     self.supervisor.ready();
                 }
             }
-            LinkEvent::AddressGone { ifindex, ip, by_port } => {
-                if by_port != self.kernel.address_port()
-                    && let Some(vip) = self.links.vip_of(ifindex, ip)
-                {
+            LinkEvent::AddressGone { ifindex, ip, by_port, expired } => {
+                let ours = by_port == self.kernel.address_port();
+                let Some(vip) = self.links.vip_of(ifindex, ip).filter(|_| !ours) else { return };
+                if expired {
+                    self.on_expired(now, vip, ip);
+                } else {
                     self.engine.handle(now, Input::AddressGone { vip, address: ip });
                 }
             }
@@ -350,6 +357,18 @@ impl EventLoop {
         self.waiting.push(Waiting { answer, changed: Changed { vips, not_saved: None } });
     }
 
+    /// The kernel took an address away for its age: no other program did. It goes with the lease, or comes back with it.
+    fn on_expired(&mut self, now: Instant, vip: VipId, ip: IpAddr) {
+        let Some(owner) = self.engine.vip(vip).filter(|vip| vip.lease_until().is_some_and(|until| now < until)) else {
+            return;
+        };
+        let name = &owner.settings().name;
+        let text = format!("{name}: this host was too busy to renew the lifetime of {ip} in time: put back");
+        self.log.write(Entry::Trouble(text));
+        self.lifetimes.expired(vip);
+        self.renew_lifetimes(now, vip);
+    }
+
     /// Ends, and leaves what is owned to the next agent. It has the length of a lease to begin.
     fn on_restart(&mut self, now: Instant) {
         if self.stop.is_none() {
@@ -373,6 +392,7 @@ impl EventLoop {
         self.links.reload(&self.engine);
         self.sockets.extend(&self.engine, &self.log);
         self.leases.reload(&self.engine, &self.log);
+        self.lifetimes.reload(&self.engine);
         self.watches.reload(&self.engine, &self.log);
         self.carry_out(now);
         self.sockets.close_unwanted();
@@ -423,17 +443,23 @@ impl EventLoop {
                     }
                 }
                 Output::RenewLease { vip, until } => {
-                    if !self.leases.renew(vip, until, &self.log) {
+                    if self.leases.renew(vip, until, &self.log) {
+                        self.lifetimes.hold(vip, until);
+                        self.renew_lifetimes(now, vip);
+                    } else {
                         self.engine.handle(now, Input::LeaseLapsed { vip });
                     }
                 }
-                Output::EndLease { vip } => self.leases.end(vip, &self.log),
+                Output::EndLease { vip } => {
+                    self.lifetimes.end(vip);
+                    self.leases.end(vip, &self.log);
+                }
                 Output::Install(set) => self.install(now, set),
                 Output::Remove(set) => self.remove(now, set, Kernel::remove),
                 Output::Trim(set) => self.remove(now, set, Kernel::trim),
                 Output::Announce(set) => {
                     if let Some(interface) = self.links.interface(set.link)
-                        && let Err(error) = self.kernel.announce(interface, set)
+                        && let Err(error) = self.kernel.announce(interface, set.clone(), self.lifetimes.right(set.vip))
                     {
                         self.log.write(Entry::Trouble(error.to_string()));
                     }
@@ -459,10 +485,25 @@ impl EventLoop {
         }
     }
 
+    /// Off the loop, once nothing more urgent is to be done.
+    fn renew_lifetimes(&mut self, now: Instant, vip: VipId) {
+        let link = self.engine.vip(vip).map(|vip| vip.link());
+        let Some(interface) = link.and_then(|link| self.links.interface(link)) else { return };
+        let Self { lifetimes, kernel, .. } = self;
+        lifetimes.renew(vip, now, |what| kernel.prolong(interface, what));
+    }
+
     fn install(&mut self, now: Instant, set: AddressSet) {
         let (request, vip) = (set.request, set.vip);
+        // The order may be carried out before the lease is renewed, which comes next.
+        if let Some(until) = self.engine.vip(vip).and_then(|vip| vip.lease_until()) {
+            self.lifetimes.hold(vip, until);
+        }
         let ordered = match self.links.interface(set.link) {
-            Some(interface) => self.kernel.install(interface, set),
+            Some(interface) => {
+                let (lifetime, right) = (self.lifetimes.install(vip, now), self.lifetimes.right(vip));
+                self.kernel.install(interface, set, lifetime, right)
+            }
             None => Err(EffectError::from("the interface is missing")),
         };
         if ordered.is_err() {

@@ -8,6 +8,8 @@
 //! | [`peers`] | what this node and others say to each other, sealed |
 //! | `kernel` | the threads for what may take time: addresses, announcements, news of interfaces |
 //! | `leases` | the leases, handed on to the kernel |
+//! | [`enforcement`] | what enforces them, and what that is worth |
+//! | `lifetimes`, `prolonging` | the addresses' own lifetimes: when they are renewed, and how |
 //! | `inheritance` | what an agent before this one left |
 //! | [`memory`] | what must survive a restart: holds, and what this host owned |
 //! | `links` | what it knows of its interfaces |
@@ -31,6 +33,7 @@ use tracing::{info, warn};
 pub mod clock;
 pub mod control;
 pub mod difference;
+pub mod enforcement;
 mod event_loop;
 mod inheritance;
 pub mod journal;
@@ -38,11 +41,13 @@ pub mod journal_file;
 mod kernel;
 pub mod lateness;
 mod leases;
+mod lifetimes;
 mod links;
 mod log;
 pub mod memory;
 mod message;
 pub mod peers;
+mod prolonging;
 pub mod record;
 pub mod reload;
 mod restart;
@@ -52,6 +57,7 @@ mod supervisor;
 mod watch;
 
 use control::ControlSocket;
+use enforcement::Enforcement;
 use event_loop::EventLoop;
 use inheritance::Inheritance;
 use journal::Journal;
@@ -64,7 +70,6 @@ use reload::Reloader;
 use status::Circumstances;
 
 use crate::config::Config;
-use crate::driver::gate::Gate;
 use crate::driver::schedule::{self, Urgency};
 use crate::engine::{Engine, Input, Vip};
 
@@ -77,6 +82,8 @@ pub struct Options {
     pub config: PathBuf,
     /// Where what outlives the agent is kept.
     pub state_dir: PathBuf,
+    /// What shall enforce the leases; `None`: the strongest that the kernel has.
+    pub enforcement: Option<Enforcement>,
 }
 
 /// Runs an agent until SIGTERM or SIGINT. Call it on the main thread, before there are others.
@@ -107,18 +114,8 @@ pub fn run(config: Config, options: &Options) -> io::Result<()> {
     spawn_control(control, to_loop.clone(), Reloader::new(options.config.clone(), to_loop.clone()))?;
 
     // The threads of the kernel's side ask for the same themselves: scheduling is not inherited.
-    let mut gate = match Gate::open() {
-        Ok(gate) => {
-            info!("leases are enforced by the kernel");
-            Some(gate)
-        }
-        Err(error) => {
-            warn!(
-                "leases are NOT enforced by the kernel: addresses outlive an agent that is killed or frozen ({error})"
-            );
-            None
-        }
-    };
+    let (enforcement, mut gate) = Enforcement::open(options.enforcement);
+    enforcement.tell(enforcement.resolution(engine.vips().iter().map(Vip::settings)));
     let inherited = inheritance::take_over(&engine, gate.as_mut()).map_err(io::Error::other)?;
     for Inheritance { vip, until, term } in inherited {
         engine.handle(clock::now(), Input::Inherited { vip, until, term });
@@ -127,7 +124,7 @@ pub fn run(config: Config, options: &Options) -> io::Result<()> {
     let circumstances = Circumstances {
         started_at: clock::now(),
         realtime: granted("real-time scheduling", schedule::run_in_real_time(Urgency::Loop)),
-        leases_enforced: leases.are_enforced(),
+        enforcement,
         memory_locked: granted("locked memory", schedule::lock_memory()),
     };
     let kernel = Kernel::start(&engine, &to_loop)?;

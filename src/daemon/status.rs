@@ -9,6 +9,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::clock::{self, rfc3339};
+use super::enforcement::Enforcement;
 use super::journal::JournalStatus;
 use super::lateness::Lateness;
 use super::log::{SILENT_OWNER_REMEDY, conflict_remedy};
@@ -38,8 +39,14 @@ pub struct Status {
     pub realtime: bool,
     /// Whether the agent's memory is locked.
     pub memory_locked: bool,
-    /// Whether the kernel takes the addresses away from an agent that does not renew its lease.
+    /// Whether the kernel takes the addresses away from an agent that does not renew its lease, before a successor claims them.
     pub leases_enforced: bool,
+    /// What enforces the leases: `netdev`, `inet+arp` or `lifetime`.
+    #[serde(default)]
+    pub lease_layer: String,
+    /// Milliseconds for which a host may answer beyond its lease, at most, where its agent is dead or frozen.
+    #[serde(default)]
+    pub lease_resolution_ms: u64,
     /// How late the loop woke.
     pub lateness: Lateness,
     /// The journal of events on disk.
@@ -232,7 +239,7 @@ pub(super) struct Circumstances {
     pub(super) started_at: Instant,
     pub(super) realtime: bool,
     pub(super) memory_locked: bool,
-    pub(super) leases_enforced: bool,
+    pub(super) enforcement: Enforcement,
 }
 
 /// Describes an engine.
@@ -252,7 +259,11 @@ pub(super) fn status(
         uptime_s: now.since(circumstances.started_at).as_secs_f64(),
         realtime: circumstances.realtime,
         memory_locked: circumstances.memory_locked,
-        leases_enforced: circumstances.leases_enforced,
+        leases_enforced: circumstances.enforcement.is_in_time(),
+        lease_layer: circumstances.enforcement.name().to_owned(),
+        lease_resolution_ms: milliseconds(
+            circumstances.enforcement.resolution(engine.vips().iter().map(Vip::settings)),
+        ),
         lateness: lateness.clone(),
         journal: journal.clone(),
         seal: None,

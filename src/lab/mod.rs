@@ -46,7 +46,7 @@ pub use pair::{INTERFACE, Node, Pair, PairOptions, Watch};
 pub use probe::{Answer, PROBE_PERIOD, Probe, Record};
 pub use process::{Line, Process};
 pub use rtnl::Link;
-pub use scenario::{Bound, Outcome, Scenario};
+pub use scenario::{Bound, Outcome, Return, Scenario};
 pub use software::{Agent, AgentEvent, Router, Software, find_program};
 pub use stranger::{STRANGER_MAC, Stranger};
 pub use tap::Tap;

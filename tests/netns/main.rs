@@ -15,6 +15,7 @@ mod freeze;
 mod holds;
 mod hostile;
 mod journal;
+mod layers;
 mod links;
 mod many;
 mod peers;
@@ -55,6 +56,7 @@ fn trials() -> Vec<Trial> {
     let modules = [
         peers::trials(),
         many::trials(),
+        layers::trials(),
         hostile::trials(),
         silence::trials(),
         takeover::trials(),

@@ -10,6 +10,7 @@
 //! | `plan`, `random` | thousands of worlds by seed: faults, then heal and require progress |
 //! | `mutation` | that the judge can fail |
 //! | `build` and the rest | named scenarios: each test's name is its claim |
+//! | `matrix` | each fault that can befall a pair, judged by the same five sentences |
 //! | `table` | the state × input table as a golden file |
 //!
 //! `VIPD_SIM_SEEDS=100000 cargo test --test sim random` runs more worlds, `VIPD_SIM_SEED=4711` one of them with a trace.
@@ -42,6 +43,7 @@ mod freeze;
 mod heal;
 mod hold;
 mod links;
+mod matrix;
 mod mutation;
 mod preempt;
 mod reload;

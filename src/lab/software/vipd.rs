@@ -36,6 +36,9 @@ fn config(node: &str, routers: &[Router]) -> String {
              version = {version}\nadvert_interval = \"{interval_ms}ms\"\naddresses = {addresses:?}\n"
         )
         .expect("a String takes all");
+        if !router.preempt {
+            text.push_str("preempt = false\n");
+        }
         if let Some((_, peers)) = &router.unicast {
             let peers: Vec<_> = peers.iter().map(ToString::to_string).collect();
             writeln!(text, "peers = {peers:?}").expect("a String takes all");
