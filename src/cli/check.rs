@@ -1,5 +1,6 @@
 //! `vipd check`: is the configuration right, and what does it mean?
 
+use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -9,6 +10,7 @@ use serde_json::{Value as Json, json};
 use super::Exit;
 use super::output::{complain, print, stderr_colour, table};
 use crate::config::{self, Config, MissingInterface, Report, Short, System};
+use crate::daemon::enforcement::Enforcement;
 use crate::engine::{ChecksumPolicy, OnConflict, OnSilentOwner, Preempt, VipSettings};
 use crate::types::MacMode;
 use crate::wire::advert::ChecksumForm;
@@ -54,7 +56,12 @@ impl Args {
         match config::load(&self.config, &system) {
             Ok(config) => {
                 let file = self.config.display().to_string();
-                print(&if self.json { pretty(&valid_json(&file, &config)) } else { valid(&file, &config) })?;
+                let lease = (!self.offline).then(|| Lease::of(&config));
+                print(&if self.json {
+                    pretty(&valid_json(&file, &config, lease.as_ref()))
+                } else {
+                    valid(&file, &config, lease.as_ref())
+                })?;
                 Ok(Exit::Done)
             }
             Err(report) => {
@@ -70,7 +77,7 @@ impl Args {
 }
 
 /// What was understood, for a person.
-fn valid(file: &str, config: &Config) -> String {
+fn valid(file: &str, config: &Config, lease: Option<&Lease>) -> String {
     let settings = &config.settings;
     let noun = if settings.vips.len() == 1 { "vip" } else { "vips" };
     let mut out = format!("{file}: valid; node {}, {} {noun}\n\n", settings.node, settings.vips.len());
@@ -83,7 +90,40 @@ fn valid(file: &str, config: &Config) -> String {
     for note in &config.notes {
         out.push_str(&format!("\nnote: line {}: {}\n      {}\n", note.line, note.message, note.remedy));
     }
+    if let Some(lease) = lease {
+        out.push_str(&format!("\n{lease}\n"));
+    }
     out
+}
+
+/// What would enforce the leases on this host.
+struct Lease {
+    enforcement: io::Result<Enforcement>,
+    resolution: Duration,
+}
+
+impl Lease {
+    fn of(config: &Config) -> Self {
+        let enforcement = Enforcement::probe();
+        let resolution = enforcement.as_ref().map_or(Duration::ZERO, |it| it.resolution(&config.settings.vips));
+        Self { enforcement, resolution }
+    }
+
+    fn json(&self) -> Json {
+        match &self.enforcement {
+            Ok(enforcement) => json!({ "layer": enforcement.name(), "resolution_ms": millis(self.resolution) }),
+            Err(_) => Json::Null,
+        }
+    }
+}
+
+impl fmt::Display for Lease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.enforcement {
+            Ok(enforcement) => write!(f, "{}", enforcement.promise(self.resolution)),
+            Err(_) => f.write_str("what enforces the leases here can only be told to root"),
+        }
+    }
 }
 
 /// One row, and one more for each further address.
@@ -128,7 +168,7 @@ fn takeover(vip: &VipSettings) -> Duration {
     interval * 3 + skew
 }
 
-fn valid_json(file: &str, config: &Config) -> Json {
+fn valid_json(file: &str, config: &Config, lease: Option<&Lease>) -> Json {
     let settings = &config.settings;
     json!({
         "version": JSON_VERSION,
@@ -137,6 +177,7 @@ fn valid_json(file: &str, config: &Config) -> Json {
         "problems": [],
         "notes": config.notes,
         "node": settings.node,
+        "lease": lease.map_or(Json::Null, Lease::json),
         "vips": settings.vips.iter().map(vip_json).collect::<Vec<_>>(),
     })
 }
@@ -149,6 +190,7 @@ fn invalid_json(report: &Report) -> Json {
         "problems": report.problems_json(),
         "notes": [],
         "node": null,
+        "lease": null,
         "vips": [],
     })
 }
@@ -218,8 +260,8 @@ mod tests {
         let system =
             System { host_name: "h".into(), interfaces: Vec::new(), missing_interface: MissingInterface::Ignore };
         let config = config::parse("f", text, &system).expect("the text is valid");
-        let json = valid_json("f", &config);
-        assert!(!json.to_string().contains("hunter2") && !valid("f", &config).contains("hunter2"));
+        let json = valid_json("f", &config, None);
+        assert!(!json.to_string().contains("hunter2") && !valid("f", &config, None).contains("hunter2"));
         assert_eq!(json["version"], 1);
         assert_eq!(json["node"], "a");
         let expected = json!({

@@ -8,6 +8,7 @@ use std::time::Duration;
 use super::Exit;
 use super::client;
 use super::output::{self, complain, print};
+use crate::daemon::enforcement::Enforcement;
 use crate::daemon::status::{ConflictStatus, Status, VipStatus};
 
 /// Show what the running agent does, and why
@@ -52,6 +53,10 @@ const HEADINGS: [&str; 10] =
 
 fn table(status: &Status) -> String {
     let mut out = format!("{}: vipd {}, up {}, at {}\n", status.node, status.version, time(status.uptime_s), status.at);
+    if status.lease_layer == Enforcement::Lifetime.name() {
+        let resolution = Duration::from_millis(status.lease_resolution_ms);
+        writeln!(out, "{}", Enforcement::Lifetime.promise(resolution)).expect("a String takes all");
+    }
     for link in status.links.iter().filter(|link| link.state != "up") {
         writeln!(out, "interface {} is {}", link.name, link.state).expect("a String takes all");
     }

@@ -14,8 +14,8 @@ use vipd::lab::{Host, Probe};
 use vipd::types::VirtualAddress;
 
 use crate::support::{
-    Agent, MAC_A, MAC_B, Segment, V4, V6, Vip, await_all, await_none, ensure_calm, eventually, ip, lifetimes_left,
-    own_addresses,
+    Agent, CONFIG, CONTROL, MAC_A, MAC_B, Segment, V4, V6, Vip, await_all, await_none, ensure_calm, eventually, ip,
+    lifetimes_left, own_addresses, vipd,
 };
 use crate::trial;
 
@@ -181,9 +181,17 @@ fn lifetimes_alone() -> Result<()> {
     let agent = start()?;
     agent.await_state("Active")?;
     await_all(&segment.a)?;
+    let said = agent.process().lines_from(0).iter().any(|line| line.text.contains("lifetimes ALONE"));
+    ensure!(said, "its log does not say so");
+    let (_, table, _) = vipd(&segment.a, &["status", "--control", CONTROL])?;
     ensure!(
-        agent.process().lines_from(0).iter().any(|line| line.text.contains("lifetimes ALONE")),
-        "it does not say so"
+        table.contains("lifetimes ALONE") && table.contains("for up to 3.0 s"),
+        "the status does not say so:\n{table}"
+    );
+    let (_, checked, _) = vipd(&segment.a, &["check", "--config", CONFIG])?;
+    ensure!(
+        checked.contains("at the interface (nftables, netdev)"),
+        "check does not say what this kernel has:\n{checked}"
     );
     ensure!(agent.stop()? == Some(0));
     ensure!(own_addresses(&segment.a)?.is_empty(), "{:?}", own_addresses(&segment.a)?);
