@@ -14,6 +14,7 @@ mod conflict;
 mod freeze;
 mod holds;
 mod hostile;
+mod isolation;
 mod journal;
 mod links;
 mod many;
@@ -57,6 +58,7 @@ fn trials() -> Vec<Trial> {
         many::trials(),
         hostile::trials(),
         silence::trials(),
+        isolation::trials(),
         takeover::trials(),
         links::trials(),
         reload::trials(),

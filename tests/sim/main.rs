@@ -41,6 +41,7 @@ mod forged;
 mod freeze;
 mod heal;
 mod hold;
+mod isolation;
 mod links;
 mod mutation;
 mod preempt;
