@@ -11,7 +11,7 @@ use super::Exit;
 use super::output::{complain, print, stderr_colour, table};
 use crate::config::{self, Config, MissingInterface, Report, Short, System};
 use crate::daemon::enforcement::Enforcement;
-use crate::engine::{ChecksumPolicy, OnConflict, OnSilentOwner, Preempt, VipSettings};
+use crate::engine::{ChecksumPolicy, OnConflict, OnSilentOwner, Preempt, Prefer, VipSettings};
 use crate::types::MacMode;
 use crate::wire::advert::ChecksumForm;
 
@@ -232,6 +232,11 @@ fn vip_json(vip: &VipSettings) -> Json {
             OnSilentOwner::Wait => "wait",
             OnSilentOwner::Take => "take",
         },
+        "references": vip.references.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "prefer": match vip.prefer {
+            Prefer::Available => "available",
+            Prefer::Safe => "safe",
+        },
         "password": vip.password.is_some(),
         "announce": {
             "repeat_ms": vip.announce.repeat.iter().copied().map(millis).collect::<Vec<_>>(),
@@ -268,7 +273,7 @@ mod tests {
             "name": "db", "interface": "eno1", "vrid": 51, "priority": 100, "version": 2, "interval_ms": 1000,
             "takeover_ms": 3609.375, "preempt": true, "preempt_delay_ms": 30_000, "peers": [],
             "check_hop_limit": true, "mac": "interface", "checksum": "auto", "on_conflict": "assert",
-            "on_silent_owner": "wait", "password": true,
+            "on_silent_owner": "wait", "references": [], "prefer": "available", "password": true,
             "announce": { "repeat_ms": [1000, 5000, 30_000], "refresh_ms": 60_000 },
             "addresses": [{ "ip": "10.0.0.1", "prefix_len": 24, "label": null }],
         });

@@ -99,7 +99,17 @@ fn trouble(vip: &VipStatus) -> impl Iterator<Item = String> {
         let until = hold.left_s.map(|left| format!(" for {} more", time(left))).unwrap_or_default();
         format!("{why}{until}; `vipd undrain {}` ends it", vip.name)
     });
-    held.chain(conflicts).chain(silent).chain(foreign)
+    let lost = vip.references.iter().filter(|reference| reference.lost).map(|reference| {
+        let name = &reference.reference;
+        let of = reference.address.map(|address| format!(" ({address})")).unwrap_or_default();
+        match reference.last_answer_age_ms {
+            Some(age) => format!("the reference {name}{of} has not answered for {}", time(age / 1e3)),
+            None => format!("the reference {name}{of} has never answered"),
+        }
+    });
+    let isolated =
+        vip.isolated.then(|| "no reference answers: this node does not claim (prefer = \"safe\")".to_owned());
+    held.chain(conflicts).chain(silent).chain(isolated).chain(lost).chain(foreign)
 }
 
 fn row(vip: &VipStatus) -> [String; HEADINGS.len()] {

@@ -114,6 +114,15 @@ pub struct Vip {
     /// An owner that is gone answers nothing, and is succeeded without a delay. Default: wait.
     #[serde(default)]
     pub on_silent_owner: OnSilentOwner,
+    /// What answers as long as this node is connected: `"gateway"`, the next hop of the interface's default route, and addresses, such
+    /// as a switch's. Asked by ARP or neighbour solicitation on the link, else by ICMP echo. At most 8. Default: none.
+    #[serde(default)]
+    #[schemars(length(max = 8))]
+    pub references: Vec<String>,
+    /// What a node does that none of its `references` answers to: `available`, nothing; `safe`, it gives the addresses up, and claims
+    /// none until one answers. The same on all nodes. `safe` needs `references`. Default: available.
+    #[serde(default)]
+    pub prefer: Prefer,
     /// Version 2 only, 1 to 8 ASCII characters: the password that the peers are configured with. It is sent in clear
     /// text and is no security. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -202,6 +211,17 @@ pub enum OnSilentOwner {
     Wait,
     /// Takes the addresses.
     Take,
+}
+
+/// What a node does that none of its references answers to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Prefer {
+    /// Nothing else.
+    #[default]
+    Available,
+    /// Gives the addresses up, and claims none.
+    Safe,
 }
 
 /// A password that no debug output shows.

@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::Short;
 use crate::engine::reload::is_same_router;
-use crate::engine::{ChecksumPolicy, Engine, OnConflict, OnSilentOwner, Preempt, Settings, VipSettings};
+use crate::engine::{
+    ChecksumPolicy, Engine, OnConflict, OnSilentOwner, Preempt, Prefer, Reference, Settings, VipSettings,
+};
 use crate::types::VirtualAddress;
 
 /// Between what an engine keeps and what it is told to keep.
@@ -120,6 +122,8 @@ fn changes(old: &VipSettings, new: &VipSettings) -> Vec<String> {
     note("checksum", checksum(old.checksum), checksum(new.checksum));
     note("on_conflict", on_conflict(old.on_conflict), on_conflict(new.on_conflict));
     note("on_silent_owner", on_silent_owner(old.on_silent_owner), on_silent_owner(new.on_silent_owner));
+    note("references", references(&old.references), references(&new.references));
+    note("prefer", prefer(old.prefer), prefer(new.prefer));
     if old.password != new.password {
         changes.push("password".to_owned());
     }
@@ -166,6 +170,21 @@ fn on_silent_owner(policy: OnSilentOwner) -> String {
     match policy {
         OnSilentOwner::Wait => "wait",
         OnSilentOwner::Take => "take",
+    }
+    .to_owned()
+}
+
+fn references(references: &[Reference]) -> String {
+    match references {
+        [] => "none".to_owned(),
+        references => references.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
+    }
+}
+
+fn prefer(prefer: Prefer) -> String {
+    match prefer {
+        Prefer::Available => "available",
+        Prefer::Safe => "safe",
     }
     .to_owned()
 }

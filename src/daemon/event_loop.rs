@@ -23,6 +23,7 @@ use super::log::{Entry, Log, Names};
 use super::memory::{Changed, ChangedVip, Memory, Waiting};
 use super::message::{HoldChange, Message};
 use super::peers::{Heard, Peers};
+use super::references::References;
 use super::sockets::Sockets;
 use super::status::{self, Circumstances};
 use super::supervisor::Supervisor;
@@ -63,6 +64,7 @@ pub(super) struct EventLoop {
     peers: Option<Peers>,
     leases: Leases,
     lifetimes: Lifetimes,
+    references: References,
     messages: mpsc::Receiver<Message>,
     kernel: Kernel,
     log: Log,
@@ -100,6 +102,7 @@ impl EventLoop {
         messages: mpsc::Receiver<Message>,
         kernel: Kernel,
         leases: Leases,
+        references: References,
         log: Log,
         memory: Memory,
         circumstances: Circumstances,
@@ -119,6 +122,7 @@ impl EventLoop {
             peers,
             leases,
             lifetimes,
+            references,
             messages,
             kernel,
             log,
@@ -181,7 +185,7 @@ impl EventLoop {
         }
         // A claim that is due may wait for an answer that is here already. An advert says why its sender announces itself, and goes first.
         if self.packets_in_a_row < PACKETS_IN_A_ROW
-            && let Poll::Ready(claim) = self.watches.poll_claim(context)
+            && let Poll::Ready(claim) = self.poll_claim(context)
         {
             self.packets_in_a_row += CLAIM_COUNTS_AS;
             return Poll::Ready(claim.map_or_else(Wake::Trouble, Wake::Packet));
@@ -210,7 +214,15 @@ impl EventLoop {
             return Poll::Ready(heard.map_or_else(Wake::Trouble, Wake::Heard));
         }
         // Last of all: no other claim is urgent.
-        self.watches.poll_claim(context).map(|claim| claim.map_or_else(Wake::Trouble, Wake::Packet))
+        self.poll_claim(context).map(|claim| claim.map_or_else(Wake::Trouble, Wake::Packet))
+    }
+
+    /// Who says that he has an address of ours, or is there.
+    fn poll_claim(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Input>> {
+        match self.watches.poll_claim(context) {
+            Poll::Pending => self.references.poll_answer(context),
+            ready @ Poll::Ready(_) => ready,
+        }
     }
 
     fn arm(&mut self) -> io::Result<()> {
@@ -265,6 +277,10 @@ impl EventLoop {
                 self.leases.on_removed(request, result.is_ok(), &self.log);
                 self.engine.handle(now, Input::Removed { request, vip, result });
             }
+            Message::ReferencePath { link, reference, path } => {
+                self.engine.handle(now, Input::ReferencePath { link, reference, path });
+                self.watches.reload(&self.engine, &self.log);
+            }
             Message::Status(answer) => {
                 let mut status = status::status(&self.engine, now, self.circumstances, &self.lateness, &self.journal);
                 status.seal = self.peers.as_ref().map(|peers| peers.status(now));
@@ -314,6 +330,7 @@ impl EventLoop {
                 if self.sockets.follow(link, &name, ifindex, &self.log) {
                     self.leases.follow(link, &self.log);
                 }
+                self.references.follow(&self.engine, &self.links, &self.log);
                 self.engine.handle(now, Input::Link { link, state });
                 if self.links.all_heard() {
                     self.supervisor.ready();
@@ -394,6 +411,7 @@ impl EventLoop {
         self.leases.reload(&self.engine, &self.log);
         self.lifetimes.reload(&self.engine);
         self.watches.reload(&self.engine, &self.log);
+        self.references.follow(&self.engine, &self.links, &self.log);
         self.carry_out(now);
         self.sockets.close_unwanted();
         self.leases.release_retired(&self.log);
@@ -471,6 +489,7 @@ impl EventLoop {
                         self.log.write(Entry::Trouble(error.to_string()));
                     }
                 }
+                Output::Echo(question) => self.references.ask(&self.engine, &self.links, &question, &self.log),
                 Output::KeepHolds => self.unsaved_since = self.unsaved_since.or(Some(now)),
                 Output::Event(event) => {
                     if matches!(event.kind, EventKind::Transition { .. }) {

@@ -145,6 +145,19 @@ fn write_event(event: &Event, names: &Names) {
         | EventKind::SilentOwner { .. }
         | EventKind::SilentOwnerEnds { .. }
         | EventKind::ForeignGroup { .. } => write_evidence(vip, &at, &event.kind),
+        EventKind::ReferenceLost { reference, address } => {
+            let of = address.map(|address| format!(" ({address})")).unwrap_or_default();
+            warn!(at, vip, %reference, "{vip}: the reference {reference}{of} answers no more");
+        }
+        EventKind::ReferenceBack { reference, address } => {
+            info!(at, vip, %reference, %address, "{vip}: the reference {reference} ({address}) answers again");
+        }
+        EventKind::IsolatedFromReferences => {
+            error!(
+                at,
+                vip, "{vip}: no owner is heard, and no reference answers: this node does not claim (prefer = \"safe\")"
+            );
+        }
         EventKind::RemoveFailed(error) => {
             warn!(at, vip, %error, "{vip}: addresses could not be removed: {error}");
         }
@@ -225,6 +238,7 @@ fn write_transition(vip: &str, at: &str, from: StateName, to: StateName, cause: 
         Cause::Late { .. }
             | Cause::LeaseEnded
             | Cause::AddressAnswers { .. }
+            | Cause::Isolated
             | Cause::InstallRefused(_)
             | Cause::AddressesKeepVanishing
             | Cause::AddressInUse { .. }

@@ -10,7 +10,8 @@ use super::memory::Changed;
 use super::status::Status;
 use crate::config::Config;
 use crate::driver::links::LinkEvent;
-use crate::engine::{EffectError, RequestId, VipId};
+use crate::engine::isolation::Path;
+use crate::engine::{EffectError, LinkId, Reference, RequestId, VipId};
 
 /// How many messages may wait for the loop. The kernel's news of a thousand addresses come in one burst; a sender that
 /// finds the queue full waits, and loses nothing.
@@ -34,6 +35,8 @@ pub(super) enum Message {
     Installed { request: RequestId, vip: VipId, result: Result<(), EffectError> },
     /// The addresses of a vip are removed, or were refused.
     Removed { request: RequestId, vip: VipId, result: Result<(), EffectError> },
+    /// The way to a reference is known, or is another one.
+    ReferencePath { link: LinkId, reference: Reference, path: Option<Path> },
     /// Somebody asks for the status.
     Status(oneshot::Sender<Status>),
     /// A vip, or all of them, is to be kept out, or no longer. No answer: there is none of that name.

@@ -6,6 +6,7 @@
 //! | `sockets` | the advert sockets that it reads and writes |
 //! | `watch` | who else says that he has our addresses |
 //! | [`peers`] | what this node and others say to each other, sealed |
+//! | `references` | the ways to what answers as long as this node is connected |
 //! | `kernel` | the threads for what may take time: addresses, announcements, news of interfaces |
 //! | `leases` | the leases, handed on to the kernel |
 //! | [`enforcement`] | what enforces them, and what that is worth |
@@ -49,6 +50,7 @@ mod message;
 pub mod peers;
 mod prolonging;
 pub mod record;
+mod references;
 pub mod reload;
 mod restart;
 mod sockets;
@@ -66,6 +68,7 @@ use leases::Leases;
 use log::{Log, Names};
 use memory::Memory;
 use message::Message;
+use references::References;
 use reload::Reloader;
 use status::Circumstances;
 
@@ -128,11 +131,14 @@ pub fn run(config: Config, options: &Options) -> io::Result<()> {
         memory_locked: granted("locked memory", schedule::lock_memory()),
     };
     let kernel = Kernel::start(&engine, &to_loop)?;
+    let references = References::new(&to_loop);
     drop(to_loop);
 
     let runtime = runtime()?;
     let outcome = runtime.block_on(async {
-        EventLoop::new(engine, seal.as_ref(), messages, kernel, leases, log, memory, circumstances)?.run().await
+        EventLoop::new(engine, seal.as_ref(), messages, kernel, leases, references, log, memory, circumstances)?
+            .run()
+            .await
     });
     drop(socket_file);
     // The loop has dropped its end of the log: what it wrote is written out before the agent ends.

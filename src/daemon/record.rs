@@ -140,6 +140,17 @@ fn tell(kind: &EventKind, names: &Names) -> Told {
             ];
             told("silent-owner-ends", text, evidence)
         }
+        EventKind::ReferenceLost { reference, address } => {
+            let evidence = [("reference", reference.to_string().into()), ("address", json!(address))];
+            told("reference-lost", format!("the reference {reference} answers no more"), evidence)
+        }
+        EventKind::ReferenceBack { reference, address } => {
+            let evidence = [("reference", reference.to_string().into()), ("address", json!(address))];
+            told("reference-back", format!("the reference {reference} answers again"), evidence)
+        }
+        EventKind::IsolatedFromReferences => {
+            told("isolated", "no owner is heard, and no reference answers: no claim".to_owned(), [])
+        }
         EventKind::AddressRestored { address, count } => {
             let text = format!("another program removed {address}: put back ({count} times)");
             told("address-restored", text, [("address", json!(address)), ("count", (*count).into())])

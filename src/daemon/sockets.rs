@@ -129,12 +129,15 @@ impl Sockets {
             .iter()
             .filter_map(|address| {
                 let mut frame = Vec::new();
-                match (address, question.source) {
+                match (address, question.sources) {
+                    (IpAddr::V4(ip), [Some(IpAddr::V4(sender_ip)), _]) => {
+                        Arp { sender_ip, ..Arp::probe(interface.mac, *ip) }.emit(&mut frame);
+                    }
                     (IpAddr::V4(ip), _) => Arp::probe(interface.mac, *ip).emit(&mut frame),
-                    (IpAddr::V6(target), Some(source)) => {
+                    (IpAddr::V6(target), [_, Some(IpAddr::V6(source))]) => {
                         NeighborSolicitation { source, target: *target }.emit(interface.mac, &mut frame);
                     }
-                    (IpAddr::V6(_), None) => return None,
+                    (IpAddr::V6(_), _) => return None,
                 }
                 Some(frame)
             })

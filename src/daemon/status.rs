@@ -14,6 +14,7 @@ use super::journal::JournalStatus;
 use super::lateness::Lateness;
 use super::log::{SILENT_OWNER_REMEDY, conflict_remedy};
 use super::peers::SealStatus;
+use crate::engine::isolation::{Path, ReferenceState};
 use crate::engine::{Conflict, Engine, Heard, Hold, HoldReason, Instant, LinkState, Router, Vip};
 use crate::wire::advert::ChecksumForm;
 
@@ -120,6 +121,12 @@ pub struct VipStatus {
     /// The owner's adverts are not heard, but its address answers: this node waits.
     #[serde(default)]
     pub silent_owner: Option<SilentOwnerStatus>,
+    /// What answers as long as this node is connected.
+    #[serde(default)]
+    pub references: Vec<ReferenceStatus>,
+    /// No reference answers, and a claim waits for that.
+    #[serde(default)]
+    pub isolated: bool,
     /// Another group that uses the VRID.
     #[serde(default)]
     pub foreign_group: Option<ForeignGroupStatus>,
@@ -222,6 +229,21 @@ pub struct SilentOwnerStatus {
     pub remedy: String,
 }
 
+/// What answers as long as this node is connected.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ReferenceStatus {
+    /// As configured.
+    pub reference: String,
+    /// Its address, where a way to it is known.
+    pub address: Option<IpAddr>,
+    /// `neighbour` (asked by ARP or neighbour solicitation), `routed` (by ICMP echo) or `none`.
+    pub path: String,
+    /// Milliseconds since it answered last.
+    pub last_answer_age_ms: Option<f64>,
+    /// Whether it has not answered for a while.
+    pub lost: bool,
+}
+
 /// Another group that uses the same VRID.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ForeignGroupStatus {
@@ -321,6 +343,8 @@ fn vip_status(engine: &Engine, vip: &Vip, now: Instant) -> VipStatus {
             takes_in_ms: age_ms(owner.until, now),
             remedy: SILENT_OWNER_REMEDY.to_owned(),
         }),
+        references: vip.references().iter().map(|state| reference_status(state, now)).collect(),
+        isolated: vip.is_isolated(),
         foreign_group: vip.foreign_group(now).map(|group| ForeignGroupStatus {
             source: group.source,
             addresses: group.theirs.clone(),
@@ -354,6 +378,21 @@ fn conflict_status(conflict: &Conflict, now: Instant) -> ConflictStatus {
         persistent: conflict.persistent,
         former_owner: conflict.former_owner,
         remedy: conflict_remedy(conflict.former_owner).to_owned(),
+    }
+}
+
+fn reference_status(state: &ReferenceState, now: Instant) -> ReferenceStatus {
+    let path = match state.path {
+        Some(Path::Neighbour(_)) => "neighbour",
+        Some(Path::Routed(_)) => "routed",
+        None => "none",
+    };
+    ReferenceStatus {
+        reference: state.reference.to_string(),
+        address: state.path.map(Path::address),
+        path: path.to_owned(),
+        last_answer_age_ms: state.answered_at.map(|at| age_ms(now, at)),
+        lost: state.lost,
     }
 }
 

@@ -95,6 +95,11 @@ impl Backup {
         self.active_down_at
     }
 
+    /// A claim that was put off already is due then.
+    pub(super) const fn put_off(&mut self, until: Instant) {
+        self.active_down_at = until;
+    }
+
     /// Whether what is asked before a claim has been asked.
     pub(super) const fn is_prepared(&self) -> bool {
         self.prepared
@@ -230,6 +235,7 @@ impl Vip {
     /// The sender is the owner, and its next silence counts from now.
     fn follow(&mut self, step: &mut Step<'_>, heard: Heard) {
         self.end_silence(step);
+        self.end_wait_for_references();
         let known = self.interval();
         let active_down_at = step.now + self.active_down_interval(heard.interval);
         let mut backup = Backup::following(heard, active_down_at);

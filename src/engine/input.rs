@@ -6,8 +6,9 @@ use core::time::Duration;
 
 use super::VipId;
 use super::hold::Hold;
+use super::isolation::Path;
 use super::rival::ClaimKind;
-use super::settings::Settings;
+use super::settings::{Reference, Settings};
 use super::time::Instant;
 use crate::types::{Family, MacAddr};
 use crate::wire::DropReason;
@@ -54,6 +55,22 @@ pub enum Input {
         mac: MacAddr,
         /// By what.
         kind: ClaimKind,
+    },
+    /// A reference answered.
+    ReferenceAnswered {
+        /// Through which interface.
+        link: LinkId,
+        /// Its address.
+        address: IpAddr,
+    },
+    /// How to reach a reference from now on, or for the first time.
+    ReferencePath {
+        /// Through which interface.
+        link: LinkId,
+        /// As configured.
+        reference: Reference,
+        /// `None`: there is no way.
+        path: Option<Path>,
     },
     /// An earlier agent of this node left all addresses of a vip, and its lease on them runs until then. Comes before the first
     /// [`Self::Link`].

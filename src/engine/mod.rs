@@ -12,6 +12,7 @@
 //! | `reload` | what new settings change, and what goes on as it was |
 //! | `backup` | whom to follow, when to claim |
 //! | `claim` | whether a claim may begin, and its steps |
+//! | [`isolation`] | whether this node is connected, and what it does where it is not |
 //! | [`silence`] | whether a silent owner still answers, and how long a claim waits for it |
 //! | `owner` | advertise, yield, rivals, restoring addresses |
 //! | [`lease`] | until when the addresses may be held |
@@ -47,6 +48,7 @@ mod claim;
 pub mod election;
 pub mod hold;
 pub mod input;
+pub mod isolation;
 pub mod lease;
 pub mod output;
 mod owner;
@@ -66,7 +68,9 @@ pub use input::{Arrival, EffectError, Input, LinkId, LinkState, RequestId};
 pub use output::{AddressSet, Cause, Event, EventKind, Output, Question, StateName, Transmit};
 pub use rival::{ClaimKind, Conflict, ForeignGroup};
 pub use router::{Heard, Router};
-pub use settings::{AnnounceSettings, ChecksumPolicy, OnConflict, OnSilentOwner, Preempt, Settings, VipSettings};
+pub use settings::{
+    AnnounceSettings, ChecksumPolicy, OnConflict, OnSilentOwner, Preempt, Prefer, Reference, Settings, VipSettings,
+};
 pub use silence::{SilentOwner, WaitEnd};
 pub use time::Instant;
 pub use vip::Vip;
@@ -141,6 +145,12 @@ impl Engine {
             Input::AddressGone { vip, address } => self.step(now, vip, |vip, step| vip.on_address_gone(step, address)),
             Input::AddressClaimed { vip, address, mac, kind } => {
                 self.step(now, vip, |vip, step| vip.on_address_claimed(step, address, mac, kind));
+            }
+            Input::ReferenceAnswered { link, address } => {
+                self.on_each_of(now, link, |vip, step| vip.on_reference_answered(step, address));
+            }
+            Input::ReferencePath { link, reference, path } => {
+                self.on_each_of(now, link, |vip, _| vip.on_reference_path(reference, path));
             }
             Input::Inherited { vip, until, term } => {
                 self.step(now, vip, |vip, _| vip.on_inherited(until, term));
@@ -252,9 +262,13 @@ impl Engine {
         if self.stopping {
             return;
         }
+        self.on_each_of(now, link, |vip, step| vip.on_link(step, state));
+    }
+
+    fn on_each_of(&mut self, now: Instant, link: LinkId, change: impl Fn(&mut Vip, &mut Step<'_>)) {
         let there: Vec<VipId> = self.vips.iter().filter(|vip| vip.link() == link).map(Vip::id).collect();
         for vip in there {
-            self.step(now, vip, |vip, step| vip.on_link(step, state));
+            self.step(now, vip, &change);
         }
     }
 

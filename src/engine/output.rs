@@ -4,12 +4,13 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
-use core::net::{IpAddr, Ipv6Addr};
+use core::net::IpAddr;
 use core::time::Duration;
 
 use super::VipId;
 use super::input::{EffectError, LinkId, RequestId};
 use super::rival::ClaimKind;
+use super::settings::Reference;
 use super::silence::WaitEnd;
 use super::time::Instant;
 use crate::types::{AdvertInterval, Family, MacAddr, MacMode, Priority, VirtualAddress, Vrid};
@@ -44,10 +45,13 @@ pub enum Output {
     /// Tell the neighbours, in both ARP forms and by unsolicited NA. The request is that of no answer.
     Announce(AddressSet),
     /// Ask the neighbours who has these addresses. Whoever has is heard as every claim is
-    /// ([`Input::AddressClaimed`](super::Input::AddressClaimed)).
+    /// ([`Input::AddressClaimed`](super::Input::AddressClaimed)), or as a reference
+    /// ([`Input::ReferenceAnswered`](super::Input::ReferenceAnswered)).
     Ask(Question),
     /// [`Engine::holds`](super::Engine::holds) says something else: it must outlast the agent.
     KeepHolds,
+    /// Send ICMP echo requests to these addresses, which are references.
+    Echo(Question),
     /// Record and show this.
     Event(Event),
 }
@@ -95,10 +99,10 @@ pub struct Question {
     pub vip: VipId,
     /// Through which interface.
     pub link: LinkId,
-    /// Some of the vip's, IPv4 first.
+    /// Some of the vip's, or references.
     pub addresses: Vec<IpAddr>,
-    /// The interface's link-local address, to which answers about IPv6 addresses are sent. IPv4 is asked from nobody's.
-    pub source: Option<Ipv6Addr>,
+    /// Who asks, by IPv4 and by IPv6. IPv4 is asked from nobody's address where there is none: an ARP probe (RFC 5227 §2.1.1).
+    pub sources: [Option<IpAddr>; 2],
 }
 
 /// Something that an operator may want to know, and why it happened.
@@ -171,6 +175,22 @@ pub enum EventKind {
         /// The addresses of that group.
         theirs: Vec<IpAddr>,
     },
+    /// A reference has not answered for a while.
+    ReferenceLost {
+        /// As configured.
+        reference: Reference,
+        /// Its address, where it is known.
+        address: Option<IpAddr>,
+    },
+    /// A reference that was lost answers again.
+    ReferenceBack {
+        /// As configured.
+        reference: Reference,
+        /// Its address.
+        address: IpAddr,
+    },
+    /// A claim is put off because no reference answers.
+    IsolatedFromReferences,
     /// No advert comes from the owner, but its address still answers: a claim waits.
     SilentOwner {
         /// The address.
@@ -313,6 +333,8 @@ pub enum Cause {
         /// The other host's.
         mac: MacAddr,
     },
+    /// No reference answers, and the configuration prefers to be safe.
+    Isolated,
     /// A claim is taken back: the owner is not heard, but its address answers.
     AddressAnswers {
         /// The address.
@@ -366,6 +388,7 @@ impl fmt::Display for Cause {
             Self::AddressInUse { address, mac } => {
                 write!(f, "{mac} keeps answering for {address} (on_conflict = \"demote\")")
             }
+            Self::Isolated => f.write_str("no reference answers (prefer = \"safe\")"),
             Self::AddressAnswers { address, mac } => {
                 write!(f, "no advert is heard, but {address} still answers at {mac}")
             }

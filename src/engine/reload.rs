@@ -119,6 +119,9 @@ impl Vip {
         let was_ready = self.unready().is_none();
         let before = mem::replace(&mut self.settings, new);
         self.addresses = by_family(&self.settings);
+        if before.references != self.settings.references || before.prefer != self.settings.prefer {
+            self.follow_references(step.now);
+        }
         self.follow_families();
         self.follow_readiness(step, was_ready);
         match &self.state {

@@ -2,6 +2,7 @@
 
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::fmt;
 use core::net::IpAddr;
 use core::time::Duration;
 
@@ -51,6 +52,10 @@ pub struct VipSettings {
     pub on_conflict: OnConflict,
     /// What a backup does about an owner that is not heard, and whose addresses still answer.
     pub on_silent_owner: OnSilentOwner,
+    /// What answers as long as this node is connected.
+    pub references: Vec<Reference>,
+    /// What a node does that none of its references answers to.
+    pub prefer: Prefer,
     /// At least one. An IPv6 virtual router's first is link-local (RFC 9568 §5.2.9).
     pub addresses: Vec<VirtualAddress>,
 }
@@ -100,6 +105,34 @@ pub enum OnSilentOwner {
     Wait,
     /// Does not even ask, and takes the addresses.
     Take,
+}
+
+/// Something that answers as long as this node is connected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Reference {
+    /// The next hop of the interface's default route, IPv4's where it has one.
+    Gateway,
+    /// A host.
+    Address(IpAddr),
+}
+
+impl fmt::Display for Reference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Gateway => f.pad("gateway"),
+            Self::Address(address) => address.fmt(f),
+        }
+    }
+}
+
+/// What a node does that none of its references answers to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Prefer {
+    /// Nothing else.
+    #[default]
+    Available,
+    /// Gives its addresses up, and claims none; see [`isolation`](super::isolation).
+    Safe,
 }
 
 /// When the neighbours are told again who owns the addresses, counted from the claim.

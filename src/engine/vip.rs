@@ -13,6 +13,7 @@ use super::backup::Backup;
 use super::election::{self, PATIENCE, Rank};
 use super::hold::Hold;
 use super::input::{Arrival, LinkId, LinkState, RequestId};
+use super::isolation::References;
 use super::output::{AddressSet, Cause, Event, EventKind, Output, StateName, Transmit};
 use super::owner::Ownership;
 use super::rival::Evidence;
@@ -47,6 +48,7 @@ pub struct Vip {
     pub(super) hold: Option<Hold>,
     pub(super) evidence: Evidence,
     pub(super) silence: Option<Silence>,
+    pub(super) references: References,
 }
 
 /// The lease on the addresses that an earlier agent left.
@@ -178,6 +180,10 @@ impl Vip {
 
     /// When it wants to be called.
     pub fn deadline(&self) -> Option<Instant> {
+        [self.deadline_of_state(), self.isolation_due_at()].into_iter().flatten().min()
+    }
+
+    fn deadline_of_state(&self) -> Option<Instant> {
         match &self.state {
             State::Initialize => self.hold.as_ref().and_then(|hold| hold.until),
             State::Backup(backup) => {
@@ -198,7 +204,7 @@ impl Vip {
     pub(super) fn new(id: VipId, link: LinkId, settings: VipSettings, hold: Option<Hold>, now: Instant) -> Self {
         let routers = Family::ALL.into_iter().filter_map(|family| Router::new(family, &settings)).collect();
         let addresses = by_family(&settings);
-        Self {
+        let mut vip = Self {
             id,
             link,
             settings,
@@ -215,7 +221,10 @@ impl Vip {
             hold,
             evidence: Evidence::default(),
             silence: None,
-        }
+            references: References::default(),
+        };
+        vip.follow_references(now);
+        vip
     }
 
     pub(super) const fn on_inherited(&mut self, until: Instant, term: Duration) {
@@ -285,6 +294,7 @@ impl Vip {
     pub(super) fn on_deadline(&mut self, step: &mut Step<'_>) {
         self.depose_if_late(step);
         self.expire_hold(step);
+        self.isolation_on_deadline(step);
         match &self.state {
             State::Initialize => {}
             State::Backup(_) => self.backup_on_deadline(step),
@@ -334,6 +344,7 @@ impl Vip {
     /// started anew within its lease is one still.
     pub(super) fn start(&mut self, step: &mut Step<'_>, cause: Cause) {
         self.expire_hold(step);
+        self.count_references_from(step.now);
         if let Some(hold) = self.hold {
             if self.inherited.take().is_some() {
                 self.give_up(step);

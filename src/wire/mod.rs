@@ -17,6 +17,7 @@ pub mod advert;
 pub mod arp;
 mod checksum;
 mod drop_reason;
+pub mod echo;
 pub mod frame;
 pub mod ndisc;
 pub mod seal;

@@ -14,6 +14,7 @@ mod conflict;
 mod freeze;
 mod holds;
 mod hostile;
+mod isolation;
 mod journal;
 mod layers;
 mod links;
@@ -59,6 +60,7 @@ fn trials() -> Vec<Trial> {
         layers::trials(),
         hostile::trials(),
         silence::trials(),
+        isolation::trials(),
         takeover::trials(),
         links::trials(),
         reload::trials(),

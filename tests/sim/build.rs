@@ -3,7 +3,9 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use vipd::engine::{AnnounceSettings, ChecksumPolicy, OnConflict, OnSilentOwner, Preempt, Settings, VipSettings};
+use vipd::engine::{
+    AnnounceSettings, ChecksumPolicy, OnConflict, OnSilentOwner, Preempt, Prefer, Settings, VipSettings,
+};
 use vipd::types::{AdvertInterval, Family, MacMode, Priority, Version, VirtualAddress, Vrid};
 use vipd::wire::advert::{Advert, ChecksumForm, Endpoints, HOP_LIMIT, group};
 
@@ -44,6 +46,8 @@ pub fn vip(priority: u8) -> VipSettings {
         announce: AnnounceSettings { repeat: [1, 5, 30].map(secs).to_vec(), refresh: Some(secs(60)) },
         on_conflict: OnConflict::Assert,
         on_silent_owner: OnSilentOwner::Wait,
+        references: Vec::new(),
+        prefer: Prefer::Available,
         addresses: vec![address(VIP_V4)],
     }
 }

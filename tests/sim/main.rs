@@ -42,6 +42,7 @@ mod forged;
 mod freeze;
 mod heal;
 mod hold;
+mod isolation;
 mod links;
 mod matrix;
 mod mutation;

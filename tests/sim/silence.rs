@@ -1,6 +1,5 @@
 //! A silent owner: succeeded without a delay where it is gone, waited for where its address answers.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 use vipd::engine::silence::{ANSWER_MARGIN, LONGEST_WAIT, ROUND};
@@ -207,7 +206,7 @@ fn the_questions_are_asked_an_interval_before_the_claim_and_as_the_lease_has_lap
         let [Output::Ask(question)] = &outputs[..] else { panic!("{outputs:?}") };
         assert_eq!(at, asked_at);
         assert_eq!((question.addresses.len(), question.addresses[0]), (3, VIP_V4));
-        assert_eq!(question.source.map(IpAddr::V6), Some("fe80::1".parse().expect("one")));
+        assert_eq!(question.sources, [None, Some("fe80::1".parse().expect("one"))]);
     }
     let (at, _) = alone.due();
     assert_eq!((at, alone.state()), (ms(30) + Duration::from_nanos(78_125), StateName::Claiming));

@@ -99,10 +99,14 @@ fn shown(output: &Output, now: Duration) -> Option<String> {
         Output::Announce(_) => "announce".into(),
         Output::Ask(_) => "ask".into(),
         Output::KeepHolds => "keep holds".into(),
+        Output::Echo(_) => "echo".into(),
         Output::Event(Event { kind, .. }) => match kind {
             // In the column before.
             EventKind::Transition { .. } => return None,
             EventKind::Rival { .. } => "[rival]".into(),
+            EventKind::ReferenceLost { .. } => "[reference lost]".into(),
+            EventKind::ReferenceBack { .. } => "[reference back]".into(),
+            EventKind::IsolatedFromReferences => "[isolated]".into(),
             EventKind::SilentOwner { .. } => "[silent owner answers]".into(),
             EventKind::SilentOwnerEnds { .. } => "[wait for a silent owner ends]".into(),
             EventKind::AddressRestored { count, .. } => format!("[address restored, {count}]"),

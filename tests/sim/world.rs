@@ -62,6 +62,7 @@ pub enum Entry {
     Deliver { to: Port, packet: PacketRef },
     Announcement { vip: usize, from: Port, addresses: Vec<IpAddr> },
     Question { to: Port, by: Port, vip: usize, addresses: Vec<IpAddr> },
+    Reference { to: Port },
     Reply { to: Port, by: Port, vip: usize, address: IpAddr },
     Wake { host: Port, incarnation: u32 },
     Apply { host: Port, incarnation: u32 },
@@ -156,6 +157,7 @@ impl World {
                 }
             }
             Entry::Question { to, by, vip, addresses } => self.answer(to, by, vip, addresses),
+            Entry::Reference { to } => self.hear_reference(to),
             Entry::Reply { to, by, vip, address } => self.hear_reply(to, by, vip, address),
             Entry::Wake { host, incarnation } => {
                 if self.hosts[host].incarnation == incarnation && self.hosts[host].wake_at == Some(self.now) {
@@ -355,6 +357,9 @@ impl World {
             Output::Ask(question) => self.ask(host, &question),
             // No scenario restarts a held agent.
             Output::KeepHolds => {}
+            Output::Echo(question) => {
+                self.watch.fail(self.now, format!("host {host}: nothing is routed: {question:?}"))
+            }
             Output::Event(event) => self.on_event(host, event),
         }
     }
