@@ -335,6 +335,8 @@ impl EventLoop {
                         self.log.write(Entry::Trouble(error.to_string()));
                     }
                 }
+                // Nobody is met without a second path.
+                Output::SendHeartbeat { .. } => {}
                 Output::Event(event) => self.log.write(Entry::Event(event)),
             }
         }
