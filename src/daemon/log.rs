@@ -83,7 +83,6 @@ impl Names {
         self.node = new.node;
         self.vips.extend(new.vips);
         self.links = new.links;
-        self.node = new.node;
     }
 
     pub(super) fn node(&self) -> &str {
@@ -199,17 +198,13 @@ fn write_evidence(vip: &str, at: &str, kind: &EventKind) {
 
 /// What is known by the second path.
 fn write_second_path(vip: &str, at: &str, kind: &EventKind, names: &Names) {
-    let ways = |peer: &str, direction: Direction| match direction {
-        Direction::FromPeer => (peer.to_owned(), names.node.clone()),
-        Direction::ToPeer => (names.node.clone(), peer.to_owned()),
-    };
     match kind {
         EventKind::PeerHeard { peer } => info!(at, peer, "{peer} is heard on the second path"),
         EventKind::PeerSilent { peer, silence } => {
             warn!(at, peer, ?silence, "{peer} is no longer heard on the second path, since {silence:?}");
         }
         EventKind::AdvertsBlocked { peer, link, direction, lasts } => {
-            let (interface, (from, to)) = (names.link(*link), ways(peer, *direction));
+            let (interface, (from, to)) = (names.link(*link), direction.between(peer, names.node()));
             let seconds = lasts.as_secs();
             let what = match direction {
                 Direction::FromPeer => "it says on the second path that it is Active, so this node does not claim",
@@ -227,7 +222,7 @@ fn write_second_path(vip: &str, at: &str, kind: &EventKind, names: &Names) {
             );
         }
         EventKind::AdvertsThrough { peer, link, direction } => {
-            let (interface, (from, to)) = (names.link(*link), ways(peer, *direction));
+            let (interface, (from, to)) = (names.link(*link), direction.between(peer, names.node()));
             info!(
                 at,
                 vip, peer, interface, from, to, "{vip}: adverts from {from} to {to} on {interface} get through again"

@@ -43,6 +43,16 @@ pub enum Direction {
     ToPeer,
 }
 
+impl Direction {
+    /// From which node to which, this node being `here`.
+    pub const fn between<'a>(self, peer: &'a str, here: &'a str) -> (&'a str, &'a str) {
+        match self {
+            Self::FromPeer => (peer, here),
+            Self::ToPeer => (here, peer),
+        }
+    }
+}
+
 /// Adverts that do not get through, though both nodes live.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Blocked {
