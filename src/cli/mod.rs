@@ -8,6 +8,7 @@ mod check;
 mod client;
 mod completions;
 mod events;
+mod keygen;
 mod lab;
 mod man;
 mod output;
@@ -77,6 +78,7 @@ enum Command {
     Reload(reload::Args),
     Events(events::Args),
     Completions(completions::Args),
+    Keygen(keygen::Args),
     Lab(lab::Args),
     Man(man::Args),
 }
@@ -90,6 +92,7 @@ impl Command {
             Self::Reload(args) => args.run(),
             Self::Events(args) => args.run(),
             Self::Completions(args) => args.run(),
+            Self::Keygen(args) => args.run(),
             Self::Lab(args) => args.run(),
             Self::Man(args) => args.run(),
         }

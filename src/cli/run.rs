@@ -65,7 +65,7 @@ impl Args {
             tracing::warn!("{}, line {}: {} ({})", self.config.display(), note.line, note.message, note.remedy);
         }
         let options = Options { control: self.control, config: self.config, state_dir: self.state_dir };
-        Ok(match daemon::run(config.settings, &options) {
+        Ok(match daemon::run(config, &options) {
             Ok(()) => Exit::Done,
             Err(error) => {
                 complain(&format!("vipd: {error}\n"));

@@ -15,6 +15,10 @@ pub struct File {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Node")]
     pub node: Option<Node>,
+    /// How nodes prove to each other who they are. Default: none, and they send each other adverts only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Seal")]
+    pub seal: Option<Seal>,
     /// The virtual IPs that this node takes part in, one table each; at least one.
     pub vip: Vec<Vip>,
 }
@@ -28,6 +32,21 @@ pub struct Node {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String", length(min = 1, max = 255))]
     pub name: Option<String>,
+}
+
+/// How nodes prove to each other who they are.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Seal {
+    /// The file with the key that all nodes of the group share, such as `"/etc/vipd/key"`: a line of 64 to 256 hexadecimal digits, or
+    /// base64, as `vipd keygen` prints it. A second line is a key that is believed too, while one is changed for the other. Nobody but
+    /// its owner and group may have access to the file.
+    #[schemars(length(min = 1))]
+    pub key_file: String,
+    /// The UDP port where nodes and witnesses hear each other, 1 to 65535; the same on all of them. Default: 3112.
+    #[serde(default = "default::port")]
+    #[schemars(range(min = 1))]
+    pub port: u16,
 }
 
 /// A virtual IP: addresses that move between nodes together. It is one virtual router for each address family.
@@ -236,6 +255,10 @@ mod default {
 
     pub(super) const fn priority() -> u8 {
         100
+    }
+
+    pub(super) const fn port() -> u16 {
+        3112
     }
 
     pub(super) const fn version() -> u8 {

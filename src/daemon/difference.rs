@@ -26,6 +26,9 @@ pub struct Difference {
     pub unchanged: usize,
     /// Whether the vips stand in another order.
     pub reordered: bool,
+    /// What else changed, a line each.
+    #[serde(default)]
+    pub others: Vec<String>,
 }
 
 /// A vip that goes on, but otherwise.
@@ -75,7 +78,7 @@ impl Difference {
 impl std::fmt::Display for Difference {
     /// One line for the whole, and one for each vip that is not as it was.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { node, added, removed, replaced, changed, unchanged, reordered } = self;
+        let Self { node, added, removed, replaced, changed, unchanged, reordered, others } = self;
         if self.is_none() {
             return writeln!(f, "nothing changed; {unchanged} vips go on");
         }
@@ -94,6 +97,7 @@ impl std::fmt::Display for Difference {
         added.iter().try_for_each(|name| writeln!(f, "  + {name}"))?;
         replaced.iter().try_for_each(|name| writeln!(f, "  - {name}, and + {name} as another virtual router"))?;
         changed.iter().try_for_each(|vip| writeln!(f, "  ~ {}: {}", vip.name, vip.changes.join(", ")))?;
+        others.iter().try_for_each(|other| writeln!(f, "  {other}"))?;
         if *reordered {
             writeln!(f, "  the vips stand in another order")?;
         }

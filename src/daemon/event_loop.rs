@@ -18,14 +18,17 @@ use super::leases::Leases;
 use super::links::{Interface, Links};
 use super::log::{Entry, Log, Names};
 use super::message::Message;
+use super::peers::{Heard, Peers};
 use super::sockets::Sockets;
 use super::status::{self, Circumstances};
 use super::supervisor::Supervisor;
 use super::watch::Watches;
+use crate::config::{Config, Seal};
 use crate::driver::links::LinkEvent;
 use crate::driver::readiness::Readable;
 use crate::driver::timer::Timer;
-use crate::engine::{AddressSet, EffectError, Engine, Input, Instant, LinkState, Output, Settings};
+use crate::engine::{AddressSet, EffectError, Engine, Input, Instant, LinkState, Output};
+use crate::wire::seal::Topic;
 
 /// How many packets are heard before a deadline has its turn: the adverts of a thousand virtual routers, which take a few
 /// milliseconds. A flood cannot hold up our own adverts for longer.
@@ -47,6 +50,8 @@ pub(super) struct EventLoop {
     armed: Option<Instant>,
     sockets: Sockets,
     watches: Watches,
+    /// Where nodes have a key in common.
+    peers: Option<Peers>,
     leases: Leases,
     messages: mpsc::Receiver<Message>,
     kernel: Kernel,
@@ -70,11 +75,13 @@ enum Wake {
     Trouble(io::Error),
     Message(Option<Message>),
     Packet(Input),
+    Heard(Heard),
 }
 
 impl EventLoop {
     pub(super) fn new(
         engine: Engine,
+        seal: Option<&Seal>,
         messages: mpsc::Receiver<Message>,
         kernel: Kernel,
         leases: Leases,
@@ -84,6 +91,7 @@ impl EventLoop {
         let links = Links::of(&engine);
         let sockets = Sockets::new(&engine)?;
         let watches = Watches::of(&engine);
+        let peers = seal.map(|seal| Peers::open(engine.node(), seal)).transpose()?;
         Ok(Self {
             engine,
             timer: Readable::new(Timer::open()?)?,
@@ -91,6 +99,7 @@ impl EventLoop {
             armed: None,
             sockets,
             watches,
+            peers,
             leases,
             messages,
             kernel,
@@ -120,6 +129,7 @@ impl EventLoop {
             match wake {
                 Wake::Deadline => self.on_deadline(now),
                 Wake::Packet(input) => self.engine.handle(now, input),
+                Wake::Heard(heard) => self.on_heard(now, heard),
                 Wake::Trouble(error) => self.log.write(Entry::Trouble(error.to_string())),
                 Wake::Message(Some(Message::Lost { thread, error })) => {
                     failure = Some(io::Error::other(format!("the thread {thread:?} has ended: {error}")));
@@ -154,6 +164,13 @@ impl EventLoop {
             self.packets_in_a_row += CLAIM_COUNTS_AS;
             return Poll::Ready(claim.map_or_else(Wake::Trouble, Wake::Packet));
         }
+        if self.packets_in_a_row < PACKETS_IN_A_ROW
+            && let Some(peers) = &mut self.peers
+            && let Poll::Ready(heard) = peers.poll_receive(context)
+        {
+            self.packets_in_a_row += 1;
+            return Poll::Ready(heard.map_or_else(Wake::Trouble, Wake::Heard));
+        }
         self.packets_in_a_row = 0;
         if let Poll::Ready(message) = self.messages.poll_recv(context) {
             return Poll::Ready(Wake::Message(message));
@@ -164,6 +181,11 @@ impl EventLoop {
         }
         if let Poll::Ready(received) = self.sockets.poll_receive(context) {
             return Poll::Ready(received.map_or_else(Wake::Trouble, Wake::Packet));
+        }
+        if let Some(peers) = &mut self.peers
+            && let Poll::Ready(heard) = peers.poll_receive(context)
+        {
+            return Poll::Ready(heard.map_or_else(Wake::Trouble, Wake::Heard));
         }
         // Last of all: no other claim is urgent.
         self.watches.poll_claim(context).map(|claim| claim.map_or_else(Wake::Trouble, Wake::Packet))
@@ -212,7 +234,8 @@ impl EventLoop {
                 self.engine.handle(now, Input::Removed { request, vip, result });
             }
             Message::Status(answer) => {
-                let status = status::status(&self.engine, now, self.circumstances, &self.lateness, &self.journal);
+                let mut status = status::status(&self.engine, now, self.circumstances, &self.lateness, &self.journal);
+                status.seal = self.peers.as_ref().map(|peers| peers.status(now));
                 if answer.send(status).is_err() {
                     self.log.write(Entry::Trouble("a control client left before its answer".to_owned()));
                 }
@@ -221,14 +244,25 @@ impl EventLoop {
             Message::Stop { is_restart: false } => self.on_stop(now),
             Message::Stop { is_restart: true } => self.on_restart(now),
             // One that is stopping drops the question, which is an answer too.
-            Message::Reload { settings, answer } if self.stop.is_none() => {
-                let difference = self.on_reload(now, *settings);
+            Message::Reload { config, answer } if self.stop.is_none() => {
+                let difference = self.on_reload(now, *config);
                 if answer.send(difference).is_err() {
                     self.log.write(Entry::Trouble("a control client left before its answer".to_owned()));
                 }
             }
             Message::Reload { .. } => {}
             Message::Lost { thread, error } => unreachable!("{thread} is handled by the loop: {error}"),
+        }
+    }
+
+    fn on_heard(&self, _now: Instant, heard: Heard) {
+        match heard {
+            // Nobody asks for these yet.
+            Heard::Message { topic: Topic::Heartbeat | Topic::Grant, .. } | Heard::Session { .. } => {}
+            Heard::Refused { path, error } => {
+                let from = path.remote;
+                self.log.write(Entry::Trouble(format!("a sealed message from {from} is not believed: {error}")));
+            }
         }
     }
 
@@ -273,8 +307,10 @@ impl EventLoop {
     }
 
     /// What is new is made ready before the engine's orders are carried out, and what is needed no longer is taken down after.
-    fn on_reload(&mut self, now: Instant, settings: Settings) -> Difference {
-        let difference = Difference::between(&self.engine, &settings);
+    fn on_reload(&mut self, now: Instant, config: Config) -> Difference {
+        let Config { settings, seal, notes: _ } = config;
+        let mut difference = Difference::between(&self.engine, &settings);
+        difference.others.extend(self.reload_seal(&settings.node, seal.as_ref()));
         if difference.is_none() {
             return difference;
         }
@@ -291,6 +327,26 @@ impl EventLoop {
             self.log.write(Entry::Trouble(error.to_string()));
         }
         difference
+    }
+
+    /// What changes in how nodes believe each other.
+    fn reload_seal(&mut self, node: &str, seal: Option<&Seal>) -> Option<String> {
+        let opened = match (&mut self.peers, seal) {
+            (None, None) => return None,
+            (peers @ Some(_), None) => {
+                *peers = None;
+                return Some("seal: off".to_owned());
+            }
+            (None, Some(seal)) => Peers::open(node, seal).map(|peers| {
+                self.peers = Some(peers);
+                Some("seal: on".to_owned())
+            }),
+            (Some(peers), Some(seal)) => peers.follow(node, seal),
+        };
+        opened.unwrap_or_else(|error| {
+            self.log.write(Entry::Trouble(error.to_string()));
+            Some(format!("seal: {error}"))
+        })
     }
 
     fn on_stop(&mut self, now: Instant) {

@@ -5,8 +5,9 @@ use tokio::sync::oneshot;
 use super::difference::Difference;
 use super::journal::JournalStatus;
 use super::status::Status;
+use crate::config::Config;
 use crate::driver::links::LinkEvent;
-use crate::engine::{EffectError, RequestId, Settings, VipId};
+use crate::engine::{EffectError, RequestId, VipId};
 
 /// How many messages may wait for the loop. The kernel's news of a thousand addresses come in one burst; a sender that
 /// finds the queue full waits, and loses nothing.
@@ -26,7 +27,7 @@ pub(super) enum Message {
     /// How the journal does from now on.
     Journal(JournalStatus),
     /// The configuration was read anew.
-    Reload { settings: Box<Settings>, answer: oneshot::Sender<Difference> },
+    Reload { config: Box<Config>, answer: oneshot::Sender<Difference> },
     /// SIGTERM or SIGINT. Whether another agent is about to be started here, which goes on with what is owned.
     Stop { is_restart: bool },
     /// A thread that the agent cannot do without has ended.

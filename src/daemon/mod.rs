@@ -5,6 +5,7 @@
 //! | `event_loop` | the one task that owns the engine |
 //! | `sockets` | the advert sockets that it reads and writes |
 //! | `watch` | who else says that he has our addresses |
+//! | [`peers`] | what this node and others say to each other, sealed |
 //! | `kernel` | the threads for what may take time: addresses, announcements, news of interfaces |
 //! | `leases` | the leases, handed on to the kernel |
 //! | `inheritance` | what an agent before this one left |
@@ -39,6 +40,7 @@ mod leases;
 mod links;
 mod log;
 mod message;
+pub mod peers;
 pub mod record;
 pub mod reload;
 mod restart;
@@ -58,9 +60,10 @@ use message::Message;
 use reload::Reloader;
 use status::Circumstances;
 
+use crate::config::Config;
 use crate::driver::gate::Gate;
 use crate::driver::schedule::{self, Urgency};
-use crate::engine::{Engine, Input, Settings};
+use crate::engine::{Engine, Input};
 
 /// How an agent is started.
 #[derive(Clone, Debug)]
@@ -78,10 +81,11 @@ pub struct Options {
 /// # Errors
 ///
 /// What the system refuses, as text for an operator; the kind tells a missing permission from the rest.
-pub fn run(settings: Settings, options: &Options) -> io::Result<()> {
+pub fn run(config: Config, options: &Options) -> io::Result<()> {
     let control = ControlSocket::bind(&options.control)
         .map_err(|error| in_words(&error, &format!("control socket {}", options.control.display())))?;
     let socket_file = RemovedOnDrop(control.path().to_owned());
+    let Config { settings, seal, notes: _ } = config;
     let mut engine = Engine::new(settings, clock::now());
     info!(node = engine.node(), vips = engine.vips().len(), "vipd {} starts", env!("CARGO_PKG_VERSION"));
 
@@ -119,8 +123,9 @@ pub fn run(settings: Settings, options: &Options) -> io::Result<()> {
     drop(to_loop);
 
     let runtime = runtime()?;
-    let outcome =
-        runtime.block_on(async { EventLoop::new(engine, messages, kernel, leases, log, circumstances)?.run().await });
+    let outcome = runtime.block_on(async {
+        EventLoop::new(engine, seal.as_ref(), messages, kernel, leases, log, circumstances)?.run().await
+    });
     drop(socket_file);
     // The loop has dropped its end of the log: what it wrote is written out before the agent ends.
     if log_thread.join().is_err() {

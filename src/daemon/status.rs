@@ -12,6 +12,7 @@ use super::clock::{self, rfc3339};
 use super::journal::JournalStatus;
 use super::lateness::Lateness;
 use super::log::{SILENT_OWNER_REMEDY, conflict_remedy};
+use super::peers::SealStatus;
 use crate::engine::{Conflict, Engine, Heard, Instant, LinkState, Router, Vip};
 use crate::wire::advert::ChecksumForm;
 
@@ -44,6 +45,9 @@ pub struct Status {
     /// The journal of events on disk.
     #[serde(default)]
     pub journal: JournalStatus,
+    /// The messages of other nodes; none where there is no `[seal]`.
+    #[serde(default)]
+    pub seal: Option<SealStatus>,
     /// The interfaces.
     pub links: Vec<LinkStatus>,
     /// The virtual IPs, in the order of the configuration.
@@ -237,6 +241,7 @@ pub(super) fn status(
         leases_enforced: circumstances.leases_enforced,
         lateness: lateness.clone(),
         journal: journal.clone(),
+        seal: None,
         links: engine.links().iter().map(link_status).collect(),
         vips: engine.vips().iter().map(|vip| vip_status(engine, vip, now)).collect(),
     }

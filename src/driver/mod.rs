@@ -7,6 +7,7 @@
 pub mod addresses;
 pub mod adverts;
 pub mod announce;
+pub mod datagrams;
 mod error;
 pub mod frames;
 pub mod gate;
@@ -15,6 +16,7 @@ mod link_message;
 pub mod links;
 pub mod netlink;
 pub mod nftables;
+pub mod random;
 pub mod readiness;
 pub mod schedule;
 pub mod state_dir;

@@ -18,6 +18,7 @@
 //! | [`rival`] | what betrays a second owner beside its adverts, and what is done about it |
 //! | [`heartbeat`] | when a node speaks on a second path, and how fresh what it hears there is |
 //! | [`second_path`] | what a vip makes of a peer's word there |
+//! | [`session`] | which messages of other nodes are believed |
 //! | `router` | which adverts concern a virtual router |
 //! | [`stats`] | what is dropped, and what of it is reported |
 
@@ -55,6 +56,7 @@ pub mod restore;
 pub mod rival;
 mod router;
 pub mod second_path;
+pub mod session;
 pub mod settings;
 pub mod silence;
 pub mod stats;

@@ -19,6 +19,7 @@ mod many;
 mod peers;
 mod reload;
 mod restore;
+mod sealed;
 mod silence;
 mod stop;
 mod support;
@@ -59,6 +60,7 @@ fn trials() -> Vec<Trial> {
         links::trials(),
         reload::trials(),
         restore::trials(),
+        sealed::trials(),
         conflict::trials(),
         virtual_mac::trials(),
         stop::trials(),
