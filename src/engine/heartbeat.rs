@@ -127,6 +127,11 @@ impl Heartbeats {
         }
     }
 
+    /// As configured.
+    pub const fn settings(&self) -> Option<HeartbeatSettings> {
+        self.settings
+    }
+
     /// How often this node speaks; `None`: it has no second path.
     pub fn interval(&self) -> Option<Duration> {
         self.settings.map(|_| self.interval)
