@@ -9,7 +9,7 @@ use super::Exit;
 use super::client;
 use super::output::{self, complain, print};
 use crate::daemon::enforcement::Enforcement;
-use crate::daemon::status::{ConflictStatus, Status, VipStatus};
+use crate::daemon::status::{ConflictStatus, SecondPathStatus, Status, VipStatus};
 
 /// Show what the running agent does, and why
 ///
@@ -63,12 +63,25 @@ fn table(status: &Status) -> String {
     if let Some(trouble) = &status.journal.trouble {
         writeln!(out, "events are not recorded: {trouble}").expect("a String takes all");
     }
+    for peer in &status.second_path {
+        writeln!(out, "second path: {}", second_path(peer)).expect("a String takes all");
+    }
     let rows: Vec<_> = std::iter::once(HEADINGS.map(str::to_owned)).chain(status.vips.iter().map(row)).collect();
     out.push_str(&output::table(&rows));
     for vip in &status.vips {
         trouble(vip).for_each(|line| writeln!(out, "{}: {line}", vip.name).expect("a String takes all"));
     }
     out
+}
+
+/// A node on the second path, and how long ago it was heard.
+fn second_path(peer: &SecondPathStatus) -> String {
+    let at: Vec<String> = peer.paths.iter().map(ToString::to_string).collect();
+    match (peer.heard, peer.age_ms) {
+        (true, Some(age)) => format!("{} heard {} ago at {}", peer.peer, time(age / 1e3), some_of(&at)),
+        (_, Some(age)) => format!("{} SILENT for {}", peer.peer, time(age / 1e3)),
+        (_, None) => format!("{} not heard yet", peer.peer),
+    }
 }
 
 /// What an operator should not overlook, a line each.
@@ -109,7 +122,14 @@ fn trouble(vip: &VipStatus) -> impl Iterator<Item = String> {
     });
     let isolated =
         vip.isolated.then(|| "no reference answers: this node does not claim (prefer = \"safe\")".to_owned());
-    held.chain(conflicts).chain(silent).chain(isolated).chain(lost).chain(foreign)
+    let blocked = vip.blocked.iter().map(|blocked| {
+        let (from, to, interface, last) = (&blocked.from, &blocked.to, &vip.interface, time(blocked.age_ms / 1e3));
+        format!(
+            "adverts from {from} to {to} on {interface} are blocked (since {last}), though both are heard on the second path: look for a \
+             firewall or a switch that drops IP protocol 112 there"
+        )
+    });
+    held.chain(conflicts).chain(silent).chain(blocked).chain(isolated).chain(lost).chain(foreign)
 }
 
 fn row(vip: &VipStatus) -> [String; HEADINGS.len()] {

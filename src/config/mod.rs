@@ -10,6 +10,7 @@
 //! | `resolve` | the whole file: its tables, and a function that reads each of the small ones |
 //! | `vip` | `[[vip]]`; `vip_options` has its optional keys, `address` the addresses, `across` what must hold among vips |
 //! | `seal`, `key_file` | `[seal]`, and the file with the keys that it names |
+//! | `heartbeat` | `[node] heartbeat`, the second paths |
 //! | `read` | typed access to parsed TOML; whoever reads a key makes it known, so no list of keys can drift |
 //! | `duration` | times as text |
 //! | `problem`, `report` | what is wrong, and how that is shown to a person and to a program |
@@ -20,6 +21,7 @@
 mod across;
 mod address;
 mod duration;
+mod heartbeat;
 mod key_file;
 mod problem;
 pub mod raw;
@@ -39,6 +41,7 @@ use std::io::Read;
 use std::path::Path;
 
 pub use duration::Short;
+pub use heartbeat::HeartbeatPath;
 pub use problem::{Kind, Note, Problem};
 pub use report::{Colour, Report};
 pub use seal::Seal;
@@ -59,6 +62,8 @@ pub struct Config {
     pub settings: Settings,
     /// How nodes believe each other; `None`: not at all, or the file is for another machine.
     pub seal: Option<Seal>,
+    /// The second paths; none where `settings.heartbeat` is `None`.
+    pub heartbeat: Vec<HeartbeatPath>,
     /// What is legal but may surprise; in the order of the file.
     pub notes: Vec<Note>,
 }

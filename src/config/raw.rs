@@ -24,7 +24,7 @@ pub struct File {
 }
 
 /// This node.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Node {
     /// The name under which this node is shown. 1 to 255 printable ASCII characters without spaces.
@@ -32,6 +32,31 @@ pub struct Node {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String", length(min = 1, max = 255))]
     pub name: Option<String>,
+    /// Second paths to the other nodes, at most 8: ways beside the interfaces of the vips, on which nodes tell each other how they are. An owner
+    /// whose interface dies hands over there at once; one whose adverts are blocked is left alone. Needs `[seal]`. Default: none.
+    #[serde(default)]
+    #[schemars(length(max = 8))]
+    pub heartbeat: Vec<Heartbeat>,
+    /// How often is spoken there at least, `10ms` to `10s`; it is at least twice an advert interval. Default: `100ms`.
+    #[serde(default = "default::heartbeat_interval")]
+    pub heartbeat_interval: Duration,
+}
+
+/// A second path.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged, deny_unknown_fields)]
+pub enum Heartbeat {
+    /// All nodes on a link, which find each other there.
+    Interface {
+        /// As `ip link` shows it. 1 to 15 bytes.
+        #[schemars(length(min = 1, max = 15))]
+        interface: String,
+    },
+    /// One node, wherever the host's routes lead.
+    Peer {
+        /// Its own address, such as `"192.0.2.7"`.
+        peer: String,
+    },
 }
 
 /// How nodes prove to each other who they are.
@@ -279,6 +304,10 @@ mod default {
 
     pub(super) const fn port() -> u16 {
         3112
+    }
+
+    pub(super) fn heartbeat_interval() -> Duration {
+        Duration("100ms".to_string())
     }
 
     pub(super) const fn version() -> u8 {

@@ -99,7 +99,7 @@ fn priority(value: Value<'_>, findings: &mut Findings) -> Option<Priority> {
     u8::try_from(number).ok().map(Priority)
 }
 
-fn interface(value: Value<'_>, system: &System, findings: &mut Findings) -> Option<String> {
+pub(super) fn interface(value: Value<'_>, system: &System, findings: &mut Findings) -> Option<String> {
     let name = value.text("\"eno1\"", findings)?;
     // What the kernel refuses as a device name (dev_valid_name).
     let wrong = if name.is_empty() {

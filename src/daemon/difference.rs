@@ -53,6 +53,13 @@ impl Difference {
             removed: before.keys().filter(|name| !after.contains(*name)).map(|name| (*name).to_owned()).collect(),
             ..Self::default()
         };
+        let before_interval = engine.heartbeats().settings();
+        if before_interval != settings.heartbeat {
+            difference
+                .others
+                .extend(settings.heartbeat.map(|it| format!("heartbeat_interval: {}", Short(it.interval))));
+            difference.others.extend(settings.heartbeat.is_none().then(|| "heartbeat: off".to_owned()));
+        }
         for new in &settings.vips {
             match before.get(new.name.as_str()) {
                 None => difference.added.push(new.name.clone()),

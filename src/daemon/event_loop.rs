@@ -24,6 +24,7 @@ use super::memory::{Changed, ChangedVip, Memory, Waiting};
 use super::message::{HoldChange, Message};
 use super::peers::{Heard, Peers};
 use super::references::References;
+use super::second_path::SecondPath;
 use super::sockets::Sockets;
 use super::status::{self, Circumstances};
 use super::supervisor::Supervisor;
@@ -35,6 +36,7 @@ use crate::driver::timer::Timer;
 use crate::engine::{
     AddressSet, EffectError, Engine, EventKind, Hold, HoldReason, Input, Instant, LinkState, Output, Vip, VipId,
 };
+use crate::wire::heartbeat::Heartbeat;
 use crate::wire::seal::Topic;
 
 /// How many packets are heard before a deadline has its turn: the adverts of a thousand virtual routers, which take a few
@@ -62,6 +64,7 @@ pub(super) struct EventLoop {
     watches: Watches,
     /// Where nodes have a key in common.
     peers: Option<Peers>,
+    second_path: SecondPath,
     leases: Leases,
     lifetimes: Lifetimes,
     references: References,
@@ -99,6 +102,7 @@ impl EventLoop {
     pub(super) fn new(
         engine: Engine,
         seal: Option<&Seal>,
+        second_path: SecondPath,
         messages: mpsc::Receiver<Message>,
         kernel: Kernel,
         leases: Leases,
@@ -120,6 +124,7 @@ impl EventLoop {
             sockets,
             watches,
             peers,
+            second_path,
             leases,
             lifetimes,
             references,
@@ -226,7 +231,8 @@ impl EventLoop {
     }
 
     fn arm(&mut self) -> io::Result<()> {
-        let deadlines = [self.engine.next_deadline(), self.supervisor.next_beat(), self.save_at(), self.stop];
+        let greeting = self.peers.as_ref().and_then(|_| self.second_path.next_at());
+        let deadlines = [self.engine.next_deadline(), self.supervisor.next_beat(), self.save_at(), self.stop, greeting];
         let deadline = deadlines.into_iter().flatten().min();
         if self.armed != deadline {
             self.timer.get_ref().set(deadline.map(Instant::as_nanos))?;
@@ -259,6 +265,9 @@ impl EventLoop {
             self.engine.handle(now, Input::Deadline);
         }
         self.supervisor.beat(now);
+        if let Some(peers) = &mut self.peers {
+            self.second_path.greet(peers, now);
+        }
     }
 
     fn on_message(&mut self, now: Instant, message: Message) {
@@ -283,6 +292,7 @@ impl EventLoop {
             }
             Message::Status(answer) => {
                 let mut status = status::status(&self.engine, now, self.circumstances, &self.lateness, &self.journal);
+                status.heard_on_second_path(&self.engine, &self.second_path, now);
                 status.seal = self.peers.as_ref().map(|peers| peers.status(now));
                 if answer.send(status).is_err() {
                     self.log.write(Entry::Trouble("a control client left before its answer".to_owned()));
@@ -304,10 +314,25 @@ impl EventLoop {
         }
     }
 
-    fn on_heard(&self, _now: Instant, heard: Heard) {
+    fn on_heard(&mut self, now: Instant, heard: Heard) {
         match heard {
+            Heard::Message { sender, topic: Topic::Heartbeat, payload, path } => {
+                self.second_path.note(now, &sender, path);
+                match Heartbeat::parse(&payload) {
+                    Ok(heartbeat) => self.engine.handle(now, Input::Heartbeat { peer: sender, heartbeat }),
+                    Err(error) if self.second_path.is_worth_a_line(now) => {
+                        self.log.write(Entry::Trouble(format!("a heartbeat of {sender} cannot be read: {error}")));
+                    }
+                    Err(_) => {}
+                }
+            }
             // Nobody asks for these yet.
-            Heard::Message { topic: Topic::Heartbeat | Topic::Grant, .. } | Heard::Session { .. } => {}
+            Heard::Message { topic: Topic::Grant, .. } => {}
+            Heard::Session { peer, path } => {
+                if self.second_path.note(now, &peer, path) {
+                    self.engine.handle(now, Input::PeerMet { peer });
+                }
+            }
             Heard::Refused { path, error } => {
                 let from = path.remote;
                 self.log.write(Entry::Trouble(format!("a sealed message from {from} is not believed: {error}")));
@@ -398,9 +423,10 @@ impl EventLoop {
 
     /// What is new is made ready before the engine's orders are carried out, and what is needed no longer is taken down after.
     fn on_reload(&mut self, now: Instant, config: Config) -> Difference {
-        let Config { settings, seal, notes: _ } = config;
+        let Config { settings, seal, heartbeat, notes: _ } = config;
         let mut difference = Difference::between(&self.engine, &settings);
         difference.others.extend(self.reload_seal(&settings.node, seal.as_ref()));
+        difference.others.extend(self.second_path.follow(heartbeat, self.peers.as_mut(), now));
         if difference.is_none() {
             return difference;
         }
@@ -490,6 +516,11 @@ impl EventLoop {
                     }
                 }
                 Output::Echo(question) => self.references.ask(&self.engine, &self.links, &question, &self.log),
+                Output::SendHeartbeat { peer, heartbeat } => {
+                    if let Some(peers) = &mut self.peers {
+                        self.second_path.send(peers, &peer, &heartbeat);
+                    }
+                }
                 Output::KeepHolds => self.unsaved_since = self.unsaved_since.or(Some(now)),
                 Output::Event(event) => {
                     if matches!(event.kind, EventKind::Transition { .. }) {
@@ -533,7 +564,10 @@ impl EventLoop {
     /// An interface that is gone has no addresses, which the thread of the addresses finds out.
     fn remove(&mut self, now: Instant, set: AddressSet, order: RemovalOrder) {
         let (request, vip) = (set.request, set.vip);
-        let Some(interface) = self.links.interface(set.link) else { return };
+        let Some(interface) = self.links.interface(set.link) else {
+            self.engine.handle(now, Input::Removed { request, vip, result: Ok(()) });
+            return;
+        };
         self.leases.on_remove(&set);
         match order(&self.kernel, interface, set) {
             Ok(()) => self.removals += 1,

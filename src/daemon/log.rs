@@ -13,7 +13,7 @@ use super::clock::{self, rfc3339};
 use super::journal::Journal;
 use super::status::checksum_name;
 use crate::engine::silence::LONGEST_WAIT;
-use crate::engine::{Cause, ClaimKind, Engine, Event, EventKind, LinkId, StateName, VipId, WaitEnd};
+use crate::engine::{Cause, ClaimKind, Direction, Engine, Event, EventKind, LinkId, StateName, VipId, WaitEnd};
 
 /// How many events may wait for a log that is slow. A thousand vips fail over with two events each.
 const QUEUE: usize = 4096;
@@ -158,6 +158,11 @@ fn write_event(event: &Event, names: &Names) {
                 vip, "{vip}: no owner is heard, and no reference answers: this node does not claim (prefer = \"safe\")"
             );
         }
+        EventKind::PeerHeard { .. }
+        | EventKind::PeerSilent { .. }
+        | EventKind::AdvertsBlocked { .. }
+        | EventKind::AdvertsThrough { .. }
+        | EventKind::SecondOwner { .. } => write_second_path(vip, &at, &event.kind, names),
         EventKind::RemoveFailed(error) => {
             warn!(at, vip, %error, "{vip}: addresses could not be removed: {error}");
         }
@@ -199,6 +204,50 @@ fn write_evidence(vip: &str, at: &str, kind: &EventKind) {
         }
         EventKind::ForeignGroup { source, theirs } => {
             warn!(at, vip, %source, ?theirs, "{vip}: {source} uses this VRID for other addresses, {theirs:?}: not heeded; give one of the two groups another vrid");
+        }
+        _ => {}
+    }
+}
+
+/// What is known by the second path.
+fn write_second_path(vip: &str, at: &str, kind: &EventKind, names: &Names) {
+    match kind {
+        EventKind::PeerHeard { peer } => info!(at, peer, "{peer} is heard on the second path"),
+        EventKind::PeerSilent { peer, silence } => {
+            warn!(at, peer, ?silence, "{peer} is no longer heard on the second path, since {silence:?}");
+        }
+        EventKind::AdvertsBlocked { peer, link, direction, lasts } => {
+            let (interface, (from, to)) = (names.link(*link), direction.between(peer, names.node()));
+            let seconds = lasts.as_secs();
+            let what = match direction {
+                Direction::FromPeer => "it says on the second path that it is Active, so this node does not claim",
+                Direction::ToPeer => "it says on the second path that it hears no owner, and waits",
+            };
+            error!(
+                at,
+                vip,
+                peer,
+                interface,
+                from,
+                to,
+                seconds,
+                "{vip}: adverts from {from} to {to} on {interface} are blocked: {what}; look for a firewall or a switch that drops IP protocol 112 there"
+            );
+        }
+        EventKind::AdvertsThrough { peer, link, direction } => {
+            let (interface, (from, to)) = (names.link(*link), direction.between(peer, names.node()));
+            info!(
+                at,
+                vip, peer, interface, from, to, "{vip}: adverts from {from} to {to} on {interface} get through again"
+            );
+        }
+        EventKind::SecondOwner { peer, priority, yields } => {
+            let verdict = if *yields {
+                "this node yields"
+            } else {
+                "it is told again who the owner is, and so are the neighbours"
+            };
+            warn!(at, vip, peer, %priority, yields, "{vip}: {peer} says on the second path that it is Active too, with priority {priority}: {verdict}");
         }
         _ => {}
     }

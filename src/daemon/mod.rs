@@ -7,6 +7,7 @@
 //! | `watch` | who else says that he has our addresses |
 //! | [`peers`] | what this node and others say to each other, sealed |
 //! | `references` | the ways to what answers as long as this node is connected |
+//! | `second_path` | where the others are on the second paths |
 //! | `kernel` | the threads for what may take time: addresses, announcements, news of interfaces |
 //! | `leases` | the leases, handed on to the kernel |
 //! | [`enforcement`] | what enforces them, and what that is worth |
@@ -53,6 +54,7 @@ pub mod record;
 mod references;
 pub mod reload;
 mod restart;
+mod second_path;
 mod sockets;
 pub mod status;
 mod supervisor;
@@ -70,6 +72,7 @@ use memory::Memory;
 use message::Message;
 use references::References;
 use reload::Reloader;
+use second_path::SecondPath;
 use status::Circumstances;
 
 use crate::config::Config;
@@ -98,7 +101,7 @@ pub fn run(config: Config, options: &Options) -> io::Result<()> {
     let control = ControlSocket::bind(&options.control)
         .map_err(|error| in_words(&error, &format!("control socket {}", options.control.display())))?;
     let socket_file = RemovedOnDrop(control.path().to_owned());
-    let Config { settings, seal, notes: _ } = config;
+    let Config { settings, seal, heartbeat, notes: _ } = config;
     let mut engine = Engine::new(settings, clock::now());
     info!(node = engine.node(), vips = engine.vips().len(), "vipd {} starts", env!("CARGO_PKG_VERSION"));
 
@@ -136,9 +139,21 @@ pub fn run(config: Config, options: &Options) -> io::Result<()> {
 
     let runtime = runtime()?;
     let outcome = runtime.block_on(async {
-        EventLoop::new(engine, seal.as_ref(), messages, kernel, leases, references, log, memory, circumstances)?
-            .run()
-            .await
+        let second_path = SecondPath::new(heartbeat, clock::now());
+        EventLoop::new(
+            engine,
+            seal.as_ref(),
+            second_path,
+            messages,
+            kernel,
+            leases,
+            references,
+            log,
+            memory,
+            circumstances,
+        )?
+        .run()
+        .await
     });
     drop(socket_file);
     // The loop has dropped its end of the log: what it wrote is written out before the agent ends.

@@ -118,6 +118,35 @@ fn tell(kind: &EventKind, names: &Names) -> Told {
             let text = format!("{source} uses this VRID for other addresses");
             told("foreign-group", text, [("source", json!(source)), ("theirs", json!(theirs))])
         }
+        EventKind::PeerHeard { peer } => {
+            told("peer-heard", format!("{peer} is heard on the second path"), [("peer", json!(peer))])
+        }
+        EventKind::PeerSilent { peer, silence } => {
+            let text = format!("{peer} is no longer heard on the second path");
+            told("peer-silent", text, [("peer", json!(peer)), ("silence_ms", json!(silence.as_millis()))])
+        }
+        EventKind::AdvertsBlocked { peer, link, direction, lasts } => {
+            let (from, to) = direction.between(peer, names.node());
+            let interface = names.link(*link);
+            let evidence = [
+                ("from", json!(from)),
+                ("to", json!(to)),
+                ("interface", json!(interface)),
+                ("lasts_s", json!(lasts.as_secs())),
+            ];
+            told("adverts-blocked", format!("adverts from {from} to {to} on {interface} are blocked"), evidence)
+        }
+        EventKind::AdvertsThrough { peer, link, direction } => {
+            let (from, to) = direction.between(peer, names.node());
+            let interface = names.link(*link);
+            let evidence = [("from", json!(from)), ("to", json!(to)), ("interface", json!(interface))];
+            told("adverts-through", format!("adverts from {from} to {to} on {interface} get through again"), evidence)
+        }
+        EventKind::SecondOwner { peer, priority, yields } => {
+            let text = format!("{peer} says on the second path that it is Active too, with priority {priority}");
+            let evidence = [("peer", json!(peer)), ("priority", priority.0.into()), ("yields", json!(yields))];
+            told("second-owner", text, evidence)
+        }
         EventKind::SilentOwner { address, mac, silence } => {
             let text = format!("{}, but {address} still answers at {mac}: this node waits", silence_text(*silence));
             let silence = silence.map(|silence| silence.as_millis());

@@ -90,6 +90,12 @@ impl Backup {
         }
     }
 
+    /// Claims no later than then. Who has resigned, if that is why.
+    pub(super) fn hurry(&mut self, resigned: Option<IpAddr>, turn: Instant) {
+        self.resigned = resigned.or(self.resigned);
+        self.active_down_at = self.active_down_at.min(turn);
+    }
+
     /// When it claims.
     pub(super) const fn active_down_at(&self) -> Instant {
         self.active_down_at

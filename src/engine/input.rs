@@ -13,6 +13,7 @@ use super::time::Instant;
 use crate::types::{Family, MacAddr};
 use crate::wire::DropReason;
 use crate::wire::advert::{Advert, ChecksumForm};
+use crate::wire::heartbeat::Heartbeat;
 
 /// One thing that happened. Hand it to [`Engine::handle`](super::Engine::handle), then drain the outputs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -116,6 +117,18 @@ pub enum Input {
         vip: VipId,
         /// None of them is left, or what was refused.
         result: Result<(), EffectError>,
+    },
+    /// A node can be spoken to on the second path from now on, or again.
+    PeerMet {
+        /// Its name.
+        peer: String,
+    },
+    /// A node has spoken on the second path. It was the node of this name, and no replay.
+    Heartbeat {
+        /// Its name.
+        peer: String,
+        /// What it said.
+        heartbeat: Heartbeat,
     },
     /// From now on these settings hold. What they leave as it was goes on as it was; see [`reload`](super::reload).
     Settings(Settings),

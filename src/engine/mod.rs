@@ -18,6 +18,8 @@
 //! | [`lease`] | until when the addresses may be held |
 //! | [`announce`], [`restore`] | when to tell the neighbours, how often to put addresses back |
 //! | [`rival`] | what betrays a second owner beside its adverts, and what is done about it |
+//! | [`heartbeat`] | when a node speaks on a second path, and how fresh what it hears there is |
+//! | [`second_path`] | what a vip makes of a peer's word there |
 //! | [`session`] | which messages of other nodes are believed |
 //! | `router` | which adverts concern a virtual router |
 //! | [`stats`] | what is dropped, and what of it is reported |
@@ -46,6 +48,7 @@ pub mod announce;
 mod backup;
 mod claim;
 pub mod election;
+pub mod heartbeat;
 pub mod hold;
 pub mod input;
 pub mod isolation;
@@ -56,6 +59,7 @@ pub mod reload;
 pub mod restore;
 pub mod rival;
 mod router;
+pub mod second_path;
 pub mod session;
 pub mod settings;
 pub mod silence;
@@ -68,13 +72,16 @@ pub use input::{Arrival, EffectError, Input, LinkId, LinkState, RequestId};
 pub use output::{AddressSet, Cause, Event, EventKind, Output, Question, StateName, Transmit};
 pub use rival::{ClaimKind, Conflict, ForeignGroup};
 pub use router::{Heard, Router};
+pub use second_path::{Blocked, Direction};
 pub use settings::{
-    AnnounceSettings, ChecksumPolicy, OnConflict, OnSilentOwner, Preempt, Prefer, Reference, Settings, VipSettings,
+    AnnounceSettings, ChecksumPolicy, HeartbeatSettings, OnConflict, OnSilentOwner, Preempt, Prefer, Reference,
+    Settings, VipSettings,
 };
 pub use silence::{SilentOwner, WaitEnd};
 pub use time::Instant;
 pub use vip::Vip;
 
+use heartbeat::Heartbeats;
 use stats::Drops;
 use time::Agenda;
 use vip::Step;
@@ -95,6 +102,9 @@ pub struct Engine {
     /// The number of the next new vip: none is given twice.
     next_vip: u32,
     by_router: BTreeMap<(LinkId, Family, Vrid), VipId>,
+    /// How peers on the second path name a vip.
+    by_address: BTreeMap<(Vrid, IpAddr), VipId>,
+    heartbeats: Heartbeats,
     agenda: Agenda<VipId>,
     outputs: VecDeque<Output>,
     next_request: u64,
@@ -124,6 +134,8 @@ impl Engine {
             places: BTreeMap::new(),
             next_vip: 0,
             by_router: BTreeMap::new(),
+            by_address: BTreeMap::new(),
+            heartbeats: Heartbeats::new(now),
             agenda: Agenda::new(),
             outputs: VecDeque::new(),
             next_request: 0,
@@ -133,11 +145,18 @@ impl Engine {
         for vip in settings.vips {
             engine.add(vip, None, now);
         }
+        engine.heartbeats.follow_settings(settings.heartbeat, &engine.vips);
         engine
     }
 
     /// Takes one input. `now` never goes back.
     pub fn handle(&mut self, now: Instant, input: Input) {
+        self.on_input(now, input);
+        // Last of all: what is said is said of what has been done.
+        self.speak(now);
+    }
+
+    fn on_input(&mut self, now: Instant, input: Input) {
         match input {
             Input::Advert(arrival) => self.on_advert(now, &arrival),
             Input::Dropped { link, family, source, reason } => self.on_dropped(now, link, family, source, reason),
@@ -161,16 +180,23 @@ impl Engine {
             Input::Installed { request, vip, result } => {
                 self.step(now, vip, |vip, step| vip.on_installed(step, request, result));
             }
-            Input::Removed { vip, result, request: _ } => {
+            Input::Removed { request, vip, result } => {
                 // Told of vips as well that new settings have removed.
                 if let Err(error) = result {
                     let kind = EventKind::RemoveFailed(error);
                     self.outputs.push_back(Output::Event(Event { at: now, vip: Some(vip), kind }));
+                } else {
+                    self.step(now, vip, |vip, _| vip.on_removed(request));
                 }
             }
+            Input::PeerMet { peer } => self.on_peer_met(now, peer),
+            Input::Heartbeat { peer, heartbeat } => self.on_heartbeat(now, &peer, &heartbeat),
             Input::Settings(settings) => self.on_settings(now, settings),
             Input::Shutdown => self.on_end(now, |vip, step| vip.leave(step, Cause::Shutdown)),
-            Input::HandOn => self.on_end(now, Vip::on_hand_on),
+            Input::HandOn => {
+                self.heartbeats.fall_silent();
+                self.on_end(now, Vip::on_hand_on);
+            }
             Input::Deadline => {
                 for vip in self.agenda.due(now) {
                     self.step(now, vip, Vip::on_deadline);
@@ -186,7 +212,12 @@ impl Engine {
 
     /// When [`Input::Deadline`] is due; `None`: not before another input.
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.agenda.next()
+        [self.agenda.next(), self.heartbeats.next_at()].into_iter().flatten().min()
+    }
+
+    /// The second path: who is heard there.
+    pub const fn heartbeats(&self) -> &Heartbeats {
+        &self.heartbeats
     }
 
     /// The name of this node.
@@ -224,6 +255,9 @@ impl Engine {
     fn put(&mut self, vip: Vip) {
         for router in vip.routers() {
             self.by_router.insert((vip.link(), router.family(), vip.settings().vrid), vip.id());
+        }
+        for address in vip.addresses().iter() {
+            self.by_address.insert((vip.settings().vrid, address.ip), vip.id());
         }
         self.places.insert(vip.id(), self.vips.len());
         self.vips.push(vip);
@@ -284,5 +318,8 @@ impl Engine {
         let Some(vip) = self.places.get(&id).and_then(|place| self.vips.get_mut(*place)) else { return };
         change(vip, &mut Step { now, outputs: &mut self.outputs, next_request: &mut self.next_request });
         self.agenda.set(id, vip.deadline());
+        if vip.has_news(now) {
+            self.heartbeats.note_news(id);
+        }
     }
 }

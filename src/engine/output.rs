@@ -10,12 +10,14 @@ use core::time::Duration;
 use super::VipId;
 use super::input::{EffectError, LinkId, RequestId};
 use super::rival::ClaimKind;
+use super::second_path::Direction;
 use super::settings::Reference;
 use super::silence::WaitEnd;
 use super::time::Instant;
 use crate::types::{AdvertInterval, Family, MacAddr, MacMode, Priority, VirtualAddress, Vrid};
 use crate::wire::DropReason;
 use crate::wire::advert::{Advert, ChecksumForm};
+use crate::wire::heartbeat::Heartbeat;
 
 /// One thing to do, in the order in which they are polled.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,6 +54,13 @@ pub enum Output {
     KeepHolds,
     /// Send ICMP echo requests to these addresses, which are references.
     Echo(Question),
+    /// Say this to a node, on all of the second paths to it.
+    SendHeartbeat {
+        /// Its name.
+        peer: String,
+        /// What to say.
+        heartbeat: Heartbeat,
+    },
     /// Record and show this.
     Event(Event),
 }
@@ -250,6 +259,47 @@ pub enum EventKind {
         /// Why.
         reason: DropReason,
     },
+    /// A node is heard on the second path, for the first time or again.
+    PeerHeard {
+        /// Its name.
+        peer: String,
+    },
+    /// A node is no longer heard on the second path.
+    PeerSilent {
+        /// Its name.
+        peer: String,
+        /// For how long.
+        silence: Duration,
+    },
+    /// Adverts do not get through, though both nodes live: an alarm, repeated once a minute.
+    AdvertsBlocked {
+        /// The other node.
+        peer: String,
+        /// Where.
+        link: LinkId,
+        /// Which way.
+        direction: Direction,
+        /// For how long it has been known.
+        lasts: Duration,
+    },
+    /// They get through again.
+    AdvertsThrough {
+        /// The other node.
+        peer: String,
+        /// Where.
+        link: LinkId,
+        /// Which way.
+        direction: Direction,
+    },
+    /// While this node was the owner, another one said on the second path that it is.
+    SecondOwner {
+        /// The other node.
+        peer: String,
+        /// Its priority.
+        priority: Priority,
+        /// Whether this node yields to it.
+        yields: bool,
+    },
     /// Addresses could not be taken away.
     RemoveFailed(EffectError),
 }
@@ -267,6 +317,16 @@ pub enum StateName {
     Active,
     /// Keeps itself out; holds no address.
     Held,
+}
+
+impl StateName {
+    /// Whether the addresses are held in it, or are about to be.
+    pub const fn is_owner(self) -> bool {
+        match self {
+            Self::Claiming | Self::Active => true,
+            Self::Initialize | Self::Backup | Self::Held => false,
+        }
+    }
 }
 
 impl fmt::Display for StateName {
@@ -308,6 +368,20 @@ pub enum Cause {
     PeerWins {
         /// The peer.
         source: IpAddr,
+        /// Its priority.
+        priority: Priority,
+    },
+    /// The owner has said on the second path that it has none of the addresses any more.
+    GivenUp {
+        /// The owner's name.
+        peer: String,
+        /// Whether its interface is out of order.
+        link_down: bool,
+    },
+    /// A peer that ranks above this node says on the second path that it is Active too.
+    PeerOwns {
+        /// Its name.
+        peer: String,
         /// Its priority.
         priority: Priority,
     },
@@ -380,6 +454,15 @@ impl fmt::Display for Cause {
             Self::ActiveDown { silence: None } => f.write_str("no owner heard"),
             Self::PeerResigned { source } => write!(f, "{source} resigned"),
             Self::PeerWins { source, priority } => write!(f, "{source} is Active with priority {priority}"),
+            Self::GivenUp { peer, link_down: true } => {
+                write!(f, "{peer} says on the second path that its interface is out of order and that it has given up")
+            }
+            Self::GivenUp { peer, link_down: false } => {
+                write!(f, "{peer} says on the second path that it has given up")
+            }
+            Self::PeerOwns { peer, priority } => {
+                write!(f, "{peer} says on the second path that it is Active with priority {priority}")
+            }
             Self::Preempts { source, priority } => write!(f, "preempts {source} with priority {priority}"),
             Self::Installed => f.write_str("addresses installed"),
             Self::Adopted => f.write_str("adopted from an earlier agent, whose lease still runs"),

@@ -16,6 +16,15 @@ pub struct Settings {
     pub node: String,
     /// In the order of the configuration file, names unique.
     pub vips: Vec<VipSettings>,
+    /// `None`: there is no second path.
+    pub heartbeat: Option<HeartbeatSettings>,
+}
+
+/// How a node speaks on its second path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeartbeatSettings {
+    /// At least this often, and at least twice an advert interval. 10 ms to 10 s.
+    pub interval: Duration,
 }
 
 /// One virtual IP: up to two virtual routers (one a family) that move together.

@@ -18,6 +18,7 @@ use super::output::{AddressSet, Cause, Event, EventKind, Output, StateName, Tran
 use super::owner::Ownership;
 use super::rival::Evidence;
 use super::router::Router;
+use super::second_path::SecondPath;
 use super::settings::VipSettings;
 use super::silence::Silence;
 use super::stats::Reports;
@@ -49,6 +50,7 @@ pub struct Vip {
     pub(super) evidence: Evidence,
     pub(super) silence: Option<Silence>,
     pub(super) references: References,
+    pub(super) second_path: SecondPath,
 }
 
 /// The lease on the addresses that an earlier agent left.
@@ -222,6 +224,7 @@ impl Vip {
             evidence: Evidence::default(),
             silence: None,
             references: References::default(),
+            second_path: SecondPath::default(),
         };
         vip.follow_references(now);
         vip
@@ -278,6 +281,7 @@ impl Vip {
         let learned = router.note(step.now, arrival, &self.settings);
         let own = router.rank(self.settings.priority);
         self.report(step, arrival.source, learned);
+        self.on_advert_through(step, arrival.source);
         // Without a source address the vip is in Initialize, and takes no part.
         let Some(own) = own else { return };
         let sender = Rank { priority: arrival.advert.priority, source: arrival.source };
@@ -380,6 +384,11 @@ impl Vip {
         self.state = state;
         self.since = step.now;
         self.transitions = self.transitions.saturating_add(1);
+        self.note_transition();
+        let (was_owner, is_owner) = (from.is_owner(), self.state().is_owner());
+        if was_owner != is_owner {
+            self.forget_blocked();
+        }
         // That the kernel obeyed is no reason: what made this node claim stays the reason why it is Active.
         if cause != Cause::Installed {
             self.cause = cause.clone();
@@ -397,9 +406,10 @@ impl Vip {
     }
 
     /// Gives up the addresses, and says so to nobody.
-    pub(super) fn withdraw(&self, step: &mut Step<'_>) {
+    pub(super) fn withdraw(&mut self, step: &mut Step<'_>) {
         step.outputs.push_back(Output::EndLease { vip: self.id });
         let set = self.address_set(step);
+        self.note_removal(set.request);
         step.outputs.push_back(Output::Remove(set));
     }
 

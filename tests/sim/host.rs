@@ -8,6 +8,7 @@ use vipd::engine::{AddressSet, Cause, Engine, Input, Instant, LinkState, Setting
 use vipd::types::{Family, Version, VirtualAddress};
 
 use super::clock::{Clock, MICROSECOND, Nanos};
+use super::network::Port;
 
 /// What the agent is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,6 +92,8 @@ pub struct Host {
     pub deaf_to_ipv4: bool,
     /// Tells an agent's events from those of the one before.
     pub incarnation: u32,
+    /// By the host that sent it: the youngest agent of which a heartbeat was heard. An older one's session is dead.
+    pub heard_from: std::collections::BTreeMap<Port, u32>,
     /// For when the agent's deadline is on the world's agenda.
     pub wake_at: Option<Nanos>,
 }
@@ -114,6 +117,7 @@ impl Host {
             refusals: 0,
             deaf_to_ipv4: false,
             incarnation: 0,
+            heard_from: std::collections::BTreeMap::new(),
             wake_at: None,
         }
     }

@@ -100,6 +100,7 @@ fn shown(output: &Output, now: Duration) -> Option<String> {
         Output::Ask(_) => "ask".into(),
         Output::KeepHolds => "keep holds".into(),
         Output::Echo(_) => "echo".into(),
+        Output::SendHeartbeat { .. } => "heartbeat".into(),
         Output::Event(Event { kind, .. }) => match kind {
             // In the column before.
             EventKind::Transition { .. } => return None,
@@ -120,6 +121,11 @@ fn shown(output: &Output, now: Duration) -> Option<String> {
             EventKind::ConflictPersists { .. } => "[conflict persists]".into(),
             EventKind::ClonedHost { .. } => "[cloned host]".into(),
             EventKind::ForeignGroup { .. } => "[foreign group]".into(),
+            EventKind::PeerHeard { .. } => "[peer heard]".into(),
+            EventKind::PeerSilent { .. } => "[peer silent]".into(),
+            EventKind::AdvertsBlocked { .. } => "[adverts blocked]".into(),
+            EventKind::AdvertsThrough { .. } => "[adverts through]".into(),
+            EventKind::SecondOwner { .. } => "[second owner]".into(),
             EventKind::RemoveFailed(_) => "[removal failed]".into(),
         },
     })
@@ -142,7 +148,7 @@ fn inputs(case: &Case) -> Vec<(&'static str, Duration, Input)> {
     let link = |state| Input::Link { link: LINK, state };
     let vip = vip_id(0);
     let refused = || Err("Operation not permitted".into());
-    let settings = |vips| Input::Settings(Settings { node: "a".into(), vips });
+    let settings = |vips| Input::Settings(Settings { node: "a".into(), vips, heartbeat: None });
     let (one, more) = (address(VIP_V4), address([10, 0, 0, 101].into()));
     let mut inputs = vec![
         ("advert, priority 200", Input::Advert(from(LARGER, 200))),
@@ -266,7 +272,7 @@ fn states() -> Vec<(&'static str, Case)> {
 }
 
 fn missing(settings: VipSettings) -> Case {
-    let settings = Settings { node: "a".into(), vips: vec![settings] };
+    let settings = Settings { node: "a".into(), vips: vec![settings], heartbeat: None };
     let engine = Engine::new(settings, Instant::ZERO);
     Case { engine, now: Duration::from_secs(1), request: RequestId(u64::MAX) }
 }

@@ -27,6 +27,8 @@ pub struct World {
     pub now: Nanos,
     pub hosts: Vec<Host>,
     pub network: Network,
+    /// That of the second path.
+    pub second: Network,
     pub neighbours: Neighbours,
     pub watch: Watch,
     pub rng: Rng,
@@ -34,6 +36,8 @@ pub struct World {
     pub gate: bool,
     /// Adverts that left a host.
     pub sent: Vec<Sent>,
+    /// Heartbeats that left a host.
+    pub beats: Vec<(Nanos, Port)>,
     /// Announcements that left a host: when, who, which vip.
     pub announced: Vec<(Nanos, Port, usize)>,
     /// Who asked for a vip's addresses, and when.
@@ -64,6 +68,9 @@ pub enum Entry {
     Question { to: Port, by: Port, vip: usize, addresses: Vec<IpAddr> },
     Reference { to: Port },
     Reply { to: Port, by: Port, vip: usize, address: IpAddr },
+    Greet { host: Port, incarnation: u32 },
+    Met { host: Port, incarnation: u32, other: Port },
+    Heartbeat { to: Port, to_incarnation: u32, from: Port, from_incarnation: u32, bytes: Vec<u8> },
     Wake { host: Port, incarnation: u32 },
     Apply { host: Port, incarnation: u32 },
     Answer { host: Port, incarnation: u32, failed: bool },
@@ -112,10 +119,12 @@ impl World {
             watch: Watch::new(vips, specs.len()),
             hosts: specs.into_iter().map(Host::new).collect(),
             network,
+            second: Network::quiet(),
             neighbours: Neighbours::default(),
             rng: Rng::new(seed),
             gate: true,
             sent: Vec::new(),
+            beats: Vec::new(),
             announced: Vec::new(),
             asked: Vec::new(),
             events: Vec::new(),
@@ -159,6 +168,16 @@ impl World {
             Entry::Question { to, by, vip, addresses } => self.answer(to, by, vip, addresses),
             Entry::Reference { to } => self.hear_reference(to),
             Entry::Reply { to, by, vip, address } => self.hear_reply(to, by, vip, address),
+            Entry::Greet { host, incarnation } => self.greet(host, incarnation),
+            Entry::Met { host, incarnation, other } => {
+                if self.hosts[host].incarnation == incarnation {
+                    let peer = self.hosts[other].spec.settings.node.clone();
+                    self.input(host, Input::PeerMet { peer });
+                }
+            }
+            Entry::Heartbeat { to, to_incarnation, from, from_incarnation, bytes } => {
+                self.deliver_heartbeat((to, to_incarnation), (from, from_incarnation), &bytes);
+            }
             Entry::Wake { host, incarnation } => {
                 if self.hosts[host].incarnation == incarnation && self.hosts[host].wake_at == Some(self.now) {
                     self.hosts[host].wake_at = None;
@@ -259,6 +278,7 @@ impl World {
         self.log(|| format!("host {host}: agent starts"));
         inherited.iter().for_each(|input| self.input(host, input.clone()));
         self.tell_links(host, state);
+        self.start_greeting(host);
     }
 
     fn tell_links(&mut self, host: Port, state: LinkState) {
@@ -360,6 +380,7 @@ impl World {
             Output::Echo(question) => {
                 self.watch.fail(self.now, format!("host {host}: nothing is routed: {question:?}"))
             }
+            Output::SendHeartbeat { peer, heartbeat } => self.send_heartbeat(host, &peer, &heartbeat),
             Output::Event(event) => self.on_event(host, event),
         }
     }
