@@ -9,8 +9,8 @@ use toml::de::DeTable;
 
 use super::across::Across;
 use super::problem::{Findings, Kind, Lines, Problem};
-use super::read::Table;
-use super::seal::{Seal, seal};
+use super::read::{Table, Value};
+use super::seal::{Seal, check_room, seal};
 use super::system::System;
 use super::{Config, vip};
 use crate::engine::Settings;
@@ -41,7 +41,9 @@ fn root(document: &DeTable<'_>, system: &System, findings: &mut Findings) -> (Se
     let node = root.optional("node", system.host_name.clone(), findings, |value, findings| {
         Some(node(value.table("[node]", "[node]", findings)?, system, findings))
     });
-    let seal = root.value("seal").and_then(|value| {
+    let seal_table = root.value("seal");
+    let seal_at = seal_table.as_ref().map(Value::span);
+    let seal = seal_table.and_then(|value| {
         let table = value.table("[seal]", "[seal]", findings)?;
         seal(table, system, findings)
     });
@@ -55,6 +57,9 @@ fn root(document: &DeTable<'_>, system: &System, findings: &mut Findings) -> (Se
         }
     }
     across.check(findings);
+    if let (Some(seal), Some(at)) = (&seal, &seal_at) {
+        check_room(seal, at.clone(), &vips, findings);
+    }
     let meant = root.finish(findings);
     if present.is_none() && !meant.contains(&"vip") {
         let remedy = "add a table `[[vip]]` with `name`, `interface`, `vrid` and `addresses`";

@@ -18,7 +18,8 @@
 //! | [`lease`] | until when the addresses may be held |
 //! | [`announce`], [`restore`] | when to tell the neighbours, how often to put addresses back |
 //! | [`rival`] | what betrays a second owner beside its adverts, and what is done about it |
-//! | [`session`] | which messages of other nodes are believed |
+//! | [`session`], [`seals`] | which messages of other nodes are believed, and which sealed adverts |
+//! | `numbers` | that nothing is taken twice |
 //! | `router` | which adverts concern a virtual router |
 //! | [`stats`] | what is dropped, and what of it is reported |
 
@@ -50,12 +51,14 @@ pub mod hold;
 pub mod input;
 pub mod isolation;
 pub mod lease;
+mod numbers;
 pub mod output;
 mod owner;
 pub mod reload;
 pub mod restore;
 pub mod rival;
 mod router;
+pub mod seals;
 pub mod session;
 pub mod settings;
 pub mod silence;

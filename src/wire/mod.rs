@@ -21,5 +21,6 @@ pub mod echo;
 pub mod frame;
 pub mod ndisc;
 pub mod seal;
+pub mod sealed_advert;
 
 pub use drop_reason::DropReason;

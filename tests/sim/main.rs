@@ -49,6 +49,7 @@ mod mutation;
 mod preempt;
 mod reload;
 mod restart;
+mod seals;
 mod silence;
 mod table;
 mod takeover;

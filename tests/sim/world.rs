@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
+use vipd::engine::seals::Seals;
 use vipd::engine::{Engine, Event, EventKind, Input, LinkId, LinkState, Output, StateName, VipId};
 use vipd::types::{Family, Priority};
 
@@ -32,6 +33,8 @@ pub struct World {
     pub rng: Rng,
     /// Whether the kernels enforce the lease.
     pub gate: bool,
+    /// What an enemy records, once there is one.
+    pub tap: Option<Vec<Packet>>,
     /// Adverts that left a host.
     pub sent: Vec<Sent>,
     /// Announcements that left a host: when, who, which vip.
@@ -116,6 +119,7 @@ impl World {
             rng: Rng::new(seed),
             gate: true,
             sent: Vec::new(),
+            tap: None,
             announced: Vec::new(),
             asked: Vec::new(),
             events: Vec::new(),
@@ -246,6 +250,8 @@ impl World {
         let now = self.now;
         let it = &mut self.hosts[host];
         it.incarnation += 1;
+        let epoch = Some(u64::from(it.incarnation));
+        it.seals = it.sealing.map(|sealing| Seals::new(super::seals::keys(1), sealing, epoch));
         it.inbox.clear();
         it.effects.clear();
         it.effect_under_way = false;
