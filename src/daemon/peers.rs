@@ -439,7 +439,7 @@ fn sockets(port: u16) -> io::Result<Vec<Readable<DatagramSocket>>> {
 }
 
 /// As the file has it.
-pub(super) const fn sealing_name(sealing: Sealing) -> &'static str {
+pub const fn sealing_name(sealing: Sealing) -> &'static str {
     match sealing {
         Sealing::Off => "off",
         Sealing::Receive => "receive",
@@ -449,7 +449,7 @@ pub(super) const fn sealing_name(sealing: Sealing) -> &'static str {
 }
 
 /// As the log and the status show it.
-pub(super) fn key_name(key: &Key) -> String {
+pub fn key_name(key: &Key) -> String {
     key.id().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
