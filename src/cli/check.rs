@@ -9,8 +9,9 @@ use serde_json::{Value as Json, json};
 
 use super::Exit;
 use super::output::{complain, print, stderr_colour, table};
-use crate::config::{self, Config, MissingInterface, Report, Short, System};
+use crate::config::{self, Config, MissingInterface, Report, Seal, Short, System};
 use crate::daemon::enforcement::Enforcement;
+use crate::daemon::peers::{key_name, sealing_name};
 use crate::engine::{ChecksumPolicy, OnConflict, OnSilentOwner, Preempt, Prefer, VipSettings};
 use crate::types::MacMode;
 use crate::wire::advert::ChecksumForm;
@@ -178,8 +179,15 @@ fn valid_json(file: &str, config: &Config, lease: Option<&Lease>) -> Json {
         "notes": config.notes,
         "node": settings.node,
         "lease": lease.map_or(Json::Null, Lease::json),
+        "seal": config.seal.as_ref().map(seal_json),
         "vips": settings.vips.iter().map(vip_json).collect::<Vec<_>>(),
     })
+}
+
+/// Of the keys it says only which they are.
+fn seal_json(seal: &Seal) -> Json {
+    let keys = std::iter::once(seal.keys.current()).chain(seal.keys.also());
+    json!({ "keys": keys.map(key_name).collect::<Vec<_>>(), "adverts": sealing_name(seal.adverts), "port": seal.port })
 }
 
 fn invalid_json(report: &Report) -> Json {

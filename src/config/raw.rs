@@ -68,10 +68,29 @@ pub struct Seal {
     /// its owner and group may have access to the file.
     #[schemars(length(min = 1))]
     pub key_file: String,
+    /// Seals on adverts, which only vipd understands: `off`; `receive` sends plain ones and believes both; `send` sends sealed ones and believes
+    /// both; `require` believes sealed ones only. A group goes from one to the next, each on all nodes before the next on any. Default: off.
+    #[serde(default)]
+    pub adverts: SealedAdverts,
     /// The UDP port where nodes and witnesses hear each other, 1 to 65535; the same on all of them. Default: 3112.
     #[serde(default = "default::port")]
     #[schemars(range(min = 1))]
     pub port: u16,
+}
+
+/// What is done about seals on adverts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum SealedAdverts {
+    /// Adverts are plain.
+    #[default]
+    Off,
+    /// Sent plain, and believed sealed as well.
+    Receive,
+    /// Sent sealed, and believed plain as well.
+    Send,
+    /// Sent sealed, and believed sealed only.
+    Require,
 }
 
 /// A virtual IP: addresses that move between nodes together. It is one virtual router for each address family.

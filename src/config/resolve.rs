@@ -11,8 +11,8 @@ use toml::de::DeTable;
 use super::across::Across;
 use super::heartbeat::{self, HeartbeatPath};
 use super::problem::{Findings, Kind, Lines, Problem};
-use super::read::Table;
-use super::seal::{Seal, seal};
+use super::read::{Table, Value};
+use super::seal::{Seal, check_room, seal};
 use super::system::System;
 use super::{Config, vip};
 use crate::engine::{HeartbeatSettings, Settings, VipSettings};
@@ -50,7 +50,9 @@ fn root(
     let Node { name: node, heartbeat, interval } = root.optional("node", without, findings, |value, findings| {
         Some(node(value.table("[node]", "[node]", findings)?, is_sealed, system, findings))
     });
-    let seal = root.value("seal").and_then(|value| {
+    let seal_table = root.value("seal");
+    let seal_at = seal_table.as_ref().map(Value::span);
+    let seal = seal_table.and_then(|value| {
         let table = value.table("[seal]", "[seal]", findings)?;
         seal(table, system, findings)
     });
@@ -64,6 +66,9 @@ fn root(
         }
     }
     across.check(findings);
+    if let (Some(seal), Some(at)) = (&seal, &seal_at) {
+        check_room(seal, at.clone(), &vips, findings);
+    }
     let meant = root.finish(findings);
     if present.is_none() && !meant.contains(&"vip") {
         let remedy = "add a table `[[vip]]` with `name`, `interface`, `vrid` and `addresses`";

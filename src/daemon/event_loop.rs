@@ -22,7 +22,7 @@ use super::links::{Interface, Links};
 use super::log::{Entry, Log, Names};
 use super::memory::{Changed, ChangedVip, Memory, Waiting};
 use super::message::{HoldChange, Message};
-use super::peers::{Heard, Peers};
+use super::peers::{Heard, Peers, sealing_name};
 use super::references::References;
 use super::second_path::SecondPath;
 use super::sockets::Sockets;
@@ -33,6 +33,7 @@ use crate::config::{Config, Seal};
 use crate::driver::links::LinkEvent;
 use crate::driver::readiness::Readable;
 use crate::driver::timer::Timer;
+use crate::engine::seals::{Sealing, Seals};
 use crate::engine::{
     AddressSet, EffectError, Engine, EventKind, Hold, HoldReason, Input, Instant, LinkState, Output, Vip, VipId,
 };
@@ -101,7 +102,7 @@ enum Wake {
 impl EventLoop {
     pub(super) fn new(
         engine: Engine,
-        seal: Option<&Seal>,
+        seal: Option<(&Seal, Seals)>,
         second_path: SecondPath,
         messages: mpsc::Receiver<Message>,
         kernel: Kernel,
@@ -112,9 +113,15 @@ impl EventLoop {
         circumstances: Circumstances,
     ) -> io::Result<Self> {
         let links = Links::of(&engine);
-        let sockets = Sockets::new(&engine)?;
+        let mut sockets = Sockets::new(&engine)?;
         let watches = Watches::of(&engine);
-        let peers = seal.map(|seal| Peers::open(engine.node(), seal)).transpose()?;
+        let peers = match seal {
+            Some((seal, seals)) => {
+                sockets.seal(Some(seals));
+                Some(Peers::open(engine.node(), seal)?)
+            }
+            None => None,
+        };
         let lifetimes = Lifetimes::of(&engine);
         Ok(Self {
             engine,
@@ -293,7 +300,7 @@ impl EventLoop {
             Message::Status(answer) => {
                 let mut status = status::status(&self.engine, now, self.circumstances, &self.lateness, &self.journal);
                 status.heard_on_second_path(&self.engine, &self.second_path, now);
-                status.seal = self.peers.as_ref().map(|peers| peers.status(now));
+                status.seal = self.peers.as_ref().map(|peers| peers.status(now, self.sockets.sealing()));
                 if answer.send(status).is_err() {
                     self.log.write(Entry::Trouble("a control client left before its answer".to_owned()));
                 }
@@ -449,8 +456,9 @@ impl EventLoop {
 
     /// What changes in how nodes believe each other.
     fn reload_seal(&mut self, node: &str, seal: Option<&Seal>) -> Option<String> {
+        let adverts = self.reload_seals(seal);
         let opened = match (&mut self.peers, seal) {
-            (None, None) => return None,
+            (None, None) => return adverts,
             (peers @ Some(_), None) => {
                 *peers = None;
                 return Some("seal: off".to_owned());
@@ -461,10 +469,35 @@ impl EventLoop {
             }),
             (Some(peers), Some(seal)) => peers.follow(node, seal),
         };
-        opened.unwrap_or_else(|error| {
+        let change = opened.unwrap_or_else(|error| {
             self.log.write(Entry::Trouble(error.to_string()));
             Some(format!("seal: {error}"))
-        })
+        });
+        match (change, adverts) {
+            (Some(change), Some(adverts)) => Some(format!("{change}; {adverts}")),
+            (change, adverts) => change.or(adverts),
+        }
+    }
+
+    /// What changes in the seals of adverts. They need an epoch from the disk, for which the loop does not wait.
+    fn reload_seals(&mut self, seal: Option<&Seal>) -> Option<String> {
+        let to = seal.map_or(Sealing::Off, |seal| seal.adverts);
+        let later = "adverts are sealed after a restart only";
+        let Some(seals) = self.sockets.seals_mut() else {
+            let keys = seal.filter(|_| to != Sealing::Off)?.keys.clone();
+            if to.sends() {
+                return Some(later.to_owned());
+            }
+            self.sockets.seal(Some(Seals::new(keys, to, None)));
+            return Some(format!("adverts off -> {}", sealing_name(to)));
+        };
+        let from = seals.sealing();
+        let keys = seal.map_or_else(|| seals.keys().clone(), |seal| seal.keys.clone());
+        if !seals.follow(keys, to) {
+            return Some(later.to_owned());
+        }
+        let [from, to] = [from, to].map(sealing_name);
+        (from != to).then(|| format!("adverts {from} -> {to}"))
     }
 
     fn on_stop(&mut self, now: Instant) {

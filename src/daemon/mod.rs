@@ -18,13 +18,14 @@
 //! | `control`, [`status`] | the control socket, and the document that it serves |
 //! | `log` | all log lines of events |
 //! | [`journal`], [`journal_file`], [`record`] | the events on disk: the thread that writes them, the files, a line |
+//! | `epoch` | which life of this node this is |
 //! | [`reload`], [`difference`] | the configuration read anew, and what that changes |
 //! | `restart` | whether a stop is half of a restart |
 //! | `supervisor` | systemd's notifications and watchdog |
 //! | [`clock`] | the one clock reader |
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread;
 
 use tokio::runtime::{Builder, Runtime};
@@ -36,6 +37,7 @@ pub mod clock;
 pub mod control;
 pub mod difference;
 pub mod enforcement;
+mod epoch;
 mod event_loop;
 mod inheritance;
 pub mod journal;
@@ -75,8 +77,9 @@ use reload::Reloader;
 use second_path::SecondPath;
 use status::Circumstances;
 
-use crate::config::Config;
+use crate::config::{Config, Seal};
 use crate::driver::schedule::{self, Urgency};
+use crate::engine::seals::Seals;
 use crate::engine::{Engine, Input, Vip};
 
 /// How an agent is started.
@@ -102,6 +105,8 @@ pub fn run(config: Config, options: &Options) -> io::Result<()> {
         .map_err(|error| in_words(&error, &format!("control socket {}", options.control.display())))?;
     let socket_file = RemovedOnDrop(control.path().to_owned());
     let Config { settings, seal, heartbeat, notes: _ } = config;
+    // Before anything is sent: a life that peers take for the one before it would be silence to them.
+    let seals = seal.as_ref().map(|seal| seals(seal, &options.state_dir)).transpose()?;
     let mut engine = Engine::new(settings, clock::now());
     info!(node = engine.node(), vips = engine.vips().len(), "vipd {} starts", env!("CARGO_PKG_VERSION"));
 
@@ -142,7 +147,7 @@ pub fn run(config: Config, options: &Options) -> io::Result<()> {
         let second_path = SecondPath::new(heartbeat, clock::now());
         EventLoop::new(
             engine,
-            seal.as_ref(),
+            seal.as_ref().zip(seals),
             second_path,
             messages,
             kernel,
@@ -164,6 +169,22 @@ pub fn run(config: Config, options: &Options) -> io::Result<()> {
     memory_end.wait();
     info!("vipd stops");
     outcome
+}
+
+/// How adverts are sealed. An epoch is needed by those that seal; the others do without where the disk refuses.
+fn seals(seal: &Seal, state_dir: &Path) -> io::Result<Seals> {
+    let epoch = match epoch::begin(state_dir) {
+        Ok(epoch) => Some(epoch),
+        Err(error) if seal.adverts.sends() => {
+            let message = format!("adverts cannot be sealed, [seal] adverts needs a state directory: {error}");
+            return Err(io::Error::new(error.kind(), message));
+        }
+        Err(error) => {
+            warn!("adverts could not be sealed in this life of the agent: {error}");
+            None
+        }
+    };
+    Ok(Seals::new(seal.keys.clone(), seal.adverts, epoch))
 }
 
 fn spawn_control(control: ControlSocket, to_loop: mpsc::Sender<Message>, reloader: Reloader) -> io::Result<()> {

@@ -20,7 +20,8 @@
 //! | [`rival`] | what betrays a second owner beside its adverts, and what is done about it |
 //! | [`heartbeat`] | when a node speaks on a second path, and how fresh what it hears there is |
 //! | [`second_path`] | what a vip makes of a peer's word there |
-//! | [`session`] | which messages of other nodes are believed |
+//! | [`session`], [`seals`] | which messages of other nodes are believed, and which sealed adverts |
+//! | `numbers` | that nothing is taken twice |
 //! | `router` | which adverts concern a virtual router |
 //! | [`stats`] | what is dropped, and what of it is reported |
 
@@ -53,12 +54,14 @@ pub mod hold;
 pub mod input;
 pub mod isolation;
 pub mod lease;
+mod numbers;
 pub mod output;
 mod owner;
 pub mod reload;
 pub mod restore;
 pub mod rival;
 mod router;
+pub mod seals;
 pub mod second_path;
 pub mod session;
 pub mod settings;

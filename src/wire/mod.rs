@@ -22,5 +22,6 @@ pub mod frame;
 pub mod heartbeat;
 pub mod ndisc;
 pub mod seal;
+pub mod sealed_advert;
 
 pub use drop_reason::DropReason;

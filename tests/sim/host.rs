@@ -4,6 +4,7 @@ use std::collections::{BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
+use vipd::engine::seals::{Sealing, Seals};
 use vipd::engine::{AddressSet, Cause, Engine, Input, Instant, LinkState, Settings, StateName, VipSettings};
 use vipd::types::{Family, Version, VirtualAddress};
 
@@ -94,6 +95,10 @@ pub struct Host {
     pub incarnation: u32,
     /// By the host that sent it: the youngest agent of which a heartbeat was heard. An older one's session is dead.
     pub heard_from: std::collections::BTreeMap<Port, u32>,
+    /// What its file says about seals on adverts, where it has a key.
+    pub sealing: Option<Sealing>,
+    /// The agent's, in this life.
+    pub seals: Option<Seals>,
     /// For when the agent's deadline is on the world's agenda.
     pub wake_at: Option<Nanos>,
 }
@@ -118,6 +123,8 @@ impl Host {
             deaf_to_ipv4: false,
             incarnation: 0,
             heard_from: std::collections::BTreeMap::new(),
+            sealing: None,
+            seals: None,
             wake_at: None,
         }
     }

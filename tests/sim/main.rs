@@ -51,6 +51,7 @@ mod mutation;
 mod preempt;
 mod reload;
 mod restart;
+mod seals;
 mod second_path;
 mod silence;
 mod table;

@@ -34,11 +34,17 @@ impl World {
         let mut bytes = vec![0xa5; 7];
         transmit.advert.emit(endpoints, transmit.checksum, &mut bytes);
         let Endpoints { source, destination } = endpoints;
+        if let Some(seals) = &mut self.hosts[host].seals {
+            seals.seal(transmit.link, source, &mut bytes);
+        }
         self.send(host, Packet { link: transmit.link, source, destination, hop_limit: HOP_LIMIT, bytes });
     }
 
     /// Puts a packet on the segment.
     pub fn send(&mut self, from: Port, packet: Packet) {
+        if let Some(tap) = &mut self.tap {
+            tap.push(packet.clone());
+        }
         let packet = Rc::new(packet);
         for to in (0..self.hosts.len()).filter(|to| *to != from) {
             let family = Family::of(packet.source);
@@ -62,7 +68,11 @@ impl World {
         }
         let endpoints = Endpoints { source: packet.source, destination: packet.destination };
         let (link, source) = (packet.link, packet.source);
-        let input = match Advert::parse(&packet.bytes, endpoints) {
+        let believed = match &mut self.hosts[to].seals {
+            Some(seals) => seals.open(link, source, &packet.bytes),
+            None => Ok(packet.bytes.as_slice()),
+        };
+        let input = match believed.and_then(|bytes| Advert::parse(bytes, endpoints)) {
             Ok((advert, checksum)) => {
                 Input::Advert(Arrival { link, source, hop_limit: packet.hop_limit, advert, checksum })
             }

@@ -9,6 +9,7 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
+use vipd::engine::seals::Seals;
 use vipd::engine::{Engine, Event, EventKind, Input, LinkId, LinkState, Output, StateName, VipId};
 use vipd::types::{Family, Priority};
 
@@ -34,6 +35,8 @@ pub struct World {
     pub rng: Rng,
     /// Whether the kernels enforce the lease.
     pub gate: bool,
+    /// What an enemy records, once there is one.
+    pub tap: Option<Vec<Packet>>,
     /// Adverts that left a host.
     pub sent: Vec<Sent>,
     /// Heartbeats that left a host.
@@ -125,6 +128,7 @@ impl World {
             gate: true,
             sent: Vec::new(),
             beats: Vec::new(),
+            tap: None,
             announced: Vec::new(),
             asked: Vec::new(),
             events: Vec::new(),
@@ -265,6 +269,8 @@ impl World {
         let now = self.now;
         let it = &mut self.hosts[host];
         it.incarnation += 1;
+        let epoch = Some(u64::from(it.incarnation));
+        it.seals = it.sealing.map(|sealing| Seals::new(super::seals::keys(1), sealing, epoch));
         it.inbox.clear();
         it.effects.clear();
         it.effect_under_way = false;
