@@ -21,7 +21,7 @@ use super::lifetimes::Lifetimes;
 use super::links::{Interface, Links};
 use super::log::{Entry, Log, Names};
 use super::memory::{Changed, ChangedVip, Memory, Waiting};
-use super::message::{HoldChange, Message};
+use super::message::{HoldChange, Mailbox, Message};
 use super::peers::{Heard, Peers, sealing_name};
 use super::references::References;
 use super::second_path::SecondPath;
@@ -104,10 +104,9 @@ impl EventLoop {
         engine: Engine,
         seal: Option<(&Seal, Seals)>,
         second_path: SecondPath,
-        messages: mpsc::Receiver<Message>,
+        Mailbox { messages, to_loop }: Mailbox,
         kernel: Kernel,
         leases: Leases,
-        references: References,
         log: Log,
         memory: Memory,
         circumstances: Circumstances,
@@ -134,7 +133,7 @@ impl EventLoop {
             second_path,
             leases,
             lifetimes,
-            references,
+            references: References::new(to_loop),
             messages,
             kernel,
             log,

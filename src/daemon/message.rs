@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 use super::difference::Difference;
 use super::journal::JournalStatus;
@@ -24,6 +24,14 @@ pub(super) enum HoldChange {
     Drain { time: Option<Duration> },
     /// Take part again.
     Undrain,
+}
+
+/// The loop's own end of the queue, and the way into it for threads that the loop starts later. Weak: the loop ends when all other
+/// senders have.
+#[derive(Debug)]
+pub(super) struct Mailbox {
+    pub(super) messages: mpsc::Receiver<Message>,
+    pub(super) to_loop: mpsc::WeakSender<Message>,
 }
 
 /// One of them.

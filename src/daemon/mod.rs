@@ -71,8 +71,7 @@ use kernel::Kernel;
 use leases::Leases;
 use log::{Log, Names};
 use memory::Memory;
-use message::Message;
-use references::References;
+use message::{Mailbox, Message};
 use reload::Reloader;
 use second_path::SecondPath;
 use status::Circumstances;
@@ -139,26 +138,14 @@ pub fn run(config: Config, options: &Options) -> io::Result<()> {
         memory_locked: granted("locked memory", schedule::lock_memory()),
     };
     let kernel = Kernel::start(&engine, &to_loop)?;
-    let references = References::new(&to_loop);
+    let mailbox = Mailbox { messages, to_loop: to_loop.downgrade() };
     drop(to_loop);
 
     let runtime = runtime()?;
     let outcome = runtime.block_on(async {
         let second_path = SecondPath::new(heartbeat, clock::now());
-        EventLoop::new(
-            engine,
-            seal.as_ref().zip(seals),
-            second_path,
-            messages,
-            kernel,
-            leases,
-            references,
-            log,
-            memory,
-            circumstances,
-        )?
-        .run()
-        .await
+        let seal = seal.as_ref().zip(seals);
+        EventLoop::new(engine, seal, second_path, mailbox, kernel, leases, log, memory, circumstances)?.run().await
     });
     drop(socket_file);
     // The loop has dropped its end of the log: what it wrote is written out before the agent ends.

@@ -7,7 +7,7 @@ use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::sync::mpsc::{Sender, WeakSender};
+use tokio::sync::mpsc::WeakSender;
 
 use super::links::Links;
 use super::log::{Entry, Log};
@@ -48,14 +48,8 @@ struct Wanted {
 }
 
 impl References {
-    pub(super) fn new(to_loop: &Sender<Message>) -> Self {
-        Self {
-            wanted: Arc::default(),
-            to_loop: to_loop.downgrade(),
-            is_running: false,
-            echoes: BTreeMap::new(),
-            sequence: 0,
-        }
+    pub(super) fn new(to_loop: WeakSender<Message>) -> Self {
+        Self { wanted: Arc::default(), to_loop, is_running: false, echoes: BTreeMap::new(), sequence: 0 }
     }
 
     /// Looks for those that the engine has now, on the interfaces that are there now.
@@ -109,7 +103,7 @@ impl References {
     }
 
     /// The next answer, as an input.
-    pub(super) fn poll_answer(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Input>> {
+    pub(super) fn poll_answer(&self, context: &mut Context<'_>) -> Poll<io::Result<Input>> {
         for ((link, _), echo) in &self.echoes {
             if let Poll::Ready(answer) = echo.socket.poll_take(context, EchoSocket::recv) {
                 return Poll::Ready(answer.map(|address| Input::ReferenceAnswered { link: *link, address }));

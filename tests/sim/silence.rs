@@ -70,10 +70,13 @@ fn a_killed_host_is_succeeded_as_if_nobody_had_asked() {
 fn a_dead_agent_whose_lease_lapses_is_succeeded_on_time_or_after_one_answer_would_have_come() {
     for every in INTERVALS {
         for priority in [1, 100, 200, 254] {
-            let (kill, freeze): (fn(&mut World), fn(&mut World)) = (|world| world.crash(0), |world| world.freeze(0));
-            for end in [kill, freeze] {
+            for freezes in [false, true] {
                 let mut world = backup_of(priority, every, OnSilentOwner::Wait);
-                end(&mut world);
+                if freezes {
+                    world.freeze(0);
+                } else {
+                    world.crash(0);
+                }
                 world.run(ms(5 * u64::from(every)));
                 assert_eq!(world.owner(), Some(1), "at priority {priority} and {every} ms");
                 let bound = world.hosts[1].active_down(0, u64::from(every) * MILLISECOND) + world.network.longest_way();
