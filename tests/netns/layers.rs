@@ -54,9 +54,11 @@ impl Stage {
     fn new(layer: &str) -> Result<Self> {
         let segment = Segment::new()?;
         let arguments = ["--enforcement", layer];
-        // Without preemption the thawed one has nothing to say for ever.
-        let a = Agent::start_with(&segment.a, &[Vip::new(200).with("preempt = false")], &arguments)?;
-        let b = Agent::start_with(&segment.b, &[Vip::new(100).with("preempt = false")], &arguments)?;
+        // Without preemption the thawed one has nothing to say for ever. A successor that asks whether the address still answers
+        // would hide what the layer is worth.
+        let vip = |priority| [Vip::new(priority).with("preempt = false").with("on_silent_owner = \"take\"")];
+        let a = Agent::start_with(&segment.a, &vip(200), &arguments)?;
+        let b = Agent::start_with(&segment.b, &vip(100), &arguments)?;
         a.await_state("Active")?;
         b.await_state("Backup")?;
         await_all(&segment.a)?;

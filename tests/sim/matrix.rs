@@ -514,7 +514,8 @@ fn a_pair_without_the_kernels_lease_does_not_pass() {
             world.watch.forgiving = true;
             world.freeze(0);
         },
-        lasts: secs(2),
+        // A backup that asks waits for 3 s while the address answers.
+        lasts: secs(6),
         heal: |world| world.thaw(0),
         two: Duration::ZERO,
         nobody: TAKEOVER,
