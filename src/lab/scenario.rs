@@ -199,6 +199,7 @@ impl Scenario {
     /// # Errors
     /// The lab failed.
     pub fn strike(self, pair: &mut Pair, phase: Duration, watch: &mut dyn Watch) -> Result<(Instant, Measurement)> {
+        pair.probe().forget();
         if self == Self::Resume {
             begin_without_preemption(pair, watch)?;
         }
