@@ -7,6 +7,7 @@
 mod check;
 mod client;
 mod completions;
+mod drain;
 mod events;
 mod lab;
 mod man;
@@ -76,6 +77,8 @@ enum Command {
     Status(status::Args),
     Reload(reload::Args),
     Events(events::Args),
+    Drain(drain::Drain),
+    Undrain(drain::Undrain),
     Completions(completions::Args),
     Lab(lab::Args),
     Man(man::Args),
@@ -89,6 +92,8 @@ impl Command {
             Self::Status(args) => args.run(),
             Self::Reload(args) => args.run(),
             Self::Events(args) => args.run(),
+            Self::Drain(args) => args.run(),
+            Self::Undrain(args) => args.run(),
             Self::Completions(args) => args.run(),
             Self::Lab(args) => args.run(),
             Self::Man(args) => args.run(),

@@ -86,7 +86,15 @@ fn trouble(vip: &VipStatus) -> impl Iterator<Item = String> {
             "no advert is heard, but {address} answers at {mac}: waits since {waits}, takes over in {takes}: {remedy}"
         )
     });
-    conflicts.chain(silent).chain(foreign)
+    let held = vip.hold.iter().map(|hold| {
+        let why = match hold.reason.as_str() {
+            "drained" => "drained by an operator",
+            _ => "kept out: this host went down while it was the owner, and may have been fenced",
+        };
+        let until = hold.left_s.map(|left| format!(" for {} more", time(left))).unwrap_or_default();
+        format!("{why}{until}; `vipd undrain {}` ends it", vip.name)
+    });
+    held.chain(conflicts).chain(silent).chain(foreign)
 }
 
 fn row(vip: &VipStatus) -> [String; HEADINGS.len()] {

@@ -4,10 +4,11 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::mem;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::clock;
 use super::difference::Difference;
@@ -17,7 +18,8 @@ use super::lateness::Lateness;
 use super::leases::Leases;
 use super::links::{Interface, Links};
 use super::log::{Entry, Log, Names};
-use super::message::Message;
+use super::memory::{Changed, ChangedVip, Memory, Waiting};
+use super::message::{HoldChange, Message};
 use super::sockets::Sockets;
 use super::status::{self, Circumstances};
 use super::supervisor::Supervisor;
@@ -25,7 +27,9 @@ use super::watch::Watches;
 use crate::driver::links::LinkEvent;
 use crate::driver::readiness::Readable;
 use crate::driver::timer::Timer;
-use crate::engine::{AddressSet, EffectError, Engine, Input, Instant, LinkState, Output, Settings};
+use crate::engine::{
+    AddressSet, EffectError, Engine, EventKind, Hold, HoldReason, Input, Instant, LinkState, Output, Settings, Vip,
+};
 
 /// How many packets are heard before a deadline has its turn: the adverts of a thousand virtual routers, which take a few
 /// milliseconds. A flood cannot hold up our own adverts for longer.
@@ -36,6 +40,9 @@ const CLAIM_COUNTS_AS: u32 = 16;
 
 /// How long a stopping agent waits for the kernel to take the addresses away.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long what must survive a restart may be known to the loop alone.
+const SAVE_DELAY: Duration = Duration::from_millis(20);
 
 /// All that the loop owns.
 #[derive(Debug)]
@@ -55,6 +62,11 @@ pub(super) struct EventLoop {
     lateness: Lateness,
     circumstances: Circumstances,
     journal: JournalStatus,
+    memory: Memory,
+    /// Since when the memory may say something else than the engine.
+    unsaved_since: Option<Instant>,
+    /// Who waits until it says the same.
+    waiting: Vec<Waiting>,
     links: Links,
     /// Removals that were ordered and have not ended.
     removals: usize,
@@ -79,6 +91,7 @@ impl EventLoop {
         kernel: Kernel,
         leases: Leases,
         log: Log,
+        memory: Memory,
         circumstances: Circumstances,
     ) -> io::Result<Self> {
         let links = Links::of(&engine);
@@ -99,6 +112,9 @@ impl EventLoop {
             lateness: Lateness::default(),
             circumstances,
             journal: JournalStatus::default(),
+            memory,
+            unsaved_since: Some(clock::now()),
+            waiting: Vec::new(),
             links,
             removals: 0,
             stop: None,
@@ -130,6 +146,7 @@ impl EventLoop {
             }
             self.carry_out(now);
         }
+        self.save(clock::now());
         self.kernel.finish();
         // Addresses that could not be taken away stay behind closed gates.
         if self.removals == 0 && !self.hands_on {
@@ -170,13 +187,23 @@ impl EventLoop {
     }
 
     fn arm(&mut self) -> io::Result<()> {
-        let deadlines = [self.engine.next_deadline(), self.supervisor.next_beat(), self.stop];
+        let deadlines = [self.engine.next_deadline(), self.supervisor.next_beat(), self.save_at(), self.stop];
         let deadline = deadlines.into_iter().flatten().min();
         if self.armed != deadline {
             self.timer.get_ref().set(deadline.map(Instant::as_nanos))?;
             self.armed = deadline;
         }
         Ok(())
+    }
+
+    /// When the memory is to be told: a thousand vips that fail over are one change to it.
+    fn save_at(&self) -> Option<Instant> {
+        self.unsaved_since.map(|since| since + SAVE_DELAY)
+    }
+
+    fn save(&mut self, now: Instant) {
+        let saved = self.memory.save(&self.engine, mem::take(&mut self.waiting));
+        self.unsaved_since = (!saved).then_some(now);
     }
 
     fn stopped(&self) -> bool {
@@ -218,6 +245,7 @@ impl EventLoop {
                 }
             }
             Message::Journal(status) => self.journal = status,
+            Message::Hold { vip, change, answer } => self.on_hold_change(now, vip.as_deref(), change, answer),
             Message::Stop { is_restart: false } => self.on_stop(now),
             Message::Stop { is_restart: true } => self.on_restart(now),
             // One that is stopping drops the question, which is an answer too.
@@ -260,6 +288,32 @@ impl EventLoop {
                 }
             }
         }
+    }
+
+    fn on_hold_change(
+        &mut self,
+        now: Instant,
+        name: Option<&str>,
+        change: HoldChange,
+        answer: oneshot::Sender<Option<Changed>>,
+    ) {
+        let known = self.engine.vips().iter().find(|vip| Some(vip.settings().name.as_str()) == name).map(Vip::id);
+        if name.is_some() && known.is_none() {
+            // One that has left does not want to know.
+            answer.send(None).ok();
+            return;
+        }
+        let input = match change {
+            HoldChange::Drain { time } => {
+                let hold = Hold { reason: HoldReason::Drained, until: time.map(|time| now + time) };
+                Input::Hold { vip: known, hold }
+            }
+            HoldChange::Undrain => Input::Release { vip: known },
+        };
+        self.engine.handle(now, input);
+        let concerned = self.engine.vips().iter().filter(|vip| known.is_none_or(|known| known == vip.id()));
+        let vips = concerned.map(ChangedVip::of).collect();
+        self.waiting.push(Waiting { answer, changed: Changed { vips, not_saved: None } });
     }
 
     /// Ends, and leaves what is owned to the next agent. It has the length of a lease to begin.
@@ -335,8 +389,17 @@ impl EventLoop {
                         self.log.write(Entry::Trouble(error.to_string()));
                     }
                 }
-                Output::Event(event) => self.log.write(Entry::Event(event)),
+                Output::KeepHolds => self.unsaved_since = self.unsaved_since.or(Some(now)),
+                Output::Event(event) => {
+                    if matches!(event.kind, EventKind::Transition { .. }) {
+                        self.unsaved_since = self.unsaved_since.or(Some(now));
+                    }
+                    self.log.write(Entry::Event(event));
+                }
             }
+        }
+        if !self.waiting.is_empty() || self.save_at().is_some_and(|at| now >= at) {
+            self.save(now);
         }
     }
 

@@ -53,16 +53,19 @@ pub(super) struct Journal {
     overflown: Arc<AtomicU64>,
 }
 
-/// Waits for the thread.
+/// Waits for a thread that writes to a disk.
 #[derive(Debug)]
-pub(super) struct JournalEnd(std::sync::mpsc::Receiver<()>);
+pub(super) struct Ended {
+    thread: &'static str,
+    end: std::sync::mpsc::Receiver<()>,
+}
 
 impl Journal {
     /// Starts the thread.
-    pub(super) fn start(dir: &Path, names: Names, to_loop: Sender<Message>) -> io::Result<(Self, JournalEnd)> {
+    pub(super) fn start(dir: &Path, names: Names, to_loop: Sender<Message>) -> io::Result<(Self, Ended)> {
         let overflown = Arc::new(AtomicU64::new(0));
         let (entries, waiting) = mpsc::channel(QUEUE);
-        let (at_end, end) = std::sync::mpsc::channel();
+        let (at_end, ended) = Ended::pair("journal");
         let mut thread = Thread {
             dir: dir.to_owned(),
             writer: None,
@@ -78,7 +81,7 @@ impl Journal {
             thread.run(waiting);
             drop(at_end);
         })?;
-        Ok((Self { entries, overflown }, JournalEnd(end)))
+        Ok((Self { entries, overflown }, ended))
     }
 
     /// Records an event, or counts it as lost where the disk is too slow.
@@ -98,11 +101,17 @@ impl Journal {
     }
 }
 
-impl JournalEnd {
+impl Ended {
+    /// What the thread drops at its end, and who waits for that.
+    pub(super) fn pair(thread: &'static str) -> (std::sync::mpsc::Sender<()>, Self) {
+        let (at_end, end) = std::sync::mpsc::channel();
+        (at_end, Self { thread, end })
+    }
+
     /// Waits until all is written, but not for ever. Call it when the loop's end is gone.
     pub(super) fn wait(self) {
-        if matches!(self.0.recv_timeout(LAST_PATIENCE), Err(std::sync::mpsc::RecvTimeoutError::Timeout)) {
-            error!("the disk is too slow: the last events are not in the journal");
+        if matches!(self.end.recv_timeout(LAST_PATIENCE), Err(std::sync::mpsc::RecvTimeoutError::Timeout)) {
+            error!("the disk is too slow: what the thread {:?} was to write last may not be there", self.thread);
         }
     }
 }

@@ -228,6 +228,7 @@ fn write_transition(vip: &str, at: &str, from: StateName, to: StateName, cause: 
             | Cause::InstallRefused(_)
             | Cause::AddressesKeepVanishing
             | Cause::AddressInUse { .. }
+            | Cause::HostDied
             | Cause::LinkDown
             | Cause::LinkMissing
     );

@@ -8,6 +8,7 @@
 //! | `kernel` | the threads for what may take time: addresses, announcements, news of interfaces |
 //! | `leases` | the leases, handed on to the kernel |
 //! | `inheritance` | what an agent before this one left |
+//! | [`memory`] | what must survive a restart: holds, and what this host owned |
 //! | `links` | what it knows of its interfaces |
 //! | `control`, [`status`] | the control socket, and the document that it serves |
 //! | `log` | all log lines of events |
@@ -27,7 +28,7 @@ use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 pub mod clock;
-mod control;
+pub mod control;
 pub mod difference;
 mod event_loop;
 mod inheritance;
@@ -38,6 +39,7 @@ pub mod lateness;
 mod leases;
 mod links;
 mod log;
+pub mod memory;
 mod message;
 pub mod record;
 pub mod reload;
@@ -54,13 +56,14 @@ use journal::Journal;
 use kernel::Kernel;
 use leases::Leases;
 use log::{Log, Names};
+use memory::Memory;
 use message::Message;
 use reload::Reloader;
 use status::Circumstances;
 
 use crate::driver::gate::Gate;
 use crate::driver::schedule::{self, Urgency};
-use crate::engine::{Engine, Input, Settings};
+use crate::engine::{Engine, Input, Settings, Vip};
 
 /// How an agent is started.
 #[derive(Clone, Debug)]
@@ -89,6 +92,14 @@ pub fn run(settings: Settings, options: &Options) -> io::Result<()> {
     let names = Names::of(&engine);
     let (journal, journal_end) = Journal::start(&options.state_dir, names.clone(), to_loop.clone())?;
     let (log, log_thread) = Log::start(names, journal)?;
+    for (vip, hold) in Memory::recall(&options.state_dir).holds() {
+        let id = vip.map(|name| engine.vips().iter().find(|vip| vip.settings().name == name).map(Vip::id));
+        // A vip that is configured no longer is forgotten.
+        if id != Some(None) {
+            engine.handle(clock::now(), Input::Hold { vip: id.flatten(), hold });
+        }
+    }
+    let (memory, memory_end) = Memory::start(&options.state_dir)?;
     spawn_control(control, to_loop.clone(), Reloader::new(options.config.clone(), to_loop.clone()))?;
 
     // The threads of the kernel's side ask for the same themselves: scheduling is not inherited.
@@ -119,14 +130,15 @@ pub fn run(settings: Settings, options: &Options) -> io::Result<()> {
     drop(to_loop);
 
     let runtime = runtime()?;
-    let outcome =
-        runtime.block_on(async { EventLoop::new(engine, messages, kernel, leases, log, circumstances)?.run().await });
+    let outcome = runtime
+        .block_on(async { EventLoop::new(engine, messages, kernel, leases, log, memory, circumstances)?.run().await });
     drop(socket_file);
     // The loop has dropped its end of the log: what it wrote is written out before the agent ends.
     if log_thread.join().is_err() {
         warn!("the thread of the log panicked");
     }
     journal_end.wait();
+    memory_end.wait();
     info!("vipd stops");
     outcome
 }

@@ -12,7 +12,7 @@ use super::clock::{self, rfc3339};
 use super::journal::JournalStatus;
 use super::lateness::Lateness;
 use super::log::{SILENT_OWNER_REMEDY, conflict_remedy};
-use crate::engine::{Conflict, Engine, Heard, Instant, LinkState, Router, Vip};
+use crate::engine::{Conflict, Engine, Heard, Hold, HoldReason, Instant, LinkState, Router, Vip};
 use crate::wire::advert::ChecksumForm;
 
 /// The version of the document's shape.
@@ -100,6 +100,9 @@ pub struct VipStatus {
     pub transitions: u64,
     /// Packets dropped, of all families and reasons.
     pub drops: u64,
+    /// What keeps this node out, over restarts too.
+    #[serde(default)]
+    pub hold: Option<HoldStatus>,
     /// Other hosts that answer for this owner's addresses.
     #[serde(default)]
     pub conflicts: Vec<ConflictStatus>,
@@ -114,6 +117,17 @@ pub struct VipStatus {
     pub owner_mac: Option<String>,
     /// One a family.
     pub routers: Vec<RouterStatus>,
+}
+
+/// What keeps a vip out of the election.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct HoldStatus {
+    /// `drained`, or `host-died`: the host went down while it was the owner, and may have been fenced.
+    pub reason: String,
+    /// When it ends by itself, RFC 3339; else an operator ends it.
+    pub until: Option<String>,
+    /// Seconds until then.
+    pub left_s: Option<f64>,
 }
 
 /// Who owns the addresses.
@@ -282,6 +296,7 @@ fn vip_status(engine: &Engine, vip: &Vip, now: Instant) -> VipStatus {
         lease_left_ms: vip.lease_until().map(|until| age_ms(until, now)),
         transitions: vip.transitions(),
         drops: vip.routers().iter().map(|router| router.drops().total()).sum(),
+        hold: vip.held_by().map(|hold| hold_status(hold, now)),
         conflicts: vip.conflicts(now).map(|conflict| conflict_status(conflict, now)).collect(),
         silent_owner: vip.silent_owner().map(|owner| SilentOwnerStatus {
             address: owner.address,
@@ -297,6 +312,18 @@ fn vip_status(engine: &Engine, vip: &Vip, now: Instant) -> VipStatus {
         }),
         owner_mac: vip.owner_mac().map(|mac| mac.to_string()),
         routers: vip.routers().iter().map(|router| router_status(router, now)).collect(),
+    }
+}
+
+fn hold_status(hold: &Hold, now: Instant) -> HoldStatus {
+    let reason = match hold.reason {
+        HoldReason::Drained => "drained",
+        HoldReason::HostDied => "host-died",
+    };
+    HoldStatus {
+        reason: reason.to_owned(),
+        until: hold.until.map(|until| rfc3339(clock::wall_at(until))),
+        left_s: hold.until.map(|until| until.since(now).as_secs_f64()),
     }
 }
 

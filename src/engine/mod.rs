@@ -7,7 +7,8 @@
 //! | file | decides |
 //! |---|---|
 //! | [`election`] | how long a silence may last, and who wins |
-//! | `vip` | what all states share: links, holds, stops |
+//! | `vip` | what all states share: links, stops |
+//! | [`hold`] | what keeps a vip out, over a restart too |
 //! | `reload` | what new settings change, and what goes on as it was |
 //! | `backup` | whom to follow, when to claim |
 //! | `claim` | whether a claim may begin, and its steps |
@@ -43,6 +44,7 @@ pub mod announce;
 mod backup;
 mod claim;
 pub mod election;
+pub mod hold;
 pub mod input;
 pub mod lease;
 pub mod output;
@@ -57,6 +59,7 @@ pub mod stats;
 pub mod time;
 mod vip;
 
+pub use hold::{Hold, HoldReason};
 pub use input::{Arrival, EffectError, Input, LinkId, LinkState, RequestId};
 pub use output::{AddressSet, Cause, Event, EventKind, Output, Question, StateName, Transmit};
 pub use rival::{ClaimKind, Conflict, ForeignGroup};
@@ -89,6 +92,8 @@ pub struct Engine {
     agenda: Agenda<VipId>,
     outputs: VecDeque<Output>,
     next_request: u64,
+    /// On the vips that are there, and on those that new settings bring.
+    hold: Option<Hold>,
     stopping: bool,
 }
 
@@ -116,10 +121,11 @@ impl Engine {
             agenda: Agenda::new(),
             outputs: VecDeque::new(),
             next_request: 0,
+            hold: None,
             stopping: false,
         };
         for vip in settings.vips {
-            engine.add(vip, now);
+            engine.add(vip, None, now);
         }
         engine
     }
@@ -137,6 +143,8 @@ impl Engine {
             Input::Inherited { vip, until, term } => {
                 self.step(now, vip, |vip, _| vip.on_inherited(until, term));
             }
+            Input::Hold { vip, hold } => self.on_hold(now, vip, hold),
+            Input::Release { vip } => self.on_release(now, vip),
             Input::LeaseLapsed { vip } => self.step(now, vip, Vip::on_lease_lapsed),
             Input::Installed { request, vip, result } => {
                 self.step(now, vip, |vip, step| vip.on_installed(step, request, result));
@@ -192,11 +200,11 @@ impl Engine {
 
 impl Engine {
     /// Puts a new vip behind all others.
-    fn add(&mut self, settings: VipSettings, now: Instant) -> VipId {
+    fn add(&mut self, settings: VipSettings, hold: Option<Hold>, now: Instant) -> VipId {
         let id = VipId(self.next_vip);
         self.next_vip = self.next_vip.checked_add(1).expect("nobody adds four thousand million vips");
         let link = self.link_named(&settings.interface);
-        self.put(Vip::new(id, link, settings, now));
+        self.put(Vip::new(id, link, settings, hold, now));
         id
     }
 

@@ -46,6 +46,8 @@ pub enum Output {
     /// Ask the neighbours who has these addresses. Whoever has is heard as every claim is
     /// ([`Input::AddressClaimed`](super::Input::AddressClaimed)).
     Ask(Question),
+    /// [`Engine::holds`](super::Engine::holds) says something else: it must outlast the agent.
+    KeepHolds,
     /// Record and show this.
     Event(Event),
 }
@@ -325,6 +327,12 @@ pub enum Cause {
     },
     /// The kernel ended the lease before the agent, which was hardly late, could renew it.
     LeaseEnded,
+    /// An operator wants this node to own nothing.
+    Drained,
+    /// The host went down as the owner, and may have been fenced.
+    HostDied,
+    /// An operator lets it take part again.
+    Undrained,
     /// The time to keep out is over.
     HoldOver,
     /// New settings no longer have this vip, or have it as another virtual router.
@@ -363,6 +371,9 @@ impl fmt::Display for Cause {
             }
             Self::Late { by } => write!(f, "could not run for {}: the lease lapsed", Milliseconds(*by)),
             Self::LeaseEnded => f.write_str("the kernel ended the lease before it was renewed"),
+            Self::Drained => f.write_str("drained by an operator"),
+            Self::HostDied => f.write_str("this host went down while it was the owner: fenced, or crashed"),
+            Self::Undrained => f.write_str("an operator ended the hold"),
             Self::HoldOver => f.write_str("hold is over"),
             Self::Removed => f.write_str("no longer in the configuration"),
             Self::Shutdown => f.write_str("stopping"),

@@ -254,7 +254,7 @@ impl Vip {
     /// Steps out of the election for a while.
     pub(super) fn hold(&mut self, step: &mut Step<'_>, time: Duration, cause: Cause) {
         self.give_up(step);
-        self.enter(step, State::Held { until: step.now + time }, cause);
+        self.enter(step, State::Held { until: Some(step.now + time) }, cause);
     }
 }
 

@@ -11,6 +11,7 @@ use core::time::Duration;
 
 use super::backup::Backup;
 use super::election::{self, PATIENCE, Rank};
+use super::hold::Hold;
 use super::input::{Arrival, LinkId, LinkState, RequestId};
 use super::output::{AddressSet, Cause, Event, EventKind, Output, StateName, Transmit};
 use super::owner::Ownership;
@@ -42,6 +43,8 @@ pub struct Vip {
     reports: Reports,
     pub(super) link_state: LinkState,
     inherited: Option<Inheritance>,
+    /// What keeps it out, whatever its state.
+    pub(super) hold: Option<Hold>,
     pub(super) evidence: Evidence,
     pub(super) silence: Option<Silence>,
 }
@@ -64,8 +67,8 @@ pub(super) enum State {
     Claiming { ownership: Ownership, request: RequestId },
     /// Owns the addresses.
     Active(Ownership),
-    /// Keeps itself out until then.
-    Held { until: Instant },
+    /// Keeps itself out until then; `None`: until an operator says otherwise.
+    Held { until: Option<Instant> },
 }
 
 /// What a step works with beside the vip itself.
@@ -176,7 +179,7 @@ impl Vip {
     /// When it wants to be called.
     pub fn deadline(&self) -> Option<Instant> {
         match &self.state {
-            State::Initialize => None,
+            State::Initialize => self.hold.as_ref().and_then(|hold| hold.until),
             State::Backup(backup) => {
                 let claim_at = backup.active_down_at();
                 [self.prepare_at(), self.ask_at(), Some(claim_at)].into_iter().flatten().min()
@@ -185,14 +188,14 @@ impl Vip {
                 let deadline = ownership.deadline();
                 Some(self.judgement_at().map_or(deadline, |judgement| judgement.min(deadline)))
             }
-            State::Held { until } => Some(*until),
+            State::Held { until } => *until,
         }
     }
 }
 
 /// Inputs.
 impl Vip {
-    pub(super) fn new(id: VipId, link: LinkId, settings: VipSettings, now: Instant) -> Self {
+    pub(super) fn new(id: VipId, link: LinkId, settings: VipSettings, hold: Option<Hold>, now: Instant) -> Self {
         let routers = Family::ALL.into_iter().filter_map(|family| Router::new(family, &settings)).collect();
         let addresses = by_family(&settings);
         Self {
@@ -209,6 +212,7 @@ impl Vip {
             reports: Reports::default(),
             link_state: LinkState::Missing,
             inherited: None,
+            hold,
             evidence: Evidence::default(),
             silence: None,
         }
@@ -280,6 +284,7 @@ impl Vip {
 
     pub(super) fn on_deadline(&mut self, step: &mut Step<'_>) {
         self.depose_if_late(step);
+        self.expire_hold(step);
         match &self.state {
             State::Initialize => {}
             State::Backup(_) => self.backup_on_deadline(step),
@@ -287,7 +292,7 @@ impl Vip {
                 self.owner_on_deadline(step);
                 self.judge(step);
             }
-            State::Held { until } if step.now >= *until => match self.unready() {
+            State::Held { until } if until.is_some_and(|until| step.now >= until) => match self.unready() {
                 None => self.start(step, Cause::HoldOver),
                 Some(cause) => self.enter(step, State::Initialize, cause),
             },
@@ -327,7 +332,15 @@ impl Vip {
 impl Vip {
     /// RFC 9568 §6.4.1: the address owner goes Active, everybody else listens first; but an owner whose agent was
     /// started anew within its lease is one still.
-    fn start(&mut self, step: &mut Step<'_>, cause: Cause) {
+    pub(super) fn start(&mut self, step: &mut Step<'_>, cause: Cause) {
+        self.expire_hold(step);
+        if let Some(hold) = self.hold {
+            if self.inherited.take().is_some() {
+                self.give_up(step);
+            }
+            self.keep_out(step, hold);
+            return;
+        }
         if let Some(Inheritance { until, term }) = self.inherited.take() {
             if step.now < until {
                 self.adopt(step, term);

@@ -12,6 +12,7 @@
 mod commands;
 mod conflict;
 mod freeze;
+mod holds;
 mod hostile;
 mod journal;
 mod links;
@@ -64,6 +65,7 @@ fn trials() -> Vec<Trial> {
         stop::trials(),
         commands::trials(),
         journal::trials(),
+        holds::trials(),
         freeze::trials(),
     ];
     modules.into_iter().flatten().collect()

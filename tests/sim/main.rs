@@ -40,6 +40,7 @@ mod families;
 mod forged;
 mod freeze;
 mod heal;
+mod hold;
 mod links;
 mod mutation;
 mod preempt;

@@ -8,8 +8,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use vipd::engine::{
-    Arrival, ClaimKind, Engine, Event, EventKind, Input, Instant, LinkState, Output, Preempt, RequestId, Settings,
-    StateName, VipSettings,
+    Arrival, ClaimKind, Engine, Event, EventKind, Hold, HoldReason, Input, Instant, LinkState, Output, Preempt,
+    RequestId, Settings, StateName, VipSettings,
 };
 use vipd::types::{Family, MacAddr, Priority, Version, Vrid};
 use vipd::wire::DropReason;
@@ -98,6 +98,7 @@ fn shown(output: &Output, now: Duration) -> Option<String> {
         Output::Trim(_) => "trim".into(),
         Output::Announce(_) => "announce".into(),
         Output::Ask(_) => "ask".into(),
+        Output::KeepHolds => "keep holds".into(),
         Output::Event(Event { kind, .. }) => match kind {
             // In the column before.
             EventKind::Transition { .. } => return None,
@@ -172,6 +173,8 @@ fn inputs(case: &Case) -> Vec<(&'static str, Duration, Input)> {
         ("removed", Input::Removed { request: RequestId(0), vip, result: Ok(()) }),
         ("removal refused", Input::Removed { request: RequestId(0), vip, result: refused() }),
         ("lease ended by the kernel", Input::LeaseLapsed { vip }),
+        ("drained", Input::Hold { vip: Some(vip), hold: drain(None) }),
+        ("undrained", Input::Release { vip: None }),
         ("restart of the agent", Input::HandOn),
         ("settings as they are", settings(vec![own.clone()])),
         ("settings, priority 50", settings(vec![VipSettings { priority: Priority(50), ..own.clone() }])),
@@ -200,6 +203,10 @@ fn inputs(case: &Case) -> Vec<(&'static str, Duration, Input)> {
         inputs.push(("advert, priority 50, as the lease ends", until, Input::Advert(from(LARGER, 50))));
     }
     inputs
+}
+
+fn drain(until: Option<Instant>) -> Hold {
+    Hold { reason: HoldReason::Drained, until }
 }
 
 fn arrival(source: [u8; 4], advert: Advert) -> Arrival {
@@ -240,6 +247,12 @@ fn states() -> Vec<(&'static str, Case)> {
         }),
         ("Active, for ten seconds, priority 255", later(long_active(vip(255)))),
         ("Held, for 5 s after a refusal", later(held())),
+        ("Held, drained for 1 s", {
+            let mut case = active(vip(100));
+            let until = Instant::ZERO + case.now + Duration::from_secs(1);
+            take(&mut case, Input::Hold { vip: None, hold: drain(Some(until)) });
+            later(case)
+        }),
         ("Stopped", {
             let mut case = active(vip(100));
             take(&mut case, Input::Shutdown);

@@ -353,6 +353,8 @@ impl World {
             Output::Remove(set) | Output::Trim(set) => self.queue_effect(host, Effect::Remove(set)),
             Output::Announce(set) => self.announce(host, &set),
             Output::Ask(question) => self.ask(host, &question),
+            // No scenario restarts a held agent.
+            Output::KeepHolds => {}
             Output::Event(event) => self.on_event(host, event),
         }
     }
