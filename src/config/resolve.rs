@@ -11,8 +11,8 @@ use super::across::Across;
 use super::problem::{Findings, Kind, Lines, Problem};
 use super::read::Table;
 use super::system::System;
-use super::{Config, vip};
-use crate::engine::Settings;
+use super::{Config, fence, vip};
+use crate::engine::{FenceSettings, Settings};
 
 /// The longest `[node] name`, in bytes: that of a host name (RFC 1035 §2.3.4).
 const MAX_NODE_NAME: usize = 255;
@@ -40,6 +40,9 @@ fn root(document: &DeTable<'_>, system: &System, findings: &mut Findings) -> Set
     let node = root.optional("node", system.host_name.clone(), findings, |value, findings| {
         Some(node(value.table("[node]", "[node]", findings)?, system, findings))
     });
+    let fence = root.optional("fence", FenceSettings::default(), findings, |value, findings| {
+        Some(fence::fence(value.table("[fence]", "[fence]", findings)?, system, findings))
+    });
     let mut across = Across::default();
     let mut vips = Vec::new();
     let present = root.value("vip");
@@ -56,7 +59,7 @@ fn root(document: &DeTable<'_>, system: &System, findings: &mut Findings) -> Set
         findings.refuse(Problem { kind: Kind::MissingKey, ..Problem::of_file("the file has no `[[vip]]`", remedy) });
     }
     vips.shrink_to_fit();
-    Settings { node, vips }
+    Settings { node, vips, fence }
 }
 
 /// `[node]`: its name.

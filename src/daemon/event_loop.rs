@@ -6,6 +6,7 @@ use std::future::poll_fn;
 use std::io;
 use std::mem;
 use std::task::{Context, Poll};
+use std::thread;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
@@ -24,11 +25,13 @@ use super::sockets::Sockets;
 use super::status::{self, Circumstances};
 use super::supervisor::Supervisor;
 use super::watch::Watches;
+use crate::driver::fencing;
 use crate::driver::links::LinkEvent;
 use crate::driver::readiness::Readable;
 use crate::driver::timer::Timer;
 use crate::engine::{
-    AddressSet, EffectError, Engine, EventKind, Hold, HoldReason, Input, Instant, LinkState, Output, Settings, Vip,
+    AddressSet, EffectError, Engine, EventKind, FenceOrder, Hold, HoldReason, Input, Instant, LinkState, Output,
+    Settings, Vip,
 };
 
 /// How many packets are heard before a deadline has its turn: the adverts of a thousand virtual routers, which take a few
@@ -56,6 +59,7 @@ pub(super) struct EventLoop {
     watches: Watches,
     leases: Leases,
     messages: mpsc::Receiver<Message>,
+    to_loop: mpsc::WeakSender<Message>,
     kernel: Kernel,
     log: Log,
     supervisor: Supervisor,
@@ -87,7 +91,7 @@ enum Wake {
 impl EventLoop {
     pub(super) fn new(
         engine: Engine,
-        messages: mpsc::Receiver<Message>,
+        (messages, to_loop): (mpsc::Receiver<Message>, mpsc::WeakSender<Message>),
         kernel: Kernel,
         leases: Leases,
         log: Log,
@@ -106,6 +110,7 @@ impl EventLoop {
             watches,
             leases,
             messages,
+            to_loop,
             kernel,
             log,
             supervisor: Supervisor::of_environment(),
@@ -244,6 +249,7 @@ impl EventLoop {
                     self.log.write(Entry::Trouble("a control client left before its answer".to_owned()));
                 }
             }
+            Message::Fenced { request, result } => self.engine.handle(now, Input::Fenced { request, result }),
             Message::Journal(status) => self.journal = status,
             Message::Hold { vip, change, answer } => self.on_hold_change(now, vip.as_deref(), change, answer),
             Message::Stop { is_restart: false } => self.on_stop(now),
@@ -389,6 +395,7 @@ impl EventLoop {
                         self.log.write(Entry::Trouble(error.to_string()));
                     }
                 }
+                Output::Fence(order) => self.fence(now, order),
                 Output::KeepHolds => self.unsaved_since = self.unsaved_since.or(Some(now)),
                 Output::Event(event) => {
                     if matches!(event.kind, EventKind::Transition { .. }) {
@@ -400,6 +407,22 @@ impl EventLoop {
         }
         if !self.waiting.is_empty() || self.save_at().is_some_and(|at| now >= at) {
             self.save(now);
+        }
+    }
+
+    /// On a thread of its own, which may take minutes.
+    fn fence(&mut self, now: Instant, FenceOrder { request, peer }: FenceOrder) {
+        let to_loop = self.to_loop.clone();
+        let spawned = thread::Builder::new().name("fence".into()).spawn(move || {
+            let result = fencing::fence(&peer).map_err(EffectError);
+            // An agent that has ended claims nothing.
+            if let Some(to_loop) = to_loop.upgrade() {
+                to_loop.blocking_send(Message::Fenced { request, result }).ok();
+            }
+        });
+        if let Err(error) = spawned {
+            let result = Err(EffectError(format!("no thread for it: {error}")));
+            self.engine.handle(now, Input::Fenced { request, result });
         }
     }
 

@@ -63,7 +63,7 @@ use status::Circumstances;
 
 use crate::driver::gate::Gate;
 use crate::driver::schedule::{self, Urgency};
-use crate::engine::{Engine, Input, Settings, Vip};
+use crate::engine::{Engine, Hold, HoldReason, Input, Settings, Vip, VipId};
 
 /// How an agent is started.
 #[derive(Clone, Debug)]
@@ -92,12 +92,17 @@ pub fn run(settings: Settings, options: &Options) -> io::Result<()> {
     let names = Names::of(&engine);
     let (journal, journal_end) = Journal::start(&options.state_dir, names.clone(), to_loop.clone())?;
     let (log, log_thread) = Log::start(names, journal)?;
-    for (vip, hold) in Memory::recall(&options.state_dir).holds() {
+    let before = Memory::recall(&options.state_dir);
+    for (vip, hold) in before.holds() {
         let id = vip.map(|name| engine.vips().iter().find(|vip| vip.settings().name == name).map(Vip::id));
         // A vip that is configured no longer is forgotten.
         if id != Some(None) {
             engine.handle(clock::now(), Input::Hold { vip: id.flatten(), hold });
         }
+    }
+    for (vip, hold) in holds_after_death(&engine, &before) {
+        warn!("this host went down while it owned addresses, without a stop: it was fenced, or crashed, and keeps out");
+        engine.handle(clock::now(), Input::Hold { vip: Some(vip), hold });
     }
     let (memory, memory_end) = Memory::start(&options.state_dir)?;
     spawn_control(control, to_loop.clone(), Reloader::new(options.config.clone(), to_loop.clone()))?;
@@ -127,11 +132,13 @@ pub fn run(settings: Settings, options: &Options) -> io::Result<()> {
         memory_locked: granted("locked memory", schedule::lock_memory()),
     };
     let kernel = Kernel::start(&engine, &to_loop)?;
+    let weak = to_loop.downgrade();
     drop(to_loop);
 
     let runtime = runtime()?;
-    let outcome = runtime
-        .block_on(async { EventLoop::new(engine, messages, kernel, leases, log, memory, circumstances)?.run().await });
+    let outcome = runtime.block_on(async {
+        EventLoop::new(engine, (messages, weak), kernel, leases, log, memory, circumstances)?.run().await
+    });
     drop(socket_file);
     // The loop has dropped its end of the log: what it wrote is written out before the agent ends.
     if log_thread.join().is_err() {
@@ -141,6 +148,17 @@ pub fn run(settings: Settings, options: &Options) -> io::Result<()> {
     memory_end.wait();
     info!("vipd stops");
     outcome
+}
+
+/// What this host owned when it went down may be owned by who fenced it; where nothing fences, the election alone decides.
+fn holds_after_death(engine: &Engine, before: &memory::State) -> Vec<(VipId, Hold)> {
+    let settings = engine.fence_settings();
+    let Some(time) = settings.hold.filter(|_| !settings.peers.is_empty()) else { return Vec::new() };
+    let hold = Hold { reason: HoldReason::HostDied, until: Some(clock::now() + time) };
+    let owned: Vec<&str> = before.owned_at_death().collect();
+    let vips =
+        engine.vips().iter().filter(|vip| owned.contains(&vip.settings().name.as_str()) && vip.held_by().is_none());
+    vips.map(|vip| (vip.id(), hold)).collect()
 }
 
 fn spawn_control(control: ControlSocket, to_loop: mpsc::Sender<Message>, reloader: Reloader) -> io::Result<()> {

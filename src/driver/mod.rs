@@ -8,6 +8,7 @@ pub mod addresses;
 pub mod adverts;
 pub mod announce;
 mod error;
+pub mod fencing;
 pub mod frames;
 pub mod gate;
 pub mod ipv4_conf;

@@ -25,7 +25,7 @@ impl Vip {
 
     /// When to ask again, if something speaks against a claim now.
     fn objection(&mut self, step: &mut Step<'_>, cause: &Cause) -> Option<Instant> {
-        self.object_for_silent_owner(step, cause)
+        self.object_for_silent_owner(step, cause).or_else(|| self.object_until_fenced(step, cause))
     }
 
     /// When [`Self::prepare`] is due, where anybody is to be asked: an interval before the claim, which is after two missed ones.

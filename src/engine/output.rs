@@ -8,6 +8,7 @@ use core::net::{IpAddr, Ipv6Addr};
 use core::time::Duration;
 
 use super::VipId;
+use super::fence::{FenceAction, FenceOrder};
 use super::input::{EffectError, LinkId, RequestId};
 use super::rival::ClaimKind;
 use super::silence::WaitEnd;
@@ -46,6 +47,8 @@ pub enum Output {
     /// Ask the neighbours who has these addresses. Whoever has is heard as every claim is
     /// ([`Input::AddressClaimed`](super::Input::AddressClaimed)).
     Ask(Question),
+    /// Make sure that a peer is dead. Answered by [`Input::Fenced`](super::Input::Fenced).
+    Fence(FenceOrder),
     /// [`Engine::holds`](super::Engine::holds) says something else: it must outlast the agent.
     KeepHolds,
     /// Record and show this.
@@ -229,6 +232,40 @@ pub enum EventKind {
         source: IpAddr,
         /// Why.
         reason: DropReason,
+    },
+    /// A silent owner is being fenced.
+    Fencing {
+        /// By its name in the configuration.
+        peer: String,
+        /// The address that it was heard from.
+        target: IpAddr,
+        /// What is done to it.
+        action: FenceAction,
+    },
+    /// It is, and its addresses are free.
+    Fenced {
+        /// By its name in the configuration.
+        peer: String,
+        /// The address that it was heard from.
+        target: IpAddr,
+        /// By what that is known.
+        proof: String,
+    },
+    /// It may live.
+    FenceFailed {
+        /// By its name in the configuration.
+        peer: String,
+        /// The address that it was heard from.
+        target: IpAddr,
+        /// Why.
+        error: EffectError,
+        /// Whether its addresses are claimed all the same.
+        claims: bool,
+    },
+    /// A claim needs a silent owner to be fenced, and nothing says how.
+    FenceMissing {
+        /// The address that it was heard from.
+        target: IpAddr,
     },
     /// Addresses could not be taken away.
     RemoveFailed(EffectError),

@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use core::net::IpAddr;
 use core::time::Duration;
 
+use super::fence::FenceSettings;
 use crate::types::{AdvertInterval, Family, MacMode, Password, Priority, Version, VirtualAddress, Vrid};
 use crate::wire::advert::ChecksumForm;
 
@@ -15,6 +16,8 @@ pub struct Settings {
     pub node: String,
     /// In the order of the configuration file, names unique.
     pub vips: Vec<VipSettings>,
+    /// How silent owners are fenced.
+    pub fence: FenceSettings,
 }
 
 /// One virtual IP: up to two virtual routers (one a family) that move together.

@@ -11,6 +11,7 @@
 
 mod commands;
 mod conflict;
+mod fence;
 mod freeze;
 mod holds;
 mod hostile;
@@ -66,6 +67,7 @@ fn trials() -> Vec<Trial> {
         commands::trials(),
         journal::trials(),
         holds::trials(),
+        fence::trials(),
         freeze::trials(),
     ];
     modules.into_iter().flatten().collect()

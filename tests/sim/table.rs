@@ -98,6 +98,7 @@ fn shown(output: &Output, now: Duration) -> Option<String> {
         Output::Trim(_) => "trim".into(),
         Output::Announce(_) => "announce".into(),
         Output::Ask(_) => "ask".into(),
+        Output::Fence(_) => "fence".into(),
         Output::KeepHolds => "keep holds".into(),
         Output::Event(Event { kind, .. }) => match kind {
             // In the column before.
@@ -116,6 +117,10 @@ fn shown(output: &Output, now: Duration) -> Option<String> {
             EventKind::ConflictPersists { .. } => "[conflict persists]".into(),
             EventKind::ClonedHost { .. } => "[cloned host]".into(),
             EventKind::ForeignGroup { .. } => "[foreign group]".into(),
+            EventKind::Fencing { .. } => "[fencing]".into(),
+            EventKind::Fenced { .. } => "[fenced]".into(),
+            EventKind::FenceFailed { .. } => "[fencing failed]".into(),
+            EventKind::FenceMissing { .. } => "[fencing impossible]".into(),
             EventKind::RemoveFailed(_) => "[removal failed]".into(),
         },
     })
@@ -138,7 +143,8 @@ fn inputs(case: &Case) -> Vec<(&'static str, Duration, Input)> {
     let link = |state| Input::Link { link: LINK, state };
     let vip = vip_id(0);
     let refused = || Err("Operation not permitted".into());
-    let settings = |vips| Input::Settings(Settings { node: "a".into(), vips });
+    let settings =
+        |vips| Input::Settings(Settings { node: "a".into(), vips, fence: vipd::engine::FenceSettings::default() });
     let (one, more) = (address(VIP_V4), address([10, 0, 0, 101].into()));
     let mut inputs = vec![
         ("advert, priority 200", Input::Advert(from(LARGER, 200))),
@@ -262,7 +268,7 @@ fn states() -> Vec<(&'static str, Case)> {
 }
 
 fn missing(settings: VipSettings) -> Case {
-    let settings = Settings { node: "a".into(), vips: vec![settings] };
+    let settings = Settings { node: "a".into(), vips: vec![settings], fence: vipd::engine::FenceSettings::default() };
     let engine = Engine::new(settings, Instant::ZERO);
     Case { engine, now: Duration::from_secs(1), request: RequestId(u64::MAX) }
 }
