@@ -13,7 +13,7 @@ use super::problem::{Findings, Kind};
 use super::read::{Table, Value, printable};
 use super::system::{MissingInterface, System};
 use super::trust::{check_program, check_secret};
-use crate::engine::{FenceAction, FencePeer, FenceSettings};
+use crate::engine::{FenceAction, FencePeer, FenceSettings, WatchdogSettings};
 
 /// A longer one is no delay but an outage.
 const DELAY: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(60);
@@ -22,6 +22,9 @@ const HOLD: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_s
 /// What management controllers take, which some do for a minute.
 const TIMEOUT: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(600);
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(60);
+/// Below two seconds a busy host would be reset; above five minutes nobody waits for it.
+const WATCHDOG: RangeInclusive<Duration> = Duration::from_secs(2)..=Duration::from_secs(300);
+const DEFAULT_WATCHDOG: Duration = Duration::from_secs(10);
 /// No group of virtual routers has more.
 const MAX_PEERS: usize = 64;
 
@@ -50,6 +53,9 @@ pub(super) fn fence(mut table: Table<'_>, system: &System, findings: &mut Findin
         }
         peers.push(Arc::new(peer));
     }
+    let watchdog = table
+        .value("self")
+        .and_then(|value| Some(watchdog(value.table("[fence.self]", "[fence.self]", findings)?, findings)));
     if count > MAX_PEERS {
         findings.note(table.span(), format!("only the first {MAX_PEERS} peers are used"), "remove the others");
     }
@@ -58,7 +64,24 @@ pub(super) fn fence(mut table: Table<'_>, system: &System, findings: &mut Findin
         value.refuse(Kind::Conflict, "`require = true` needs a [[fence.peer]]", "", remedy, findings);
     }
     table.finish(findings);
-    FenceSettings { require, delay, hold, peers }
+    FenceSettings { require, delay, hold, peers, watchdog }
+}
+
+/// `[fence.self]`.
+fn watchdog(mut table: Table<'_>, findings: &mut Findings) -> WatchdogSettings {
+    let path = table.optional("watchdog", "/dev/watchdog".to_owned(), findings, |value, findings| {
+        let path = value.text("\"/dev/watchdog\"", findings)?;
+        file(value, path, false, |_| Ok(()), "write the device's absolute path, as in \"/dev/watchdog\"", findings)
+    });
+    let timeout = table.optional("timeout", DEFAULT_WATCHDOG, findings, |value, findings| {
+        let timeout = duration(value, WATCHDOG, "", "\"10s\"", findings)?;
+        if timeout.subsec_nanos() != 0 {
+            value.refuse(Kind::OutOfRange, "watchdogs count in whole seconds", "", "write whole seconds", findings);
+        }
+        Some(timeout)
+    });
+    table.finish(findings);
+    WatchdogSettings { path, timeout }
 }
 
 fn shares_address(one: &FencePeer, other: &FencePeer) -> bool {

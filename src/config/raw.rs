@@ -56,6 +56,24 @@ pub struct Fence {
     #[serde(default)]
     #[schemars(length(max = 64))]
     pub peer: Vec<FencePeer>,
+    /// Has the hardware watchdog reset this host where it cannot give its addresses up. Default: not.
+    #[serde(default, rename = "self", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "FenceSelf")]
+    pub itself: Option<FenceSelf>,
+}
+
+/// The hardware watchdog of this host, armed while it owns addresses.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FenceSelf {
+    /// Its device. Nothing else may use it (`RuntimeWatchdogSec` of systemd does). Default: `/dev/watchdog`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    pub watchdog: Option<String>,
+    /// How long the agent may be stuck before the host is reset. `2s` to `5m`, whole seconds. Default: `10s`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Duration")]
+    pub timeout: Option<Duration>,
 }
 
 /// How a peer is fenced: by a fence agent of the ClusterLabs convention, such as `fence_ipmilan` or `fence_redfish`.

@@ -21,6 +21,7 @@ use super::links::{Interface, Links};
 use super::log::{Entry, Log, Names};
 use super::memory::{Changed, ChangedVip, Memory, Waiting};
 use super::message::{HoldChange, Message};
+use super::self_fence::SelfFence;
 use super::sockets::Sockets;
 use super::status::{self, Circumstances};
 use super::supervisor::Supervisor;
@@ -31,7 +32,7 @@ use crate::driver::readiness::Readable;
 use crate::driver::timer::Timer;
 use crate::engine::{
     AddressSet, EffectError, Engine, EventKind, FenceOrder, Hold, HoldReason, Input, Instant, LinkState, Output,
-    Settings, Vip,
+    Settings, StateName, Vip,
 };
 
 /// How many packets are heard before a deadline has its turn: the adverts of a thousand virtual routers, which take a few
@@ -67,6 +68,7 @@ pub(super) struct EventLoop {
     circumstances: Circumstances,
     journal: JournalStatus,
     memory: Memory,
+    self_fence: SelfFence,
     /// Since when the memory may say something else than the engine.
     unsaved_since: Option<Instant>,
     /// Who waits until it says the same.
@@ -99,6 +101,7 @@ impl EventLoop {
         circumstances: Circumstances,
     ) -> io::Result<Self> {
         let links = Links::of(&engine);
+        let self_fence = SelfFence::new(engine.fence_settings().watchdog.clone(), clock::now(), &log);
         let sockets = Sockets::new(&engine)?;
         let watches = Watches::of(&engine);
         Ok(Self {
@@ -118,6 +121,7 @@ impl EventLoop {
             circumstances,
             journal: JournalStatus::default(),
             memory,
+            self_fence,
             unsaved_since: Some(clock::now()),
             waiting: Vec::new(),
             links,
@@ -153,6 +157,10 @@ impl EventLoop {
         }
         self.save(clock::now());
         self.kernel.finish();
+        // Addresses that are left behind are left to the next agent, to the gate, or to the watchdog.
+        if self.removals == 0 || self.hands_on {
+            self.self_fence.disarm(&self.log);
+        }
         // Addresses that could not be taken away stay behind closed gates.
         if self.removals == 0 && !self.hands_on {
             self.leases.remove_all(&self.log);
@@ -192,7 +200,13 @@ impl EventLoop {
     }
 
     fn arm(&mut self) -> io::Result<()> {
-        let deadlines = [self.engine.next_deadline(), self.supervisor.next_beat(), self.save_at(), self.stop];
+        let deadlines = [
+            self.engine.next_deadline(),
+            self.supervisor.next_beat(),
+            self.save_at(),
+            self.self_fence.next_feed(),
+            self.stop,
+        ];
         let deadline = deadlines.into_iter().flatten().min();
         if self.armed != deadline {
             self.timer.get_ref().set(deadline.map(Instant::as_nanos))?;
@@ -225,6 +239,7 @@ impl EventLoop {
             self.engine.handle(now, Input::Deadline);
         }
         self.supervisor.beat(now);
+        self.self_fence.feed(now, &self.log);
     }
 
     fn on_message(&mut self, now: Instant, message: Message) {
@@ -241,7 +256,11 @@ impl EventLoop {
             Message::Removed { request, vip, result } => {
                 self.removals = self.removals.saturating_sub(1);
                 self.leases.on_removed(request, result.is_ok(), &self.log);
+                if result.is_err() && !self.leases.are_enforced() {
+                    self.self_fence.starve(&self.log);
+                }
                 self.engine.handle(now, Input::Removed { request, vip, result });
+                self.follow_ownership(now);
             }
             Message::Status(answer) => {
                 let status = status::status(&self.engine, now, self.circumstances, &self.lateness, &self.journal);
@@ -338,7 +357,9 @@ impl EventLoop {
         if difference.is_none() {
             return difference;
         }
+        let watchdog = settings.fence.watchdog.clone();
         self.engine.handle(now, Input::Settings(settings));
+        self.self_fence.reload(watchdog, self.owns(), now, &self.log);
         self.log.write(Entry::Names(Names::of(&self.engine)));
         self.links.reload(&self.engine);
         self.sockets.extend(&self.engine, &self.log);
@@ -365,6 +386,7 @@ impl EventLoop {
 /// What is to be done.
 impl EventLoop {
     fn carry_out(&mut self, now: Instant) {
+        let mut owner_may_be_new = false;
         while let Some(output) = self.engine.poll_output() {
             match output {
                 Output::Transmit(transmit) => {
@@ -400,14 +422,30 @@ impl EventLoop {
                 Output::Event(event) => {
                     if matches!(event.kind, EventKind::Transition { .. }) {
                         self.unsaved_since = self.unsaved_since.or(Some(now));
+                        owner_may_be_new = true;
                     }
                     self.log.write(Entry::Event(event));
                 }
             }
         }
+        if owner_may_be_new {
+            self.follow_ownership(now);
+        }
         if !self.waiting.is_empty() || self.save_at().is_some_and(|at| now >= at) {
             self.save(now);
         }
+    }
+
+    /// Has the watchdog armed while anything is owned, or is still there.
+    fn follow_ownership(&mut self, now: Instant) {
+        if self.self_fence.is_configured() {
+            self.self_fence.follow(self.owns(), now, &self.log);
+        }
+    }
+
+    fn owns(&self) -> bool {
+        let owns = |vip: &Vip| matches!(vip.state(), StateName::Claiming | StateName::Active);
+        self.removals > 0 || self.engine.vips().iter().any(owns)
     }
 
     /// On a thread of its own, which may take minutes.

@@ -14,6 +14,7 @@
 //! | `log` | all log lines of events |
 //! | [`journal`], [`journal_file`], [`record`] | the events on disk: the thread that writes them, the files, a line |
 //! | [`reload`], [`difference`] | the configuration read anew, and what that changes |
+//! | `self_fence` | the hardware watchdog |
 //! | `restart` | whether a stop is half of a restart |
 //! | `supervisor` | systemd's notifications and watchdog |
 //! | [`clock`] | the one clock reader |
@@ -44,6 +45,7 @@ mod message;
 pub mod record;
 pub mod reload;
 mod restart;
+mod self_fence;
 mod sockets;
 pub mod status;
 mod supervisor;
@@ -153,7 +155,9 @@ pub fn run(settings: Settings, options: &Options) -> io::Result<()> {
 /// What this host owned when it went down may be owned by who fenced it; where nothing fences, the election alone decides.
 fn holds_after_death(engine: &Engine, before: &memory::State) -> Vec<(VipId, Hold)> {
     let settings = engine.fence_settings();
-    let Some(time) = settings.hold.filter(|_| !settings.peers.is_empty()) else { return Vec::new() };
+    let Some(time) = settings.hold.filter(|_| !settings.peers.is_empty() || settings.watchdog.is_some()) else {
+        return Vec::new();
+    };
     let hold = Hold { reason: HoldReason::HostDied, until: Some(clock::now() + time) };
     let owned: Vec<&str> = before.owned_at_death().collect();
     let vips =

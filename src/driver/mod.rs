@@ -22,5 +22,6 @@ pub mod state_dir;
 pub mod timer;
 pub mod virtual_mac;
 pub mod watch;
+pub mod watchdog;
 
 pub use error::errno;

@@ -42,11 +42,28 @@ pub struct FenceSettings {
     pub hold: Option<Duration>,
     /// How each peer is fenced. Names unique.
     pub peers: Vec<Arc<FencePeer>>,
+    /// What resets this host where it cannot give its addresses up. The driver's business alone.
+    pub watchdog: Option<WatchdogSettings>,
+}
+
+/// `[fence.self]`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct WatchdogSettings {
+    /// The watchdog's device.
+    pub path: String,
+    /// How long it may be without food. Whole seconds.
+    pub timeout: Duration,
 }
 
 impl Default for FenceSettings {
     fn default() -> Self {
-        Self { require: false, delay: Duration::from_secs(1), hold: Some(Duration::from_secs(600)), peers: Vec::new() }
+        Self {
+            require: false,
+            delay: Duration::from_secs(1),
+            hold: Some(Duration::from_secs(600)),
+            peers: Vec::new(),
+            watchdog: None,
+        }
     }
 }
 

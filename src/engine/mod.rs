@@ -61,7 +61,7 @@ pub mod stats;
 pub mod time;
 mod vip;
 
-pub use fence::{FenceAction, FenceOrder, FencePeer, FenceResult, FenceSettings};
+pub use fence::{FenceAction, FenceOrder, FencePeer, FenceResult, FenceSettings, WatchdogSettings};
 pub use hold::{Hold, HoldReason};
 pub use input::{Arrival, EffectError, Input, LinkId, LinkState, RequestId};
 pub use output::{AddressSet, Cause, Event, EventKind, Output, Question, StateName, Transmit};

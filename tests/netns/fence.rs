@@ -11,13 +11,16 @@ use nix::sys::signal::Signal;
 use vipd::lab::Host;
 
 use crate::journal::{await_event, events};
-use crate::support::{Agent, CONFIG, CONTROL, PATIENCE, Segment, Vip, await_all, await_none, ensure_calm, vipd};
+use crate::support::{
+    Agent, CONFIG, CONTROL, PATIENCE, Segment, Vip, await_all, await_none, ensure_calm, eventually, vipd,
+};
 use crate::trial;
 
 pub fn trials() -> Vec<Trial> {
     vec![
         trial("a_frozen_owner_is_fenced_before_the_claim", fenced),
         trial("a_fencing_that_fails_keeps_the_claim_back", fails),
+        trial("the_watchdog_is_fed_by_an_owner_that_runs_and_disarmed_by_one_that_gives_up", watchdog),
         trial("a_program_that_others_can_change_is_refused_at_the_start", refused),
     ]
 }
@@ -83,6 +86,42 @@ fn fails() -> Result<()> {
     ensure!(failed.evidence.get("claims").context("no evidence")? == false, "{failed:?}");
     ensure_calm(&[&agent_b], Duration::from_millis(1_000))?;
     await_none(&segment.b)
+}
+
+fn watchdog() -> Result<()> {
+    const DEVICE: &str = "/run/vipd/watchdog";
+    let segment = Segment::new()?;
+    segment.a.write_file(DEVICE.as_ref(), "")?;
+    let fence = format!("[fence.self]\nwatchdog = \"{DEVICE}\"\ntimeout = \"2s\"\n");
+    let fed = || Ok::<_, anyhow::Error>(segment.a.run_in(|| fs::read_to_string(DEVICE))??);
+    let agent_a = Agent::start(&segment.a, &[Vip::new(200).with(&fence)])?;
+    agent_a.await_state("Active")?;
+    let begun = fed()?.len();
+    eventually("it is fed again", || Ok((fed()?.len() >= begun + 2).then_some(())))?;
+    ensure!(!fed()?.trim_start_matches('V').ends_with('V'), "an owner has disarmed it: {:?}", fed()?);
+
+    agent_a.process().signal(Signal::SIGSTOP)?;
+    let frozen = fed()?;
+    std::thread::sleep(Duration::from_millis(2_500));
+    ensure!(fed()? == frozen, "a frozen agent fed it");
+    agent_a.process().signal(Signal::SIGCONT)?;
+    eventually("it is fed again", || Ok((fed()?.len() > frozen.len()).then_some(())))?;
+
+    let drained = vipd(&segment.a, &["drain", "--control", CONTROL])?;
+    ensure!(drained.0 == Some(0), "{drained:?}");
+    eventually("it is disarmed", || Ok(fed()?.ends_with('V').then_some(())))?;
+    let (code, ..) = vipd(&segment.a, &["undrain", "--control", CONTROL])?;
+    ensure!(code == Some(0), "{code:?}");
+    eventually("it is armed again", || Ok(fed()?.ends_with('.').then_some(())))?;
+    agent_a.stop()?;
+    ensure!(fed()?.ends_with('V'), "a clean stop leaves it armed: {:?}", fed()?);
+
+    // One that is killed leaves it armed.
+    let agent_a = Agent::start(&segment.a, &[Vip::new(200).with(&fence)])?;
+    agent_a.await_state("Active")?;
+    agent_a.process().kill()?;
+    ensure!(fed()?.ends_with('.'), "a kill disarmed it");
+    Ok(())
 }
 
 fn refused() -> Result<()> {

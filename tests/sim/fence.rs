@@ -23,7 +23,7 @@ fn fence(require: bool, delay: Duration, others: &[usize]) -> FenceSettings {
             attempts: 1,
         })
     };
-    FenceSettings { require, delay, hold: None, peers: others.iter().map(peer).collect() }
+    FenceSettings { require, delay, hold: None, peers: others.iter().map(peer).collect(), watchdog: None }
 }
 
 fn pair(require: bool) -> World {
