@@ -14,8 +14,8 @@ use super::problem::{Findings, Kind, Lines, Problem};
 use super::read::{Table, Value};
 use super::seal::{Seal, check_room, seal};
 use super::system::System;
-use super::{Config, vip};
-use crate::engine::{HeartbeatSettings, Settings, VipSettings};
+use super::{Config, fence, vip};
+use crate::engine::{FenceSettings, HeartbeatSettings, Settings, VipSettings};
 
 /// The longest `[node] name`, in bytes: that of a host name (RFC 1035 §2.3.4).
 const MAX_NODE_NAME: usize = 255;
@@ -56,6 +56,9 @@ fn root(
         let table = value.table("[seal]", "[seal]", findings)?;
         seal(table, system, findings)
     });
+    let fence = root.optional("fence", FenceSettings::default(), findings, |value, findings| {
+        Some(fence::fence(value.table("[fence]", "[fence]", findings)?, system, findings))
+    });
     let mut across = Across::default();
     let mut vips = Vec::new();
     let present = root.value("vip");
@@ -85,7 +88,7 @@ fn root(
         }
     }
     let every = interval.filter(|_| !heartbeat.is_empty()).map(|interval| HeartbeatSettings { interval });
-    (Settings { node, vips, heartbeat: every }, seal, heartbeat)
+    (Settings { node, vips, heartbeat: every, fence }, seal, heartbeat)
 }
 
 /// What `[node]` says.

@@ -16,6 +16,9 @@ use crate::types::VirtualAddress;
 pub struct Difference {
     /// The node's new name.
     pub node: Option<String>,
+    /// Whether silent owners are fenced otherwise from now on.
+    #[serde(default)]
+    pub fence: bool,
     /// Vips that come.
     pub added: Vec<String>,
     /// Vips that go.
@@ -50,6 +53,7 @@ impl Difference {
         let after: std::collections::BTreeSet<&str> = settings.vips.iter().map(|vip| vip.name.as_str()).collect();
         let mut difference = Self {
             node: (engine.node() != settings.node).then(|| settings.node.clone()),
+            fence: *engine.fence_settings() != settings.fence,
             removed: before.keys().filter(|name| !after.contains(*name)).map(|name| (*name).to_owned()).collect(),
             ..Self::default()
         };
@@ -87,7 +91,7 @@ impl Difference {
 impl std::fmt::Display for Difference {
     /// One line for the whole, and one for each vip that is not as it was.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { node, added, removed, replaced, changed, unchanged, reordered, others } = self;
+        let Self { node, fence, added, removed, replaced, changed, unchanged, reordered, others } = self;
         if self.is_none() {
             return writeln!(f, "nothing changed; {unchanged} vips go on");
         }
@@ -101,6 +105,9 @@ impl std::fmt::Display for Difference {
         )?;
         if let Some(node) = node {
             writeln!(f, "  node: now {node}")?;
+        }
+        if *fence {
+            writeln!(f, "  ~ fence")?;
         }
         removed.iter().try_for_each(|name| writeln!(f, "  - {name}"))?;
         added.iter().try_for_each(|name| writeln!(f, "  + {name}"))?;

@@ -7,6 +7,7 @@ use std::io;
 use std::mem;
 use std::net::IpAddr;
 use std::task::{Context, Poll};
+use std::thread;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
@@ -25,17 +26,20 @@ use super::message::{HoldChange, Mailbox, Message};
 use super::peers::{Heard, Peers, sealing_name};
 use super::references::References;
 use super::second_path::SecondPath;
+use super::self_fence::SelfFence;
 use super::sockets::Sockets;
 use super::status::{self, Circumstances};
 use super::supervisor::Supervisor;
 use super::watch::Watches;
 use crate::config::{Config, Seal};
+use crate::driver::fencing;
 use crate::driver::links::LinkEvent;
 use crate::driver::readiness::Readable;
 use crate::driver::timer::Timer;
 use crate::engine::seals::{Sealing, Seals};
 use crate::engine::{
-    AddressSet, EffectError, Engine, EventKind, Hold, HoldReason, Input, Instant, LinkState, Output, Vip, VipId,
+    AddressSet, EffectError, Engine, EventKind, FenceOrder, Hold, HoldReason, Input, Instant, LinkState, Output,
+    StateName, Vip, VipId,
 };
 use crate::wire::heartbeat::Heartbeat;
 use crate::wire::seal::Topic;
@@ -70,6 +74,7 @@ pub(super) struct EventLoop {
     lifetimes: Lifetimes,
     references: References,
     messages: mpsc::Receiver<Message>,
+    to_loop: mpsc::WeakSender<Message>,
     kernel: Kernel,
     log: Log,
     supervisor: Supervisor,
@@ -77,6 +82,7 @@ pub(super) struct EventLoop {
     circumstances: Circumstances,
     journal: JournalStatus,
     memory: Memory,
+    self_fence: SelfFence,
     /// Since when the memory may say something else than the engine.
     unsaved_since: Option<Instant>,
     /// Who waits until it says the same.
@@ -87,6 +93,15 @@ pub(super) struct EventLoop {
     stop: Option<Instant>,
     /// Whether what is owned is left to the next agent.
     hands_on: bool,
+}
+
+/// By what the loop hears of the other threads, and has them act.
+pub(super) struct Hands {
+    pub mailbox: Mailbox,
+    pub kernel: Kernel,
+    pub leases: Leases,
+    pub log: Log,
+    pub memory: Memory,
 }
 
 type RemovalOrder = fn(&Kernel, Interface, AddressSet) -> Result<(), EffectError>;
@@ -104,14 +119,11 @@ impl EventLoop {
         engine: Engine,
         seal: Option<(&Seal, Seals)>,
         second_path: SecondPath,
-        Mailbox { messages, to_loop }: Mailbox,
-        kernel: Kernel,
-        leases: Leases,
-        log: Log,
-        memory: Memory,
+        Hands { mailbox: Mailbox { messages, to_loop }, kernel, leases, log, memory }: Hands,
         circumstances: Circumstances,
     ) -> io::Result<Self> {
         let links = Links::of(&engine);
+        let self_fence = SelfFence::new(engine.fence_settings().watchdog.clone(), clock::now(), &log);
         let mut sockets = Sockets::new(&engine)?;
         let watches = Watches::of(&engine);
         let peers = match seal {
@@ -133,8 +145,9 @@ impl EventLoop {
             second_path,
             leases,
             lifetimes,
-            references: References::new(to_loop),
+            references: References::new(to_loop.clone()),
             messages,
+            to_loop,
             kernel,
             log,
             supervisor: Supervisor::of_environment(),
@@ -142,6 +155,7 @@ impl EventLoop {
             circumstances,
             journal: JournalStatus::default(),
             memory,
+            self_fence,
             unsaved_since: Some(clock::now()),
             waiting: Vec::new(),
             links,
@@ -178,6 +192,10 @@ impl EventLoop {
         }
         self.save(clock::now());
         self.kernel.finish();
+        // Addresses that are left behind are left to the next agent, to the gate, or to the watchdog.
+        if self.removals == 0 || self.hands_on {
+            self.self_fence.disarm(&self.log);
+        }
         // Addresses that could not be taken away stay behind closed gates.
         if self.removals == 0 && !self.hands_on {
             self.leases.remove_all(&self.log);
@@ -238,7 +256,14 @@ impl EventLoop {
 
     fn arm(&mut self) -> io::Result<()> {
         let greeting = self.peers.as_ref().and_then(|_| self.second_path.next_at());
-        let deadlines = [self.engine.next_deadline(), self.supervisor.next_beat(), self.save_at(), self.stop, greeting];
+        let deadlines = [
+            self.engine.next_deadline(),
+            self.supervisor.next_beat(),
+            self.save_at(),
+            self.self_fence.next_feed(),
+            self.stop,
+            greeting,
+        ];
         let deadline = deadlines.into_iter().flatten().min();
         if self.armed != deadline {
             self.timer.get_ref().set(deadline.map(Instant::as_nanos))?;
@@ -274,6 +299,7 @@ impl EventLoop {
         if let Some(peers) = &mut self.peers {
             self.second_path.greet(peers, now);
         }
+        self.self_fence.feed(now, &self.log);
     }
 
     fn on_message(&mut self, now: Instant, message: Message) {
@@ -290,7 +316,11 @@ impl EventLoop {
             Message::Removed { request, vip, result } => {
                 self.removals = self.removals.saturating_sub(1);
                 self.leases.on_removed(request, result.is_ok(), &self.log);
+                if result.is_err() && !self.circumstances.enforcement.is_in_time() {
+                    self.self_fence.starve(&self.log);
+                }
                 self.engine.handle(now, Input::Removed { request, vip, result });
+                self.follow_ownership(now);
             }
             Message::ReferencePath { link, reference, path } => {
                 self.engine.handle(now, Input::ReferencePath { link, reference, path });
@@ -304,6 +334,7 @@ impl EventLoop {
                     self.log.write(Entry::Trouble("a control client left before its answer".to_owned()));
                 }
             }
+            Message::Fenced { request, result } => self.engine.handle(now, Input::Fenced { request, result }),
             Message::Journal(status) => self.journal = status,
             Message::Hold { vip, change, answer } => self.on_hold_change(now, vip.as_deref(), change, answer),
             Message::Stop { is_restart: false } => self.on_stop(now),
@@ -436,7 +467,9 @@ impl EventLoop {
         if difference.is_none() {
             return difference;
         }
+        let watchdog = settings.fence.watchdog.clone();
         self.engine.handle(now, Input::Settings(settings));
+        self.self_fence.reload(watchdog, self.owns(), now, &self.log);
         self.log.write(Entry::Names(Names::of(&self.engine)));
         self.links.reload(&self.engine);
         self.sockets.extend(&self.engine, &self.log);
@@ -511,6 +544,7 @@ impl EventLoop {
 /// What is to be done.
 impl EventLoop {
     fn carry_out(&mut self, now: Instant) {
+        let mut owner_may_be_new = false;
         while let Some(output) = self.engine.poll_output() {
             match output {
                 Output::Transmit(transmit) => {
@@ -553,14 +587,19 @@ impl EventLoop {
                         self.second_path.send(peers, &peer, &heartbeat);
                     }
                 }
+                Output::Fence(order) => self.fence(now, order),
                 Output::KeepHolds => self.unsaved_since = self.unsaved_since.or(Some(now)),
                 Output::Event(event) => {
                     if matches!(event.kind, EventKind::Transition { .. }) {
                         self.unsaved_since = self.unsaved_since.or(Some(now));
+                        owner_may_be_new = true;
                     }
                     self.log.write(Entry::Event(event));
                 }
             }
+        }
+        if owner_may_be_new {
+            self.follow_ownership(now);
         }
         if !self.waiting.is_empty() || self.save_at().is_some_and(|at| now >= at) {
             self.save(now);
@@ -573,6 +612,34 @@ impl EventLoop {
         let Some(interface) = link.and_then(|link| self.links.interface(link)) else { return };
         let Self { lifetimes, kernel, .. } = self;
         lifetimes.renew(vip, now, |what| kernel.prolong(interface, what));
+    }
+
+    /// Has the watchdog armed while anything is owned, or is still there.
+    fn follow_ownership(&mut self, now: Instant) {
+        if self.self_fence.is_configured() {
+            self.self_fence.follow(self.owns(), now, &self.log);
+        }
+    }
+
+    fn owns(&self) -> bool {
+        let owns = |vip: &Vip| matches!(vip.state(), StateName::Claiming | StateName::Active);
+        self.removals > 0 || self.engine.vips().iter().any(owns)
+    }
+
+    /// On a thread of its own, which may take minutes.
+    fn fence(&mut self, now: Instant, FenceOrder { request, peer }: FenceOrder) {
+        let to_loop = self.to_loop.clone();
+        let spawned = thread::Builder::new().name("fence".into()).spawn(move || {
+            let result = fencing::fence(&peer).map_err(EffectError);
+            // An agent that has ended claims nothing.
+            if let Some(to_loop) = to_loop.upgrade() {
+                to_loop.blocking_send(Message::Fenced { request, result }).ok();
+            }
+        });
+        if let Err(error) = spawned {
+            let result = Err(EffectError(format!("no thread for it: {error}")));
+            self.engine.handle(now, Input::Fenced { request, result });
+        }
     }
 
     fn install(&mut self, now: Instant, set: AddressSet) {

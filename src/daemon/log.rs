@@ -13,7 +13,9 @@ use super::clock::{self, rfc3339};
 use super::journal::Journal;
 use super::status::checksum_name;
 use crate::engine::silence::LONGEST_WAIT;
-use crate::engine::{Cause, ClaimKind, Direction, Engine, Event, EventKind, LinkId, StateName, VipId, WaitEnd};
+use crate::engine::{
+    Cause, ClaimKind, Direction, Engine, Event, EventKind, FenceAction, LinkId, StateName, VipId, WaitEnd,
+};
 
 /// How many events may wait for a log that is slow. A thousand vips fail over with two events each.
 const QUEUE: usize = 4096;
@@ -163,6 +165,10 @@ fn write_event(event: &Event, names: &Names) {
         | EventKind::AdvertsBlocked { .. }
         | EventKind::AdvertsThrough { .. }
         | EventKind::SecondOwner { .. } => write_second_path(vip, &at, &event.kind, names),
+        EventKind::Fencing { .. }
+        | EventKind::Fenced { .. }
+        | EventKind::FenceFailed { .. }
+        | EventKind::FenceMissing { .. } => write_fencing(&at, &event.kind),
         EventKind::RemoveFailed(error) => {
             warn!(at, vip, %error, "{vip}: addresses could not be removed: {error}");
         }
@@ -250,6 +256,36 @@ fn write_second_path(vip: &str, at: &str, kind: &EventKind, names: &Names) {
             warn!(at, vip, peer, %priority, yields, "{vip}: {peer} says on the second path that it is Active too, with priority {priority}: {verdict}");
         }
         _ => {}
+    }
+}
+
+fn write_fencing(at: &str, kind: &EventKind) {
+    match kind {
+        EventKind::Fencing { peer, target, action } => {
+            warn!(at, peer, %target, "{target} fell silent: fencing {peer} ({})", action_name(*action));
+        }
+        EventKind::Fenced { peer, target, proof } => {
+            warn!(at, peer, %target, proof, "{peer} ({target}) is fenced: {proof}");
+        }
+        EventKind::FenceFailed { peer, target, error, claims } => {
+            let then = if *claims {
+                "its addresses are claimed all the same"
+            } else {
+                "its addresses are NOT claimed, it is tried again"
+            };
+            error!(at, peer, %target, %error, "{peer} ({target}) could not be fenced: {then} ({error})");
+        }
+        EventKind::FenceMissing { target } => {
+            error!(at, %target, "{target} fell silent and must be fenced, but no [[fence.peer]] is for it: its addresses are NOT claimed; add one with this address");
+        }
+        _ => {}
+    }
+}
+
+pub(super) const fn action_name(action: FenceAction) -> &'static str {
+    match action {
+        FenceAction::Reboot => "reboot",
+        FenceAction::Off => "off",
     }
 }
 

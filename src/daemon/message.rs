@@ -11,7 +11,7 @@ use super::status::Status;
 use crate::config::Config;
 use crate::driver::links::LinkEvent;
 use crate::engine::isolation::Path;
-use crate::engine::{EffectError, LinkId, Reference, RequestId, VipId};
+use crate::engine::{EffectError, FenceResult, LinkId, Reference, RequestId, VipId};
 
 /// How many messages may wait for the loop. The kernel's news of a thousand addresses come in one burst; a sender that
 /// finds the queue full waits, and loses nothing.
@@ -49,6 +49,8 @@ pub(super) enum Message {
     Status(oneshot::Sender<Status>),
     /// A vip, or all of them, is to be kept out, or no longer. No answer: there is none of that name.
     Hold { vip: Option<String>, change: HoldChange, answer: oneshot::Sender<Option<Changed>> },
+    /// A fencing has ended.
+    Fenced { request: RequestId, result: FenceResult },
     /// How the journal does from now on.
     Journal(JournalStatus),
     /// The configuration was read anew.

@@ -20,6 +20,7 @@
 //! | [`journal`], [`journal_file`], [`record`] | the events on disk: the thread that writes them, the files, a line |
 //! | `epoch` | which life of this node this is |
 //! | [`reload`], [`difference`] | the configuration read anew, and what that changes |
+//! | `self_fence` | the hardware watchdog |
 //! | `restart` | whether a stop is half of a restart |
 //! | `supervisor` | systemd's notifications and watchdog |
 //! | [`clock`] | the one clock reader |
@@ -57,6 +58,7 @@ mod references;
 pub mod reload;
 mod restart;
 mod second_path;
+mod self_fence;
 mod sockets;
 pub mod status;
 mod supervisor;
@@ -64,7 +66,7 @@ mod watch;
 
 use control::ControlSocket;
 use enforcement::Enforcement;
-use event_loop::EventLoop;
+use event_loop::{EventLoop, Hands};
 use inheritance::Inheritance;
 use journal::Journal;
 use kernel::Kernel;
@@ -79,7 +81,7 @@ use status::Circumstances;
 use crate::config::{Config, Seal};
 use crate::driver::schedule::{self, Urgency};
 use crate::engine::seals::Seals;
-use crate::engine::{Engine, Input, Vip};
+use crate::engine::{Engine, Hold, HoldReason, Input, Vip, VipId};
 
 /// How an agent is started.
 #[derive(Clone, Debug)]
@@ -113,12 +115,17 @@ pub fn run(config: Config, options: &Options) -> io::Result<()> {
     let names = Names::of(&engine);
     let (journal, journal_end) = Journal::start(&options.state_dir, names.clone(), to_loop.clone())?;
     let (log, log_thread) = Log::start(names, journal)?;
-    for (vip, hold) in Memory::recall(&options.state_dir).holds() {
+    let before = Memory::recall(&options.state_dir);
+    for (vip, hold) in before.holds() {
         let id = vip.map(|name| engine.vips().iter().find(|vip| vip.settings().name == name).map(Vip::id));
         // A vip that is configured no longer is forgotten.
         if id != Some(None) {
             engine.handle(clock::now(), Input::Hold { vip: id.flatten(), hold });
         }
+    }
+    for (vip, hold) in holds_after_death(&engine, &before) {
+        warn!("this host went down while it owned addresses, without a stop: it was fenced, or crashed, and keeps out");
+        engine.handle(clock::now(), Input::Hold { vip: Some(vip), hold });
     }
     let (memory, memory_end) = Memory::start(&options.state_dir)?;
     spawn_control(control, to_loop.clone(), Reloader::new(options.config.clone(), to_loop.clone()))?;
@@ -145,7 +152,8 @@ pub fn run(config: Config, options: &Options) -> io::Result<()> {
     let outcome = runtime.block_on(async {
         let second_path = SecondPath::new(heartbeat, clock::now());
         let seal = seal.as_ref().zip(seals);
-        EventLoop::new(engine, seal, second_path, mailbox, kernel, leases, log, memory, circumstances)?.run().await
+        let hands = Hands { mailbox, kernel, leases, log, memory };
+        EventLoop::new(engine, seal, second_path, hands, circumstances)?.run().await
     });
     drop(socket_file);
     // The loop has dropped its end of the log: what it wrote is written out before the agent ends.
@@ -172,6 +180,19 @@ fn seals(seal: &Seal, state_dir: &Path) -> io::Result<Seals> {
         }
     };
     Ok(Seals::new(seal.keys.clone(), seal.adverts, epoch))
+}
+
+/// What this host owned when it went down may be owned by who fenced it; where nothing fences, the election alone decides.
+fn holds_after_death(engine: &Engine, before: &memory::State) -> Vec<(VipId, Hold)> {
+    let settings = engine.fence_settings();
+    let Some(time) = settings.hold.filter(|_| !settings.peers.is_empty() || settings.watchdog.is_some()) else {
+        return Vec::new();
+    };
+    let hold = Hold { reason: HoldReason::HostDied, until: Some(clock::now() + time) };
+    let owned: Vec<&str> = before.owned_at_death().collect();
+    let vips =
+        engine.vips().iter().filter(|vip| owned.contains(&vip.settings().name.as_str()) && vip.held_by().is_none());
+    vips.map(|vip| (vip.id(), hold)).collect()
 }
 
 fn spawn_control(control: ControlSocket, to_loop: mpsc::Sender<Message>, reloader: Reloader) -> io::Result<()> {

@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::clock::{self, rfc3339};
-use super::log::{Names, claim_name, silence_text};
+use super::log::{Names, action_name, claim_name, silence_text};
 use super::status::checksum_name;
 use crate::engine::{Event, EventKind, WaitEnd};
 
@@ -204,6 +204,28 @@ fn tell(kind: &EventKind, names: &Names) -> Told {
             let evidence =
                 [("interface", interface.into()), ("source", json!(source)), ("reason", reason.label().into())];
             told("dropped", text, evidence)
+        }
+        EventKind::Fencing { peer, target, action } => {
+            let action = action_name(*action);
+            let evidence = [("peer", json!(peer)), ("target", json!(target)), ("action", action.into())];
+            told("fencing", format!("{target} fell silent: fencing {peer} ({action})"), evidence)
+        }
+        EventKind::Fenced { peer, target, proof } => {
+            let evidence = [("peer", json!(peer)), ("target", json!(target)), ("proof", json!(proof))];
+            told("fenced", format!("{peer} ({target}) is fenced: {proof}"), evidence)
+        }
+        EventKind::FenceFailed { peer, target, error, claims } => {
+            let evidence = [
+                ("peer", json!(peer)),
+                ("target", json!(target)),
+                ("error", json!(error.0)),
+                ("claims", (*claims).into()),
+            ];
+            told("fence-failed", format!("{peer} ({target}) could not be fenced: {error}"), evidence)
+        }
+        EventKind::FenceMissing { target } => {
+            let text = format!("{target} must be fenced, but no [[fence.peer]] is for it");
+            told("fence-missing", text, [("target", json!(target))])
         }
         EventKind::RemoveFailed(error) => {
             told("remove-failed", format!("addresses could not be removed: {error}"), [("error", json!(error.0))])

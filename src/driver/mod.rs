@@ -10,6 +10,7 @@ pub mod announce;
 pub mod datagrams;
 pub mod echo;
 mod error;
+pub mod fencing;
 pub mod frames;
 pub mod gate;
 pub mod ipv4_conf;
@@ -25,5 +26,6 @@ pub mod state_dir;
 pub mod timer;
 pub mod virtual_mac;
 pub mod watch;
+pub mod watchdog;
 
 pub use error::errno;

@@ -26,6 +26,8 @@ pub(super) struct Backup {
     listens_again: bool,
     /// What is asked before a claim has been asked.
     prepared: bool,
+    /// A fencing stands between it and its claim.
+    pub(super) awaits_fence: bool,
 }
 
 /// The source addresses of one owner, which are known family by family.
@@ -67,6 +69,7 @@ impl Backup {
             resigned: None,
             listens_again: false,
             prepared: false,
+            awaits_fence: false,
         }
     }
 

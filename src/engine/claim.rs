@@ -28,6 +28,7 @@ impl Vip {
         self.object_for_isolation(step, cause)
             .or_else(|| self.owner_elsewhere(step, cause))
             .or_else(|| self.object_for_silent_owner(step, cause))
+            .or_else(|| self.object_until_fenced(step, cause))
     }
 
     /// When [`Self::prepare`] is due, where anybody is to be asked: an interval before the claim, which is after two missed ones.

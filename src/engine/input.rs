@@ -5,6 +5,7 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::time::Duration;
 
 use super::VipId;
+use super::fence::FenceResult;
 use super::hold::Hold;
 use super::isolation::Path;
 use super::rival::ClaimKind;
@@ -82,6 +83,13 @@ pub enum Input {
         until: Instant,
         /// How long the lease was when it was last renewed, or less: its peers may wait by that agent's interval, not by ours.
         term: Duration,
+    },
+    /// An [`Output::Fence`](super::Output::Fence) has ended.
+    Fenced {
+        /// The request of the output.
+        request: RequestId,
+        /// What proves that the peer is fenced, or why it may not be.
+        result: FenceResult,
     },
     /// Keep a vip out of the election, or all of them, those to come as well.
     Hold {

@@ -8,6 +8,7 @@
 //! |---|---|
 //! | [`election`] | how long a silence may last, and who wins |
 //! | `vip` | what all states share: links, stops |
+//! | [`fence`] | whether a silent owner has to be fenced before its addresses are claimed |
 //! | [`hold`] | what keeps a vip out, over a restart too |
 //! | `reload` | what new settings change, and what goes on as it was |
 //! | `backup` | whom to follow, when to claim |
@@ -49,6 +50,7 @@ pub mod announce;
 mod backup;
 mod claim;
 pub mod election;
+pub mod fence;
 pub mod heartbeat;
 pub mod hold;
 pub mod input;
@@ -70,6 +72,7 @@ pub mod stats;
 pub mod time;
 mod vip;
 
+pub use fence::{FenceAction, FenceOrder, FencePeer, FenceResult, FenceSettings, WatchdogSettings};
 pub use hold::{Hold, HoldReason};
 pub use input::{Arrival, EffectError, Input, LinkId, LinkState, RequestId};
 pub use output::{AddressSet, Cause, Event, EventKind, Output, Question, StateName, Transmit};
@@ -84,6 +87,7 @@ pub use silence::{SilentOwner, WaitEnd};
 pub use time::Instant;
 pub use vip::Vip;
 
+use fence::Fences;
 use heartbeat::Heartbeats;
 use stats::Drops;
 use time::Agenda;
@@ -113,6 +117,7 @@ pub struct Engine {
     next_request: u64,
     /// On the vips that are there, and on those that new settings bring.
     hold: Option<Hold>,
+    fences: Fences,
     stopping: bool,
 }
 
@@ -143,6 +148,7 @@ impl Engine {
             outputs: VecDeque::new(),
             next_request: 0,
             hold: None,
+            fences: Fences::new(settings.fence),
             stopping: false,
         };
         for vip in settings.vips {
@@ -177,6 +183,7 @@ impl Engine {
             Input::Inherited { vip, until, term } => {
                 self.step(now, vip, |vip, _| vip.on_inherited(until, term));
             }
+            Input::Fenced { request, result } => self.on_fenced(now, request, result),
             Input::Hold { vip, hold } => self.on_hold(now, vip, hold),
             Input::Release { vip } => self.on_release(now, vip),
             Input::LeaseLapsed { vip } => self.step(now, vip, Vip::on_lease_lapsed),
@@ -231,6 +238,11 @@ impl Engine {
     /// The interfaces that the settings name, or named before a reload; a [`LinkId`] is a place in this slice.
     pub fn links(&self) -> &[Link] {
         &self.links
+    }
+
+    /// How silent owners are fenced.
+    pub const fn fence_settings(&self) -> &FenceSettings {
+        &self.fences.settings
     }
 
     /// All vips, in the order of the settings.
@@ -319,7 +331,8 @@ impl Engine {
     /// Every change of a vip goes through here, so that the agenda follows its deadline.
     fn step(&mut self, now: Instant, id: VipId, change: impl FnOnce(&mut Vip, &mut Step<'_>)) {
         let Some(vip) = self.places.get(&id).and_then(|place| self.vips.get_mut(*place)) else { return };
-        change(vip, &mut Step { now, outputs: &mut self.outputs, next_request: &mut self.next_request });
+        let Self { outputs, next_request, fences, .. } = self;
+        change(vip, &mut Step { now, outputs, next_request, fences });
         self.agenda.set(id, vip.deadline());
         if vip.has_news(now) {
             self.heartbeats.note_news(id);

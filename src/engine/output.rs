@@ -8,6 +8,7 @@ use core::net::IpAddr;
 use core::time::Duration;
 
 use super::VipId;
+use super::fence::{FenceAction, FenceOrder};
 use super::input::{EffectError, LinkId, RequestId};
 use super::rival::ClaimKind;
 use super::second_path::Direction;
@@ -50,6 +51,8 @@ pub enum Output {
     /// ([`Input::AddressClaimed`](super::Input::AddressClaimed)), or as a reference
     /// ([`Input::ReferenceAnswered`](super::Input::ReferenceAnswered)).
     Ask(Question),
+    /// Make sure that a peer is dead. Answered by [`Input::Fenced`](super::Input::Fenced).
+    Fence(FenceOrder),
     /// [`Engine::holds`](super::Engine::holds) says something else: it must outlast the agent.
     KeepHolds,
     /// Send ICMP echo requests to these addresses, which are references.
@@ -299,6 +302,40 @@ pub enum EventKind {
         priority: Priority,
         /// Whether this node yields to it.
         yields: bool,
+    },
+    /// A silent owner is being fenced.
+    Fencing {
+        /// By its name in the configuration.
+        peer: String,
+        /// The address that it was heard from.
+        target: IpAddr,
+        /// What is done to it.
+        action: FenceAction,
+    },
+    /// It is, and its addresses are free.
+    Fenced {
+        /// By its name in the configuration.
+        peer: String,
+        /// The address that it was heard from.
+        target: IpAddr,
+        /// By what that is known.
+        proof: String,
+    },
+    /// It may live.
+    FenceFailed {
+        /// By its name in the configuration.
+        peer: String,
+        /// The address that it was heard from.
+        target: IpAddr,
+        /// Why.
+        error: EffectError,
+        /// Whether its addresses are claimed all the same.
+        claims: bool,
+    },
+    /// A claim needs a silent owner to be fenced, and nothing says how.
+    FenceMissing {
+        /// The address that it was heard from.
+        target: IpAddr,
     },
     /// Addresses could not be taken away.
     RemoveFailed(EffectError),

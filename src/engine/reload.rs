@@ -45,6 +45,7 @@ impl Engine {
         }
         self.node = settings.node;
         let heartbeat = settings.heartbeat;
+        self.fences.settings = settings.fence;
         let mut known: BTreeMap<String, VipId> =
             self.vips.iter().map(|vip| (vip.settings().name.clone(), vip.id())).collect();
         let fates: Vec<Fate> = settings.vips.into_iter().map(|new| self.fate(&mut known, new)).collect();

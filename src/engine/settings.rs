@@ -6,6 +6,7 @@ use core::fmt;
 use core::net::IpAddr;
 use core::time::Duration;
 
+use super::fence::FenceSettings;
 use crate::types::{AdvertInterval, Family, MacMode, Password, Priority, Version, VirtualAddress, Vrid};
 use crate::wire::advert::ChecksumForm;
 
@@ -18,6 +19,15 @@ pub struct Settings {
     pub vips: Vec<VipSettings>,
     /// `None`: there is no second path.
     pub heartbeat: Option<HeartbeatSettings>,
+    /// How silent owners are fenced.
+    pub fence: FenceSettings,
+}
+
+impl Settings {
+    /// Of a node that has nothing beside its vips.
+    pub fn of(node: &str, vips: Vec<VipSettings>) -> Self {
+        Self { node: node.into(), vips, heartbeat: None, fence: FenceSettings::default() }
+    }
 }
 
 /// How a node speaks on its second path.

@@ -230,6 +230,11 @@ impl Vip {
         }
     }
 
+    /// Whether the silent owner's address answered for as long as a claim waits.
+    pub(super) fn answered_too_long(&self) -> bool {
+        self.silence.as_ref().is_some_and(|silence| silence.overruled)
+    }
+
     /// An owner is heard: there is no silence.
     pub(super) fn end_silence(&mut self, step: &mut Step<'_>) {
         self.end_wait(step, WaitEnd::HeardAgain);

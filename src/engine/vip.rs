@@ -11,6 +11,7 @@ use core::time::Duration;
 
 use super::backup::Backup;
 use super::election::{self, PATIENCE, Rank};
+use super::fence::Fences;
 use super::hold::Hold;
 use super::input::{Arrival, LinkId, LinkState, RequestId};
 use super::isolation::References;
@@ -80,6 +81,7 @@ pub(super) struct Step<'a> {
     pub(super) now: Instant,
     pub(super) outputs: &'a mut VecDeque<Output>,
     pub(super) next_request: &'a mut u64,
+    pub(super) fences: &'a mut Fences,
 }
 
 impl Step<'_> {

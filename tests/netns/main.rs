@@ -11,6 +11,7 @@
 
 mod commands;
 mod conflict;
+mod fence;
 mod freeze;
 mod holds;
 mod hostile;
@@ -72,6 +73,7 @@ fn trials() -> Vec<Trial> {
         commands::trials(),
         journal::trials(),
         holds::trials(),
+        fence::trials(),
         freeze::trials(),
     ];
     modules.into_iter().flatten().collect()

@@ -40,6 +40,7 @@ mod answers;
 mod checksums;
 mod conflict;
 mod families;
+mod fence;
 mod forged;
 mod freeze;
 mod heal;

@@ -169,8 +169,7 @@ struct Alone(Engine);
 
 impl Alone {
     fn new(settings: VipSettings) -> Self {
-        let mut engine =
-            Engine::new(Settings { node: "a".into(), vips: vec![settings], heartbeat: None }, Instant::ZERO);
+        let mut engine = Engine::new(Settings::of("a", vec![settings]), Instant::ZERO);
         let state = LinkState::Up { ipv4: Some([10, 0, 0, 1].into()), ipv6: Some("fe80::1".parse().expect("one")) };
         engine.handle(Instant::ZERO, Input::Link { link: LINK, state });
         while engine.poll_output().is_some() {}

@@ -98,6 +98,7 @@ fn shown(output: &Output, now: Duration) -> Option<String> {
         Output::Trim(_) => "trim".into(),
         Output::Announce(_) => "announce".into(),
         Output::Ask(_) => "ask".into(),
+        Output::Fence(_) => "fence".into(),
         Output::KeepHolds => "keep holds".into(),
         Output::Echo(_) => "echo".into(),
         Output::SendHeartbeat { .. } => "heartbeat".into(),
@@ -126,6 +127,10 @@ fn shown(output: &Output, now: Duration) -> Option<String> {
             EventKind::AdvertsBlocked { .. } => "[adverts blocked]".into(),
             EventKind::AdvertsThrough { .. } => "[adverts through]".into(),
             EventKind::SecondOwner { .. } => "[second owner]".into(),
+            EventKind::Fencing { .. } => "[fencing]".into(),
+            EventKind::Fenced { .. } => "[fenced]".into(),
+            EventKind::FenceFailed { .. } => "[fencing failed]".into(),
+            EventKind::FenceMissing { .. } => "[fencing impossible]".into(),
             EventKind::RemoveFailed(_) => "[removal failed]".into(),
         },
     })
@@ -148,7 +153,7 @@ fn inputs(case: &Case) -> Vec<(&'static str, Duration, Input)> {
     let link = |state| Input::Link { link: LINK, state };
     let vip = vip_id(0);
     let refused = || Err("Operation not permitted".into());
-    let settings = |vips| Input::Settings(Settings { node: "a".into(), vips, heartbeat: None });
+    let settings = |vips| Input::Settings(Settings::of("a", vips));
     let (one, more) = (address(VIP_V4), address([10, 0, 0, 101].into()));
     let mut inputs = vec![
         ("advert, priority 200", Input::Advert(from(LARGER, 200))),
@@ -272,7 +277,7 @@ fn states() -> Vec<(&'static str, Case)> {
 }
 
 fn missing(settings: VipSettings) -> Case {
-    let settings = Settings { node: "a".into(), vips: vec![settings], heartbeat: None };
+    let settings = Settings::of("a", vec![settings]);
     let engine = Engine::new(settings, Instant::ZERO);
     Case { engine, now: Duration::from_secs(1), request: RequestId(u64::MAX) }
 }

@@ -10,7 +10,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use vipd::engine::seals::Seals;
-use vipd::engine::{Engine, Event, EventKind, Input, LinkId, LinkState, Output, StateName, VipId};
+use vipd::engine::{Engine, Event, EventKind, Input, LinkId, LinkState, Output, RequestId, StateName, VipId};
 use vipd::types::{Family, Priority};
 
 use super::clock::Nanos;
@@ -47,6 +47,10 @@ pub struct World {
     pub asked: Vec<(Nanos, Port, usize)>,
     /// What the agents told.
     pub events: Vec<(Nanos, Port, Event)>,
+    /// How long a fence agent takes, whether it does what it is to do, and what was done.
+    pub fence_time: Nanos,
+    pub fence_works: bool,
+    pub fenced: Vec<(Nanos, Port, Port)>,
     /// Lines for a reader, where somebody asked for them.
     pub trace: Option<Vec<String>>,
     agenda: BinaryHeap<Reverse<(Nanos, u64, Entry)>>,
@@ -79,6 +83,7 @@ pub enum Entry {
     Answer { host: Port, incarnation: u32, failed: bool },
     Tell { host: Port, incarnation: u32, news: News },
     Lapse { host: Port, vip: usize },
+    Fence { host: Port, incarnation: u32, request: RequestId, target: Port },
 }
 
 /// What a kernel tells its agent after a moment.
@@ -132,6 +137,9 @@ impl World {
             announced: Vec::new(),
             asked: Vec::new(),
             events: Vec::new(),
+            fence_time: 2_000_000_000,
+            fence_works: true,
+            fenced: Vec::new(),
             trace: None,
             agenda: BinaryHeap::new(),
             serial: 0,
@@ -210,6 +218,17 @@ impl World {
                             self.input(host, Input::AddressGone { vip: vip_id(vip), address });
                         }
                     }
+                }
+            }
+            Entry::Fence { host, incarnation, request, target } => {
+                let works = self.fence_works;
+                if works {
+                    self.fenced.push((self.now, host, target));
+                    self.kill(target);
+                }
+                if self.hosts[host].incarnation == incarnation {
+                    let result = if works { Ok("off".into()) } else { Err("no answer".into()) };
+                    self.input(host, Input::Fenced { request, result });
                 }
             }
             Entry::Lapse { host, vip } => {
@@ -382,6 +401,7 @@ impl World {
             Output::Announce(set) => self.announce(host, &set),
             Output::Ask(question) => self.ask(host, &question),
             // No scenario restarts a held agent.
+            Output::Fence(order) => self.fence(host, order.request, &order.peer.name),
             Output::KeepHolds => {}
             Output::Echo(question) => {
                 self.watch.fail(self.now, format!("host {host}: nothing is routed: {question:?}"))
@@ -389,6 +409,14 @@ impl World {
             Output::SendHeartbeat { peer, heartbeat } => self.send_heartbeat(host, &peer, &heartbeat),
             Output::Event(event) => self.on_event(host, event),
         }
+    }
+
+    /// The name says which host: "host 1".
+    fn fence(&mut self, host: Port, request: RequestId, name: &str) {
+        self.log(|| format!("host {host}: fences {name}"));
+        let target = name.strip_prefix("host ").and_then(|place| place.parse().ok()).expect("a host's name");
+        let incarnation = self.hosts[host].incarnation;
+        self.push(self.now + self.fence_time, Entry::Fence { host, incarnation, request, target });
     }
 
     fn on_event(&mut self, host: Port, event: Event) {
