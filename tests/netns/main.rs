@@ -23,6 +23,7 @@ mod peers;
 mod reload;
 mod restore;
 mod sealed;
+mod second_path;
 mod silence;
 mod stop;
 mod support;
@@ -59,6 +60,7 @@ fn trials() -> Vec<Trial> {
         many::trials(),
         layers::trials(),
         hostile::trials(),
+        second_path::trials(),
         silence::trials(),
         isolation::trials(),
         takeover::trials(),
