@@ -234,8 +234,8 @@ fn write_second_path(vip: &str, at: &str, kind: &EventKind, names: &Names) {
                 vip,
                 peer,
                 interface,
-                from,
-                to,
+                blocked_from = from,
+                blocked_to = to,
                 seconds,
                 "{vip}: adverts from {from} to {to} on {interface} are blocked: {what}; look for a firewall or a switch that drops IP protocol 112 there"
             );
@@ -244,7 +244,12 @@ fn write_second_path(vip: &str, at: &str, kind: &EventKind, names: &Names) {
             let (interface, (from, to)) = (names.link(*link), direction.between(peer, names.node()));
             info!(
                 at,
-                vip, peer, interface, from, to, "{vip}: adverts from {from} to {to} on {interface} get through again"
+                vip,
+                peer,
+                interface,
+                blocked_from = from,
+                blocked_to = to,
+                "{vip}: adverts from {from} to {to} on {interface} get through again"
             );
         }
         EventKind::SecondOwner { peer, priority, yields } => {

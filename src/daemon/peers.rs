@@ -63,7 +63,7 @@ pub enum Heard {
         /// Which way it came.
         path: Path,
     },
-    /// A session toward a peer begins. What was said to it before may not have been believed: say what is true now.
+    /// A session toward a peer begins, or a peer answered a greeting on this path. What was said to it before may not have been believed: say what is true now.
     Session {
         /// Which.
         peer: String,
@@ -352,7 +352,7 @@ impl Peers {
                 if opened {
                     self.asked.remove(sender);
                 }
-                opened.then(|| Heard::Session { peer: sender.to_owned(), path })
+                (opened || fresh).then(|| Heard::Session { peer: sender.to_owned(), path })
             }
             Err(error) => {
                 let reported = &mut self.reported[error.index()];

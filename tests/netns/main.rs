@@ -24,6 +24,7 @@ mod peers;
 mod reload;
 mod restore;
 mod sealed;
+mod second_path;
 mod silence;
 mod stop;
 mod support;
@@ -60,6 +61,7 @@ fn trials() -> Vec<Trial> {
         many::trials(),
         layers::trials(),
         hostile::trials(),
+        second_path::trials(),
         silence::trials(),
         isolation::trials(),
         takeover::trials(),
