@@ -198,6 +198,7 @@ fn invalid_json(report: &Report) -> Json {
         "problems": report.problems_json(),
         "notes": [],
         "node": null,
+        "seal": null,
         "lease": null,
         "vips": [],
     })
