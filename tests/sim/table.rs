@@ -131,6 +131,9 @@ fn shown(output: &Output, now: Duration) -> Option<String> {
             EventKind::Fenced { .. } => "[fenced]".into(),
             EventKind::FenceFailed { .. } => "[fencing failed]".into(),
             EventKind::FenceMissing { .. } => "[fencing impossible]".into(),
+            EventKind::TookOver { .. } => "[took over]".into(),
+            EventKind::ClaimWaits { .. } => "[claim waits]".into(),
+            EventKind::OwnerBack { .. } => "[owner back]".into(),
             EventKind::RemoveFailed(_) => "[removal failed]".into(),
         },
     })
