@@ -70,6 +70,7 @@ pub(super) fn vip(
         announce,
         on_conflict,
         on_silent_owner,
+        checks: Vec::new(),
         addresses: addresses?.ordered(),
     })
 }

@@ -145,6 +145,9 @@ fn write_event(event: &Event, names: &Names) {
         | EventKind::SilentOwner { .. }
         | EventKind::SilentOwnerEnds { .. }
         | EventKind::ForeignGroup { .. } => write_evidence(vip, &at, &event.kind),
+        EventKind::CheckFails { .. } | EventKind::CheckPasses { .. } | EventKind::PriorityChanged { .. } => {
+            write_health(vip, &at, &event.kind);
+        }
         EventKind::RemoveFailed(error) => {
             warn!(at, vip, %error, "{vip}: addresses could not be removed: {error}");
         }
@@ -191,6 +194,27 @@ fn write_evidence(vip: &str, at: &str, kind: &EventKind) {
     }
 }
 
+/// What the checks found.
+fn write_health(vip: &str, at: &str, kind: &EventKind) {
+    match kind {
+        EventKind::CheckFails { check, output, unable, stay } => {
+            let what = if *unable { "cannot be run" } else { "fails" };
+            let seconds = stay.as_secs();
+            error!(
+                at,
+                vip, check, output, unable, seconds, "{vip}: check {check} {what}: {output} (for {seconds} s at least)"
+            );
+        }
+        EventKind::CheckPasses { check, output } => {
+            info!(at, vip, check, output, "{vip}: check {check} passes: {output}");
+        }
+        EventKind::PriorityChanged { from, to, check } => {
+            warn!(at, vip, %from, %to, check, "{vip}: effective priority {from} -> {to} (check {check})");
+        }
+        _ => {}
+    }
+}
+
 /// What to do about a host that answers for an address, for someone who is woken by it.
 pub(super) const fn conflict_remedy(former_owner: bool) -> &'static str {
     if former_owner {
@@ -229,6 +253,7 @@ fn write_transition(vip: &str, at: &str, from: StateName, to: StateName, cause: 
             | Cause::AddressesKeepVanishing
             | Cause::AddressInUse { .. }
             | Cause::HostDied
+            | Cause::CheckFails { .. }
             | Cause::LinkDown
             | Cause::LinkMissing
     );

@@ -25,7 +25,8 @@ impl Vip {
 
     /// When to ask again, if something speaks against a claim now.
     fn objection(&mut self, step: &mut Step<'_>, cause: &Cause) -> Option<Instant> {
-        self.object_for_silent_owner(step, cause)
+        let stale = self.is_too_stale_to_claim().then(|| step.now + self.settings.interval.duration());
+        stale.or_else(|| self.object_for_silent_owner(step, cause))
     }
 
     /// When [`Self::prepare`] is due, where anybody is to be asked: an interval before the claim, which is after two missed ones.
@@ -52,7 +53,7 @@ impl Vip {
     /// Advertises, and asks the kernel for the addresses.
     pub(super) fn claim(&mut self, step: &mut Step<'_>, cause: Cause) {
         let interval = self.settings.interval;
-        self.transmit(step, self.settings.priority);
+        self.transmit(step, self.priority());
         // Installed while the kernel is told of the lease; without it they answer nobody.
         let set = self.address_set(step);
         let request = set.request;
@@ -70,7 +71,7 @@ impl Vip {
     pub(super) fn adopt(&mut self, step: &mut Step<'_>, term: Duration) {
         let stretch = Stretch::inherited(step.now, term, self.settings.interval);
         let interval = stretch.map_or(self.settings.interval, Stretch::pace);
-        self.transmit(step, self.settings.priority);
+        self.transmit(step, self.priority());
         let lease = self.renew_lease_for(step, interval);
         let known = AnnouncePlan::known(step.now, &self.settings.announce);
         let ownership = Ownership::begun(step.now, lease, interval, Restorations::default(), Some(known));

@@ -5,6 +5,7 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::time::Duration;
 
 use super::VipId;
+use super::health::CheckResult;
 use super::hold::Hold;
 use super::rival::ClaimKind;
 use super::settings::Settings;
@@ -99,6 +100,13 @@ pub enum Input {
         vip: VipId,
         /// None of them is left, or what was refused.
         result: Result<(), EffectError>,
+    },
+    /// A check was run.
+    CheckResult {
+        /// Its name.
+        check: String,
+        /// What it found.
+        result: CheckResult,
     },
     /// From now on these settings hold. What they leave as it was goes on as it was; see [`reload`](super::reload).
     Settings(Settings),

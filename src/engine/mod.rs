@@ -16,6 +16,7 @@
 //! | `owner` | advertise, yield, rivals, restoring addresses |
 //! | [`lease`] | until when the addresses may be held |
 //! | [`announce`], [`restore`] | when to tell the neighbours, how often to put addresses back |
+//! | [`health`] | what checks make of the priority, and whether the vip takes part |
 //! | [`rival`] | what betrays a second owner beside its adverts, and what is done about it |
 //! | [`session`] | which messages of other nodes are believed |
 //! | `router` | which adverts concern a virtual router |
@@ -45,6 +46,7 @@ pub mod announce;
 mod backup;
 mod claim;
 pub mod election;
+pub mod health;
 pub mod hold;
 pub mod input;
 pub mod lease;
@@ -61,6 +63,7 @@ pub mod stats;
 pub mod time;
 mod vip;
 
+pub use health::{Check, CheckEffect, CheckOutcome, CheckResult, CheckSettings, CheckState};
 pub use hold::{Hold, HoldReason};
 pub use input::{Arrival, EffectError, Input, LinkId, LinkState, RequestId};
 pub use output::{AddressSet, Cause, Event, EventKind, Output, Question, StateName, Transmit};
@@ -158,6 +161,7 @@ impl Engine {
                     self.outputs.push_back(Output::Event(Event { at: now, vip: Some(vip), kind }));
                 }
             }
+            Input::CheckResult { check, result } => self.on_check_result(now, &check, &result),
             Input::Settings(settings) => self.on_settings(now, settings),
             Input::Shutdown => self.on_end(now, |vip, step| vip.leave(step, Cause::Shutdown)),
             Input::HandOn => self.on_end(now, Vip::on_hand_on),
@@ -255,6 +259,16 @@ impl Engine {
         let there: Vec<VipId> = self.vips.iter().filter(|vip| vip.link() == link).map(Vip::id).collect();
         for vip in there {
             self.step(now, vip, |vip, step| vip.on_link(step, state));
+        }
+    }
+
+    fn on_check_result(&mut self, now: Instant, check: &str, result: &CheckResult) {
+        if self.stopping {
+            return;
+        }
+        let concerned: Vec<VipId> = self.vips.iter().filter(|vip| vip.has_check(check)).map(Vip::id).collect();
+        for vip in concerned {
+            self.step(now, vip, |vip, step| vip.on_check_result(step, check, result.clone()));
         }
     }
 

@@ -119,6 +119,8 @@ impl Vip {
         let was_ready = self.unready().is_none();
         let before = mem::replace(&mut self.settings, new);
         self.addresses = by_family(&self.settings);
+        let takes_part = !matches!(self.state, State::Initialize);
+        self.health.follow_settings(&self.settings, takes_part, step.now);
         self.follow_families();
         self.follow_readiness(step, was_ready);
         match &self.state {

@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use core::net::IpAddr;
 use core::time::Duration;
 
+use super::health::CheckSettings;
 use crate::types::{AdvertInterval, Family, MacMode, Password, Priority, Version, VirtualAddress, Vrid};
 use crate::wire::advert::ChecksumForm;
 
@@ -51,6 +52,8 @@ pub struct VipSettings {
     pub on_conflict: OnConflict,
     /// What a backup does about an owner that is not heard, and whose addresses still answer.
     pub on_silent_owner: OnSilentOwner,
+    /// What it makes of its health. No two of one name.
+    pub checks: Vec<CheckSettings>,
     /// At least one. An IPv6 virtual router's first is link-local (RFC 9568 §5.2.9).
     pub addresses: Vec<VirtualAddress>,
 }

@@ -11,6 +11,7 @@ use core::time::Duration;
 
 use super::backup::Backup;
 use super::election::{self, PATIENCE, Rank};
+use super::health::Health;
 use super::hold::Hold;
 use super::input::{Arrival, LinkId, LinkState, RequestId};
 use super::output::{AddressSet, Cause, Event, EventKind, Output, StateName, Transmit};
@@ -47,6 +48,7 @@ pub struct Vip {
     pub(super) hold: Option<Hold>,
     pub(super) evidence: Evidence,
     pub(super) silence: Option<Silence>,
+    pub(super) health: Health,
 }
 
 /// The lease on the addresses that an earlier agent left.
@@ -145,7 +147,7 @@ impl Vip {
     /// The owner as this node knows it: itself, or the peer that it follows.
     pub fn owner(&self) -> Option<Rank> {
         match &self.state {
-            State::Claiming { .. } | State::Active(_) => self.lead().and_then(|lead| lead.rank(self.settings.priority)),
+            State::Claiming { .. } | State::Active(_) => self.lead().and_then(|lead| lead.rank(self.priority())),
             State::Backup(backup) => {
                 let owner = backup.owner()?;
                 // Of a peer with two addresses the one in the family that leads, if it is heard there too.
@@ -198,6 +200,7 @@ impl Vip {
     pub(super) fn new(id: VipId, link: LinkId, settings: VipSettings, hold: Option<Hold>, now: Instant) -> Self {
         let routers = Family::ALL.into_iter().filter_map(|family| Router::new(family, &settings)).collect();
         let addresses = by_family(&settings);
+        let health = Health::new(&settings, now);
         Self {
             id,
             link,
@@ -215,11 +218,13 @@ impl Vip {
             hold,
             evidence: Evidence::default(),
             silence: None,
+            health,
         }
     }
 
-    pub(super) const fn on_inherited(&mut self, until: Instant, term: Duration) {
+    pub(super) fn on_inherited(&mut self, until: Instant, term: Duration) {
         self.inherited = Some(Inheritance { until, term });
+        self.health.presume();
     }
 
     pub(super) fn on_link(&mut self, step: &mut Step<'_>, link_state: LinkState) {
@@ -236,13 +241,19 @@ impl Vip {
     pub(super) fn follow_readiness(&mut self, step: &mut Step<'_>, was_ready: bool) {
         match (self.unready(), &self.state) {
             (Some(cause), State::Initialize) => self.cause = cause,
+            // A check is no reason to forget what else it keeps out for: it is asked again at the end of that.
+            (Some(Cause::CheckFails { .. } | Cause::CheckPending { .. }), State::Held { .. }) => {}
             // What it held itself out for, it held against an interface that is no more as it was.
             (Some(cause), State::Backup(_) | State::Held { .. }) => self.enter(step, State::Initialize, cause),
             (Some(cause), State::Claiming { .. } | State::Active(_)) => {
                 self.give_up(step);
                 self.enter(step, State::Initialize, cause);
             }
-            (None, State::Initialize) if !was_ready => self.start(step, Cause::LinkReady),
+            (None, State::Initialize) if !was_ready => {
+                let by_checks = matches!(self.cause, Cause::CheckFails { .. } | Cause::CheckPending { .. });
+                let cause = if by_checks { Cause::ChecksPass } else { Cause::LinkReady };
+                self.start(step, cause);
+            }
             (
                 None,
                 State::Initialize | State::Backup(_) | State::Claiming { .. } | State::Active(_) | State::Held { .. },
@@ -267,7 +278,7 @@ impl Vip {
             return;
         }
         let learned = router.note(step.now, arrival, &self.settings);
-        let own = router.rank(self.settings.priority);
+        let own = router.rank(self.health.priority());
         self.report(step, arrival.source, learned);
         // Without a source address the vip is in Initialize, and takes no part.
         let Some(own) = own else { return };
@@ -451,8 +462,8 @@ impl Vip {
 
     pub(super) fn skew_time(&self, interval: AdvertInterval) -> Duration {
         match self.settings.version {
-            Version::V2 => election::skew_time_v2(self.settings.priority),
-            Version::V3 => election::skew_time(interval, self.settings.priority),
+            Version::V2 => election::skew_time_v2(self.priority()),
+            Version::V3 => election::skew_time(interval, self.priority()),
         }
     }
 
@@ -471,7 +482,8 @@ impl Vip {
                 .routers
                 .iter()
                 .find(|router| router.source().is_none())
-                .map(|router| Cause::NoSourceAddress(router.family())),
+                .map(|router| Cause::NoSourceAddress(router.family()))
+                .or_else(|| self.health.unready()),
         }
     }
 

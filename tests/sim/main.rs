@@ -41,6 +41,7 @@ mod families;
 mod forged;
 mod freeze;
 mod heal;
+mod health;
 mod hold;
 mod links;
 mod matrix;
