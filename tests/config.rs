@@ -65,7 +65,11 @@ fn defaults_in_the_sample_are_the_defaults() {
 
 #[test]
 fn the_two_files_of_a_pair_differ_in_name_and_priority_only() {
-    for (a, b) in [("database-pair/db-a", "database-pair/db-b"), ("gateway-pair/gw-a", "gateway-pair/gw-b")] {
+    for (a, b) in [
+        ("database-pair/db-a", "database-pair/db-b"),
+        ("gateway-pair/gw-a", "gateway-pair/gw-b"),
+        ("web-pair/web-a", "web-pair/web-b"),
+    ] {
         let vips = |name: &str| {
             let path = repository().join("config").join(name).with_extension("toml");
             config::load(&path, &system(MissingInterface::Ignore)).expect("checked by another test").settings.vips

@@ -9,6 +9,7 @@ use serde_json::{Value as Json, json};
 use super::Exit;
 use super::output::{complain, print, stderr_colour, table};
 use crate::config::{self, Config, MissingInterface, Report, Short, System};
+use crate::driver::checks::Check;
 use crate::engine::{ChecksumPolicy, OnConflict, OnSilentOwner, Preempt, VipSettings};
 use crate::types::MacMode;
 use crate::wire::advert::ChecksumForm;
@@ -80,10 +81,22 @@ fn valid(file: &str, config: &Config) -> String {
         rows.extend(vip_rows(vip));
     }
     out.push_str(&table(&rows));
+    if !config.checks.is_empty() {
+        let header = ["CHECK", "INTERVAL", "TIMEOUT", "OF"].map(str::to_string);
+        let rows: Vec<_> =
+            std::iter::once(header).chain(config.checks.iter().map(|check| check_row(check, config))).collect();
+        out.push_str(&format!("\n{}", table(&rows)));
+    }
     for note in &config.notes {
         out.push_str(&format!("\nnote: line {}: {}\n      {}\n", note.line, note.message, note.remedy));
     }
     out
+}
+
+fn check_row(check: &Check, config: &Config) -> [String; 4] {
+    let has = |vip: &&VipSettings| vip.checks.iter().any(|its| its.name == check.name);
+    let vips: Vec<&str> = config.settings.vips.iter().filter(has).map(|vip| vip.name.as_str()).collect();
+    [check.name.clone(), Short(check.interval).to_string(), Short(check.timeout).to_string(), vips.join(" ")]
 }
 
 /// One row, and one more for each further address.
@@ -190,6 +203,7 @@ fn vip_json(vip: &VipSettings) -> Json {
             OnSilentOwner::Wait => "wait",
             OnSilentOwner::Take => "take",
         },
+        "checks": vip.checks.iter().map(|check| check.name.as_str()).collect::<Vec<_>>(),
         "password": vip.password.is_some(),
         "announce": {
             "repeat_ms": vip.announce.repeat.iter().copied().map(millis).collect::<Vec<_>>(),
@@ -226,7 +240,7 @@ mod tests {
             "name": "db", "interface": "eno1", "vrid": 51, "priority": 100, "version": 2, "interval_ms": 1000,
             "takeover_ms": 3609.375, "preempt": true, "preempt_delay_ms": 30_000, "peers": [],
             "check_hop_limit": true, "mac": "interface", "checksum": "auto", "on_conflict": "assert",
-            "on_silent_owner": "wait", "password": true,
+            "on_silent_owner": "wait", "checks": [], "password": true,
             "announce": { "repeat_ms": [1000, 5000, 30_000], "refresh_ms": 60_000 },
             "addresses": [{ "ip": "10.0.0.1", "prefix_len": 24, "label": null }],
         });

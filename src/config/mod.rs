@@ -10,6 +10,7 @@
 //! | `resolve` | the whole file: its tables, and a function that reads each of the small ones |
 //! | `vip` | `[[vip]]`; `vip_options` has its optional keys, `address` the addresses, `across` what must hold among vips |
 //! | `seal`, `key_file` | `[seal]`, and the file with the keys that it names |
+//! | `check`, `checks` | `[[check]]` and `[[vip.check]]`; whether a check can be run it asks [`crate::driver::checks`] |
 //! | `read` | typed access to parsed TOML; whoever reads a key makes it known, so no list of keys can drift |
 //! | `duration` | times as text |
 //! | `problem`, `report` | what is wrong, and how that is shown to a person and to a program |
@@ -19,6 +20,8 @@
 
 mod across;
 mod address;
+mod check;
+mod checks;
 mod duration;
 mod key_file;
 mod problem;
@@ -44,6 +47,7 @@ pub use report::{Colour, Report};
 pub use seal::Seal;
 pub use system::{MissingInterface, System};
 
+use crate::driver::checks::Check;
 use crate::engine::Settings;
 
 /// Where the file is, unless `--config` says otherwise.
@@ -59,6 +63,8 @@ pub struct Config {
     pub settings: Settings,
     /// How nodes believe each other; `None`: not at all, or the file is for another machine.
     pub seal: Option<Seal>,
+    /// What is run to learn how well this node is. The settings name each.
+    pub checks: Vec<Check>,
     /// What is legal but may surprise; in the order of the file.
     pub notes: Vec<Note>,
 }

@@ -8,11 +8,13 @@ use std::collections::HashSet;
 use toml::de::DeTable;
 
 use super::across::Across;
+use super::checks::Checks;
 use super::problem::{Findings, Kind, Lines, Problem};
 use super::read::Table;
 use super::seal::{Seal, seal};
 use super::system::System;
 use super::{Config, vip};
+use crate::driver::checks::Check;
 use crate::engine::Settings;
 
 /// The longest `[node] name`, in bytes: that of a host name (RFC 1035 §2.3.4).
@@ -22,21 +24,21 @@ const MAX_NODE_NAME: usize = 255;
 pub(super) fn resolve(text: &str, system: &System) -> Result<Config, Vec<Problem>> {
     let mut findings = Findings::default();
     let (document, errors) = DeTable::parse_recoverable(text);
-    let (settings, seal) = root(document.get_ref(), system, &mut findings);
+    let (settings, seal, checks) = root(document.get_ref(), system, &mut findings);
     drop(document);
 
     if !errors.is_empty() {
         merge_syntax(&errors, text, &mut findings);
     }
     if findings.problems.is_empty() {
-        return Ok(Config { settings, seal, notes: findings.into_notes(text) });
+        return Ok(Config { settings, seal, checks, notes: findings.into_notes(text) });
     }
     findings.problems.sort_by_key(|problem| problem.span.as_ref().map(|span| span.start));
     Err(findings.problems)
 }
 
 /// All tables. What is returned means something only if there were no problems.
-fn root(document: &DeTable<'_>, system: &System, findings: &mut Findings) -> (Settings, Option<Seal>) {
+fn root(document: &DeTable<'_>, system: &System, findings: &mut Findings) -> (Settings, Option<Seal>, Vec<Check>) {
     let mut root = Table::new("the file", document, 0..0);
     let node = root.optional("node", system.host_name.clone(), findings, |value, findings| {
         Some(node(value.table("[node]", "[node]", findings)?, system, findings))
@@ -45,13 +47,14 @@ fn root(document: &DeTable<'_>, system: &System, findings: &mut Findings) -> (Se
         let table = value.table("[seal]", "[seal]", findings)?;
         seal(table, system, findings)
     });
+    let mut checks = Checks::read(root.value("check"), system, findings);
     let mut across = Across::default();
     let mut vips = Vec::new();
     let present = root.value("vip");
     let tables = present.and_then(|tables| tables.array("[[vip]] with double brackets, once for each vip", findings));
     for table in tables.unwrap_or_default() {
         if let Some(table) = table.table("[[vip]]", "[[vip]]", findings) {
-            vips.extend(vip::vip(table, system, &mut across, findings));
+            vips.extend(vip::vip(table, system, &mut across, &mut checks, findings));
         }
     }
     across.check(findings);
@@ -61,7 +64,7 @@ fn root(document: &DeTable<'_>, system: &System, findings: &mut Findings) -> (Se
         findings.refuse(Problem { kind: Kind::MissingKey, ..Problem::of_file("the file has no `[[vip]]`", remedy) });
     }
     vips.shrink_to_fit();
-    (Settings { node, vips }, seal)
+    (Settings { node, vips }, seal, checks.finish(findings))
 }
 
 /// `[node]`: its name.

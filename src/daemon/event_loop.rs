@@ -265,6 +265,7 @@ impl EventLoop {
                 self.leases.on_removed(request, result.is_ok(), &self.log);
                 self.engine.handle(now, Input::Removed { request, vip, result });
             }
+            Message::Check { check, result } => self.engine.handle(now, Input::CheckResult { check, result }),
             Message::Status(answer) => {
                 let mut status = status::status(&self.engine, now, self.circumstances, &self.lateness, &self.journal);
                 status.seal = self.peers.as_ref().map(|peers| peers.status(now));
@@ -381,7 +382,7 @@ impl EventLoop {
 
     /// What is new is made ready before the engine's orders are carried out, and what is needed no longer is taken down after.
     fn on_reload(&mut self, now: Instant, config: Config) -> Difference {
-        let Config { settings, seal, notes: _ } = config;
+        let Config { settings, seal, checks: _, notes: _ } = config;
         let mut difference = Difference::between(&self.engine, &settings);
         difference.others.extend(self.reload_seal(&settings.node, seal.as_ref()));
         if difference.is_none() {

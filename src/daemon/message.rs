@@ -10,7 +10,7 @@ use super::memory::Changed;
 use super::status::Status;
 use crate::config::Config;
 use crate::driver::links::LinkEvent;
-use crate::engine::{EffectError, RequestId, VipId};
+use crate::engine::{CheckResult, EffectError, RequestId, VipId};
 
 /// How many messages may wait for the loop. The kernel's news of a thousand addresses come in one burst; a sender that
 /// finds the queue full waits, and loses nothing.
@@ -40,6 +40,8 @@ pub(super) enum Message {
     Hold { vip: Option<String>, change: HoldChange, answer: oneshot::Sender<Option<Changed>> },
     /// How the journal does from now on.
     Journal(JournalStatus),
+    /// A check was run.
+    Check { check: String, result: CheckResult },
     /// The configuration was read anew.
     Reload { config: Box<Config>, answer: oneshot::Sender<Difference> },
     /// SIGTERM or SIGINT. Whether another agent is about to be started here, which goes on with what is owned.

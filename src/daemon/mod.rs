@@ -19,6 +19,7 @@
 //! | [`reload`], [`difference`] | the configuration read anew, and what that changes |
 //! | `restart` | whether a stop is half of a restart |
 //! | `supervisor` | systemd's notifications and watchdog |
+//! | `checks` | the threads of the checks |
 //! | [`clock`] | the one clock reader |
 
 use std::io;
@@ -30,6 +31,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
+mod checks;
 pub mod clock;
 pub mod control;
 pub mod difference;
@@ -56,6 +58,7 @@ pub mod status;
 mod supervisor;
 mod watch;
 
+use checks::Checks;
 use control::ControlSocket;
 use enforcement::Enforcement;
 use event_loop::EventLoop;
@@ -95,7 +98,7 @@ pub fn run(config: Config, options: &Options) -> io::Result<()> {
     let control = ControlSocket::bind(&options.control)
         .map_err(|error| in_words(&error, &format!("control socket {}", options.control.display())))?;
     let socket_file = RemovedOnDrop(control.path().to_owned());
-    let Config { settings, seal, notes: _ } = config;
+    let Config { settings, seal, checks: wanted_checks, notes: _ } = config;
     let mut engine = Engine::new(settings, clock::now());
     info!(node = engine.node(), vips = engine.vips().len(), "vipd {} starts", env!("CARGO_PKG_VERSION"));
 
@@ -111,7 +114,8 @@ pub fn run(config: Config, options: &Options) -> io::Result<()> {
         }
     }
     let (memory, memory_end) = Memory::start(&options.state_dir)?;
-    spawn_control(control, to_loop.clone(), Reloader::new(options.config.clone(), to_loop.clone()))?;
+    let checks = Checks::new(to_loop.clone());
+    spawn_control(control, to_loop.clone(), Reloader::new(options.config.clone(), to_loop.clone(), checks.clone()))?;
 
     // The threads of the kernel's side ask for the same themselves: scheduling is not inherited.
     let (enforcement, mut gate) = Enforcement::open(options.enforcement);
@@ -129,12 +133,14 @@ pub fn run(config: Config, options: &Options) -> io::Result<()> {
     };
     let kernel = Kernel::start(&engine, &to_loop)?;
     drop(to_loop);
+    checks.keep(wanted_checks);
 
     let runtime = runtime()?;
     let outcome = runtime.block_on(async {
         EventLoop::new(engine, seal.as_ref(), messages, kernel, leases, log, memory, circumstances)?.run().await
     });
     drop(socket_file);
+    checks.finish();
     // The loop has dropped its end of the log: what it wrote is written out before the agent ends.
     if log_thread.join().is_err() {
         warn!("the thread of the log panicked");

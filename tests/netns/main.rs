@@ -12,6 +12,7 @@
 mod commands;
 mod conflict;
 mod freeze;
+mod health;
 mod holds;
 mod hostile;
 mod journal;
@@ -57,6 +58,7 @@ fn trials() -> Vec<Trial> {
         peers::trials(),
         many::trials(),
         layers::trials(),
+        health::trials(),
         hostile::trials(),
         silence::trials(),
         takeover::trials(),
