@@ -24,6 +24,8 @@ pub(super) struct Backup {
     resigned: Option<IpAddr>,
     /// It woke late for its claim, and listens once more.
     listens_again: bool,
+    /// What is asked before a claim has been asked.
+    prepared: bool,
 }
 
 /// The source addresses of one owner, which are known family by family.
@@ -64,6 +66,7 @@ impl Backup {
             voice: Voice { v4: None, v6: None },
             resigned: None,
             listens_again: false,
+            prepared: false,
         }
     }
 
@@ -71,7 +74,7 @@ impl Backup {
     pub(super) fn following(owner: Heard, active_down_at: Instant) -> Self {
         let mut voice = Voice::default();
         voice.heard(owner.source);
-        Self { active_down_at, owner: Some(owner), inferior: None, voice, resigned: None, listens_again: false }
+        Self { owner: Some(owner), voice, ..Self::listening(active_down_at) }
     }
 
     pub(super) const fn owner(&self) -> Option<&Heard> {
@@ -82,8 +85,14 @@ impl Backup {
         }
     }
 
-    pub(super) const fn deadline(&self) -> Instant {
+    /// When it claims.
+    pub(super) const fn active_down_at(&self) -> Instant {
         self.active_down_at
+    }
+
+    /// Whether what is asked before a claim has been asked.
+    pub(super) const fn is_prepared(&self) -> bool {
+        self.prepared
     }
 }
 
@@ -121,19 +130,29 @@ impl Vip {
     }
 
     pub(super) fn backup_on_deadline(&mut self, step: &mut Step<'_>) {
-        if self.listens_again(step.now) {
-            return;
+        let cause = self.cause_to_claim(step.now);
+        if self.prepare_at().is_some_and(|at| step.now >= at) {
+            if let State::Backup(backup) = &mut self.state {
+                backup.prepared = true;
+            }
+            self.prepare(step, &cause);
         }
-        let State::Backup(backup) = &self.state else { return };
+        if !self.listens_again(step.now) {
+            self.seek(step, cause);
+        }
+    }
+
+    /// Why it would claim now.
+    fn cause_to_claim(&self, now: Instant) -> Cause {
+        let Some(backup) = self.backup() else { return Cause::ActiveDown { silence: None } };
         let inferior =
-            backup.inferior.filter(|(heard, _)| step.now.since(heard.at) < self.active_down_interval(heard.interval));
-        let cause = match (inferior, backup.resigned, &backup.owner) {
+            backup.inferior.filter(|(heard, _)| now.since(heard.at) < self.active_down_interval(heard.interval));
+        match (inferior, backup.resigned, &backup.owner) {
             (Some((heard, _)), _, _) => Cause::Preempts { source: heard.source, priority: heard.priority },
             (None, Some(source), _) => Cause::PeerResigned { source },
-            (None, None, Some(owner)) => Cause::ActiveDown { silence: Some(step.now.since(owner.at)) },
+            (None, None, Some(owner)) => Cause::ActiveDown { silence: Some(now.since(owner.at)) },
             (None, None, None) => Cause::ActiveDown { silence: None },
-        };
-        self.seek(step, cause);
+        }
     }
 
     /// A claim is put off. One that did not listen yet begins to.
@@ -179,6 +198,7 @@ impl Vip {
         let is_late = now.since(backup.active_down_at) >= interval.duration() && !backup.listens_again;
         if is_late {
             backup.listens_again = true;
+            backup.prepared = false;
             backup.active_down_at = again;
         }
         is_late || now < backup.active_down_at

@@ -1,7 +1,7 @@
 //! The engine's time: instants that somebody else read from a clock, and the agenda of who is due when.
 
 use alloc::collections::{BTreeMap, BTreeSet};
-use core::ops::Add;
+use core::ops::{Add, Sub};
 use core::time::Duration;
 
 /// A point on the monotonic clock of whoever drives the engine, in nanoseconds since a moment of its choice.
@@ -33,6 +33,15 @@ impl Add<Duration> for Instant {
 
     fn add(self, duration: Duration) -> Self {
         Self(self.0.saturating_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)))
+    }
+}
+
+impl Sub<Duration> for Instant {
+    type Output = Self;
+
+    /// Not before [`Self::ZERO`].
+    fn sub(self, duration: Duration) -> Self {
+        Self(self.0.saturating_sub(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX)))
     }
 }
 

@@ -169,7 +169,10 @@ impl Vip {
     pub fn deadline(&self) -> Option<Instant> {
         match &self.state {
             State::Initialize => None,
-            State::Backup(backup) => Some(backup.deadline()),
+            State::Backup(backup) => {
+                let claim_at = backup.active_down_at();
+                Some(self.prepare_at().map_or(claim_at, |at| at.min(claim_at)))
+            }
             State::Claiming { ownership, .. } | State::Active(ownership) => {
                 let deadline = ownership.deadline();
                 Some(self.judgement_at().map_or(deadline, |judgement| judgement.min(deadline)))

@@ -1,0 +1,100 @@
+//! The claim: the steps from "I should own it" to "the neighbours know".
+
+use super::announce::AnnouncePlan;
+use super::input::{EffectError, RequestId};
+use super::output::{Cause, Output};
+use super::owner::Ownership;
+use super::restore::Restorations;
+use super::time::Instant;
+use super::vip::{State, Step, Vip};
+
+/// Whether to claim.
+impl Vip {
+    /// Claims, unless something speaks against it: then it stays in Backup, and asks again when that may have changed.
+    ///
+    /// Every claim that an election leads to comes through here; an adoption does not, for it takes nothing from anybody.
+    pub(super) fn seek(&mut self, step: &mut Step<'_>, cause: Cause) {
+        match self.objection(step) {
+            None => self.claim(step, cause),
+            Some(ask_again_at) => self.wait_to_claim(step, ask_again_at, cause),
+        }
+    }
+
+    /// When to ask again, if something speaks against a claim now.
+    fn objection(&mut self, _step: &mut Step<'_>) -> Option<Instant> {
+        None
+    }
+
+    /// When [`Self::prepare`] is due, where anybody is to be asked: an interval before the claim, which is after two missed ones.
+    pub(super) fn prepare_at(&self) -> Option<Instant> {
+        let (State::Backup(backup), true) = (&self.state, self.has_to_ask()) else { return None };
+        (!backup.is_prepared()).then(|| backup.active_down_at() - self.interval().duration())
+    }
+
+    /// Whether somebody is to be asked before a claim.
+    const fn has_to_ask(&self) -> bool {
+        false
+    }
+
+    /// Asks what can be asked in advance, so that a claim loses no time by it. Called once before a claim that comes by a
+    /// Backup's timer, for the cause that it would have by now; at once where the claim is nearer than an interval. An owner that is
+    /// heard meanwhile makes it void: the state that it leaves belongs into [`Backup`](super::backup::Backup).
+    pub(super) fn prepare(&mut self, _step: &mut Step<'_>, _cause: &Cause) {}
+}
+
+/// Becoming an owner.
+impl Vip {
+    /// Advertises, and asks the kernel for the addresses.
+    pub(super) fn claim(&mut self, step: &mut Step<'_>, cause: Cause) {
+        let interval = self.settings.interval;
+        self.transmit(step, self.settings.priority);
+        // Installed while the kernel is told of the lease; without it they answer nobody.
+        let set = self.address_set(step);
+        let request = set.request;
+        step.outputs.push_back(Output::Install(set));
+        let lease = self.renew_lease(step);
+        let mut restorations = Restorations::default();
+        // An address that another program removes before the kernel has answered is put back afterwards.
+        restorations.began(request);
+        let ownership = Ownership::begun(step.now, lease, interval, restorations, None);
+        self.enter(step, State::Claiming { ownership, request }, cause);
+    }
+
+    /// Goes on as the owner that an earlier agent of this node was. Its lease runs, so that nobody else can have claimed the
+    /// addresses; they are there, and the neighbours know.
+    pub(super) fn adopt(&mut self, step: &mut Step<'_>) {
+        self.transmit(step, self.settings.priority);
+        let lease = self.renew_lease(step);
+        let known = AnnouncePlan::known(step.now, &self.settings.announce);
+        let interval = self.settings.interval;
+        let ownership = Ownership::begun(step.now, lease, interval, Restorations::default(), Some(known));
+        self.enter(step, State::Active(ownership), Cause::Adopted);
+    }
+
+    pub(super) fn on_installed(&mut self, step: &mut Step<'_>, request: RequestId, result: Result<(), EffectError>) {
+        self.depose_if_late(step);
+        match &mut self.state {
+            State::Claiming { ownership, request: awaited } if *awaited == request => match result {
+                Ok(()) => {
+                    let mut ownership = ownership.clone();
+                    self.refusals = 0;
+                    let went = ownership.restored(request) == Some(true);
+                    self.enter(step, State::Active(ownership), Cause::Installed);
+                    self.announce_anew(step);
+                    if went {
+                        self.restore(step);
+                    }
+                }
+                Err(error) => self.hold_after_refusal(step, error),
+            },
+            State::Active(ownership) => match (ownership.restored(request), result) {
+                (Some(_), Err(error)) => self.hold_after_refusal(step, error),
+                (Some(true), Ok(())) => self.restore(step),
+                (Some(false), Ok(())) => self.announce_anew(step),
+                // The end of a claim that is over.
+                (None, _) => {}
+            },
+            State::Initialize | State::Backup(_) | State::Claiming { .. } | State::Held { .. } => {}
+        }
+    }
+}
