@@ -18,6 +18,7 @@ pub mod arp;
 mod checksum;
 mod drop_reason;
 pub mod frame;
+pub mod grant;
 pub mod ndisc;
 
 pub use drop_reason::DropReason;
