@@ -56,7 +56,7 @@ fn root(document: &DeTable<'_>, system: &System, findings: &mut Findings) -> Set
         findings.refuse(Problem { kind: Kind::MissingKey, ..Problem::of_file("the file has no `[[vip]]`", remedy) });
     }
     vips.shrink_to_fit();
-    Settings { node, vips }
+    Settings { node, vips, quorum: None }
 }
 
 /// `[node]`: its name.

@@ -314,6 +314,8 @@ impl EventLoop {
                         self.log.write(Entry::Trouble(error.to_string()));
                     }
                 }
+                // Nobody is asked before voters can be configured.
+                Output::Vote { .. } => {}
                 Output::Event(event) => self.log.write(Entry::Event(event)),
             }
         }

@@ -11,7 +11,7 @@ use tracing::{error, info, warn};
 
 use super::clock::{self, rfc3339};
 use super::status::checksum_name;
-use crate::engine::{Cause, ClaimKind, Engine, Event, EventKind, LinkId, StateName, VipId};
+use crate::engine::{Cause, ClaimKind, Engine, Event, EventKind, LinkId, Missing, StateName, VipId};
 
 /// How many events may wait for a log that is slow. A thousand vips fail over with two events each.
 const QUEUE: usize = 4096;
@@ -129,6 +129,9 @@ fn write_event(event: &Event, names: &Names) {
         | EventKind::ConflictPersists { .. }
         | EventKind::ClonedHost { .. }
         | EventKind::ForeignGroup { .. } => write_evidence(vip, &at, &event.kind),
+        EventKind::NoMajority { .. } | EventKind::VoterSilent { .. } | EventKind::VoterAnswers { .. } => {
+            write_voters(vip, &at, &event.kind);
+        }
         EventKind::RemoveFailed(error) => {
             warn!(at, vip, %error, "{vip}: addresses could not be removed: {error}");
         }
@@ -157,6 +160,30 @@ fn write_evidence(vip: &str, at: &str, kind: &EventKind) {
     }
 }
 
+/// Voters that are missing, and such as are there again.
+fn write_voters(vip: &str, at: &str, kind: &EventKind) {
+    match kind {
+        EventKind::NoMajority { missing } => {
+            let missing = list(missing);
+            warn!(at, vip, missing, "{vip}: does not claim: no majority of the voters: without {missing}");
+        }
+        EventKind::VoterSilent { voter, silence } => {
+            let ms = silence.as_millis();
+            error!(at, %voter, ms, "voter {voter} has not answered for {ms} ms: one more that is lost may take the majority; look at its host, its agent, and the way to it");
+        }
+        EventKind::VoterAnswers { voter, silence } => {
+            let ms = silence.as_millis();
+            info!(at, %voter, ms, "voter {voter} answers again, after {ms} ms");
+        }
+        _ => {}
+    }
+}
+
+/// One after another, with commas.
+pub(super) fn list(missing: &[Missing]) -> String {
+    missing.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
 /// What to do about a host that answers for an address, for someone who is woken by it.
 pub(super) const fn conflict_remedy(former_owner: bool) -> &'static str {
     if former_owner {
@@ -180,6 +207,7 @@ fn write_transition(vip: &str, at: &str, from: StateName, to: StateName, cause: 
         cause,
         Cause::Late { .. }
             | Cause::LeaseEnded
+            | Cause::MajorityLost { .. }
             | Cause::InstallRefused(_)
             | Cause::AddressesKeepVanishing
             | Cause::AddressInUse { .. }

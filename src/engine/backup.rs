@@ -90,6 +90,16 @@ impl Backup {
         self.active_down_at
     }
 
+    /// It claims then.
+    pub(super) const fn claim_at(&mut self, at: Instant) {
+        self.active_down_at = at;
+    }
+
+    /// Whether it is about to replace a living owner.
+    pub(super) const fn preempts(&self) -> bool {
+        self.inferior.is_some() && self.owner.is_none()
+    }
+
     /// Whether what is asked before a claim has been asked.
     pub(super) const fn is_prepared(&self) -> bool {
         self.prepared
@@ -137,6 +147,7 @@ impl Vip {
             }
             self.prepare(step, &cause);
         }
+        self.canvass_on_deadline(step);
         if !self.listens_again(step.now) {
             self.seek(step, cause);
         }
@@ -217,10 +228,12 @@ impl Vip {
         }
         backup.resigned = Some(source);
         backup.active_down_at = backup.active_down_at.min(turn);
+        self.hurry_canvass(step.now);
     }
 
     /// The sender is the owner, and its next silence counts from now.
     fn follow(&mut self, step: &mut Step<'_>, heard: Heard) {
+        self.stand_down(step);
         let known = self.interval();
         let active_down_at = step.now + self.active_down_interval(heard.interval);
         let mut backup = Backup::following(heard, active_down_at);

@@ -21,8 +21,8 @@ impl Vip {
     }
 
     /// When to ask again, if something speaks against a claim now.
-    fn objection(&mut self, _step: &mut Step<'_>) -> Option<Instant> {
-        None
+    fn objection(&mut self, step: &mut Step<'_>) -> Option<Instant> {
+        self.quorum_objection(step)
     }
 
     /// When [`Self::prepare`] is due, where anybody is to be asked: an interval before the claim, which is after two missed ones.
@@ -47,7 +47,9 @@ impl Vip {
     /// Advertises, and asks the kernel for the addresses.
     pub(super) fn claim(&mut self, step: &mut Step<'_>, cause: Cause) {
         let interval = self.settings.interval;
+        self.end_canvass();
         self.transmit(step, self.settings.priority);
+        self.ask_to_stay(step);
         // Installed while the kernel is told of the lease; without it they answer nobody.
         let set = self.address_set(step);
         let request = set.request;
@@ -62,9 +64,15 @@ impl Vip {
 
     /// Goes on as the owner that an earlier agent of this node was. Its lease runs, so that nobody else can have claimed the
     /// addresses; they are there, and the neighbours know.
-    pub(super) fn adopt(&mut self, step: &mut Step<'_>) {
+    ///
+    /// Grants were given to that one for this node, and the lease that it left rests on them; this one asks for its own.
+    pub(super) fn adopt(&mut self, step: &mut Step<'_>, until: Instant) {
         self.transmit(step, self.settings.priority);
-        let lease = self.renew_lease(step);
+        self.ask_to_stay(step);
+        let lease = match self.quorum {
+            None => self.renew_lease(step),
+            Some(_) => self.keep_lease(step, until),
+        };
         let known = AnnouncePlan::known(step.now, &self.settings.announce);
         let interval = self.settings.interval;
         let ownership = Ownership::begun(step.now, lease, interval, Restorations::default(), Some(known));

@@ -1,6 +1,7 @@
 //! What can happen to an engine.
 
 use alloc::string::String;
+use alloc::sync::Arc;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use super::VipId;
@@ -10,6 +11,7 @@ use super::time::Instant;
 use crate::types::{Family, MacAddr};
 use crate::wire::DropReason;
 use crate::wire::advert::{Advert, ChecksumForm};
+use crate::wire::grant::GrantMessage;
 
 /// One thing that happened. Hand it to [`Engine::handle`](super::Engine::handle), then drain the outputs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -83,6 +85,13 @@ pub enum Input {
         vip: VipId,
         /// None of them is left, or what was refused.
         result: Result<(), EffectError>,
+    },
+    /// A node or a voter says something about grants. Who it is has been proved.
+    Grant {
+        /// Its name.
+        from: Arc<str>,
+        /// What it says.
+        message: GrantMessage,
     },
     /// From now on these settings hold. What they leave as it was goes on as it was; see [`reload`](super::reload).
     Settings(Settings),

@@ -15,6 +15,8 @@
 //! | [`lease`] | until when the addresses may be held |
 //! | [`announce`], [`restore`] | when to tell the neighbours, how often to put addresses back |
 //! | [`rival`] | what betrays a second owner beside its adverts, and what is done about it |
+//! | [`quorum`], [`voter`] | which grants a node holds; to whom a voter gives one |
+//! | `canvass`, [`roll`] | when the voters are asked, and which of them are there |
 //! | `router` | which adverts concern a virtual router |
 //! | [`stats`] | what is dropped, and what of it is reported |
 
@@ -40,29 +42,37 @@ use crate::wire::DropReason;
 
 pub mod announce;
 mod backup;
+mod canvass;
 mod claim;
 pub mod election;
 pub mod input;
 pub mod lease;
 pub mod output;
 mod owner;
+pub mod quorum;
 pub mod reload;
 pub mod restore;
 pub mod rival;
+pub mod roll;
 mod router;
 pub mod settings;
 pub mod stats;
 pub mod time;
 mod vip;
+pub mod voter;
 
 pub use input::{Arrival, EffectError, Input, LinkId, LinkState, RequestId};
 pub use output::{AddressSet, Cause, Event, EventKind, Output, StateName, Transmit};
+pub use quorum::{Absence, Missing, Quorum, QuorumSettings};
 pub use rival::{ClaimKind, Conflict, ForeignGroup};
+pub use roll::Attendance;
 pub use router::{Heard, Router};
 pub use settings::{AnnounceSettings, ChecksumPolicy, OnConflict, Preempt, Settings, VipSettings};
 pub use time::Instant;
 pub use vip::Vip;
+pub use voter::Voter;
 
+use roll::Roll;
 use stats::Drops;
 use time::Agenda;
 use vip::Step;
@@ -87,6 +97,11 @@ pub struct Engine {
     outputs: VecDeque<Output>,
     next_request: u64,
     stopping: bool,
+    /// Without it no vip asks anybody. As at the start: voters do not change under grants.
+    quorum: Option<QuorumSettings>,
+    /// Where this node is one of the voters.
+    voter: Option<Voter>,
+    roll: Option<Roll>,
 }
 
 /// An interface that the settings name.
@@ -103,6 +118,7 @@ pub struct Link {
 impl Engine {
     /// An engine that waits to hear of its links. Names and VRIDs in the settings are unique.
     pub fn new(settings: Settings, now: Instant) -> Self {
+        let quorum = settings.quorum.as_ref();
         let mut engine = Self {
             node: settings.node,
             links: Vec::new(),
@@ -114,6 +130,9 @@ impl Engine {
             outputs: VecDeque::new(),
             next_request: 0,
             stopping: false,
+            voter: quorum.filter(|quorum| quorum.is_voter()).map(|quorum| Voter::new(now, quorum.longest_grant)),
+            roll: quorum.map(|quorum| Roll::new(now, quorum)),
+            quorum: settings.quorum,
         };
         for vip in settings.vips {
             engine.add(vip, now);
@@ -143,10 +162,12 @@ impl Engine {
                     self.outputs.push_back(Output::Event(Event { at: now, vip: Some(vip), kind }));
                 }
             }
+            Input::Grant { from, message } => self.on_grant(now, &from, message),
             Input::Settings(settings) => self.on_settings(now, settings),
             Input::Shutdown => self.on_end(now, |vip, step| vip.leave(step, Cause::Shutdown)),
             Input::HandOn => self.on_end(now, Vip::on_hand_on),
             Input::Deadline => {
+                self.call_roll(now);
                 for vip in self.agenda.due(now) {
                     self.step(now, vip, Vip::on_deadline);
                 }
@@ -161,7 +182,8 @@ impl Engine {
 
     /// When [`Input::Deadline`] is due; `None`: not before another input.
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.agenda.next()
+        let call_at = self.roll.as_ref().and_then(Roll::next_call_at);
+        [self.agenda.next(), call_at].into_iter().flatten().min()
     }
 
     /// The name of this node.
@@ -191,7 +213,8 @@ impl Engine {
         let id = VipId(self.next_vip);
         self.next_vip = self.next_vip.checked_add(1).expect("nobody adds four thousand million vips");
         let link = self.link_named(&settings.interface);
-        self.put(Vip::new(id, link, settings, now));
+        let vip = Vip::new(id, link, settings, self.quorum.as_ref(), now);
+        self.put(vip);
         id
     }
 
@@ -245,6 +268,9 @@ impl Engine {
 
     fn on_end(&mut self, now: Instant, end: impl Fn(&mut Vip, &mut Step<'_>)) {
         self.stopping = true;
+        if let Some(roll) = &mut self.roll {
+            roll.stop();
+        }
         for vip in self.vips.iter().map(Vip::id).collect::<Vec<_>>() {
             self.step(now, vip, &end);
         }
@@ -253,7 +279,8 @@ impl Engine {
     /// Every change of a vip goes through here, so that the agenda follows its deadline.
     fn step(&mut self, now: Instant, id: VipId, change: impl FnOnce(&mut Vip, &mut Step<'_>)) {
         let Some(vip) = self.places.get(&id).and_then(|place| self.vips.get_mut(*place)) else { return };
-        change(vip, &mut Step { now, outputs: &mut self.outputs, next_request: &mut self.next_request });
+        let voter = self.voter.as_mut();
+        change(vip, &mut Step { now, outputs: &mut self.outputs, next_request: &mut self.next_request, voter });
         self.agenda.set(id, vip.deadline());
     }
 }

@@ -9,11 +9,13 @@ use core::time::Duration;
 
 use super::VipId;
 use super::input::{EffectError, LinkId, RequestId};
+use super::quorum::Missing;
 use super::rival::ClaimKind;
 use super::time::Instant;
 use crate::types::{AdvertInterval, Family, MacAddr, MacMode, Priority, VirtualAddress, Vrid};
 use crate::wire::DropReason;
 use crate::wire::advert::{Advert, ChecksumForm};
+use crate::wire::grant::GrantMessage;
 
 /// One thing to do, in the order in which they are polled.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -42,6 +44,13 @@ pub enum Output {
     Trim(AddressSet),
     /// Tell the neighbours, in both ARP forms and by unsolicited NA. The request is that of no answer.
     Announce(AddressSet),
+    /// Say this about grants to a node or a voter, by its name. It may be lost.
+    Vote {
+        /// To whom.
+        to: Arc<str>,
+        /// What.
+        message: GrantMessage,
+    },
     /// Record and show this.
     Event(Event),
 }
@@ -191,6 +200,25 @@ pub enum EventKind {
         /// Why.
         reason: DropReason,
     },
+    /// It would claim for a while now, and no majority of the voters grants it.
+    NoMajority {
+        /// Who does not, and why.
+        missing: Vec<Missing>,
+    },
+    /// A voter does not answer any more: an alarm. Nothing changes as long as the others are a majority.
+    VoterSilent {
+        /// Which.
+        voter: Arc<str>,
+        /// For how long.
+        silence: Duration,
+    },
+    /// It does again.
+    VoterAnswers {
+        /// Which.
+        voter: Arc<str>,
+        /// For how long it did not.
+        silence: Duration,
+    },
     /// Addresses could not be taken away.
     RemoveFailed(EffectError),
 }
@@ -281,6 +309,18 @@ pub enum Cause {
     },
     /// The kernel ended the lease before the agent, which was hardly late, could renew it.
     LeaseEnded,
+    /// No majority of the voters grants this node the addresses any more.
+    MajorityLost {
+        /// Who does not, and why.
+        missing: Vec<Missing>,
+    },
+    /// A node of higher priority, which the voters would grant the addresses, means to replace this one.
+    Challenged {
+        /// Its name.
+        by: Arc<str>,
+        /// Its priority.
+        priority: Priority,
+    },
     /// The time to keep out is over.
     HoldOver,
     /// New settings no longer have this vip, or have it as another virtual router.
@@ -316,12 +356,26 @@ impl fmt::Display for Cause {
             }
             Self::Late { by } => write!(f, "could not run for {}: the lease lapsed", Milliseconds(*by)),
             Self::LeaseEnded => f.write_str("the kernel ended the lease before it was renewed"),
+            Self::MajorityLost { missing } => {
+                f.write_str("no majority of the voters: without ")?;
+                list(f, missing)
+            }
+            Self::Challenged { by, priority } => write!(f, "makes room for {by} with priority {priority}"),
             Self::HoldOver => f.write_str("hold is over"),
             Self::Removed => f.write_str("no longer in the configuration"),
             Self::Shutdown => f.write_str("stopping"),
             Self::HandedOn => f.write_str("restarting: the addresses are left to the next agent"),
         }
     }
+}
+
+/// One after another, with commas.
+fn list(f: &mut fmt::Formatter<'_>, missing: &[Missing]) -> fmt::Result {
+    for (place, missing) in missing.iter().enumerate() {
+        let comma = if place == 0 { "" } else { ", " };
+        write!(f, "{comma}{missing}")?;
+    }
+    Ok(())
 }
 
 /// A duration as an operator reads it: milliseconds with one decimal, without floats.

@@ -5,6 +5,7 @@ use alloc::vec::Vec;
 use core::net::IpAddr;
 use core::time::Duration;
 
+use super::quorum::QuorumSettings;
 use crate::types::{AdvertInterval, Family, MacMode, Password, Priority, Version, VirtualAddress, Vrid};
 use crate::wire::advert::ChecksumForm;
 
@@ -13,8 +14,10 @@ use crate::wire::advert::ChecksumForm;
 pub struct Settings {
     /// The name under which this node is shown.
     pub node: String,
-    /// In the order of the configuration file, names unique.
+    /// In the order of the configuration file, names unique. With a quorum the VRIDs are unique too.
     pub vips: Vec<VipSettings>,
+    /// Who votes on the owners; `None`: nobody is asked.
+    pub quorum: Option<QuorumSettings>,
 }
 
 /// One virtual IP: up to two virtual routers (one a family) that move together.

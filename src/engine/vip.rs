@@ -10,19 +10,23 @@ use core::net::IpAddr;
 use core::time::Duration;
 
 use super::backup::Backup;
+use super::canvass::Canvass;
 use super::election::{self, PATIENCE, Rank};
 use super::input::{Arrival, LinkId, LinkState, RequestId};
 use super::output::{AddressSet, Cause, Event, EventKind, Output, StateName, Transmit};
 use super::owner::Ownership;
+use super::quorum::{Quorum, QuorumSettings};
 use super::rival::Evidence;
 use super::router::Router;
 use super::settings::VipSettings;
 use super::stats::Reports;
 use super::time::Instant;
+use super::voter::Voter;
 use super::{VipId, router};
 use crate::types::{AdvertInterval, Family, Priority, Version, VirtualAddress};
 use crate::wire::DropReason;
 use crate::wire::advert::group;
+use crate::wire::grant::RouterId;
 
 /// A virtual IP of this node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,6 +47,10 @@ pub struct Vip {
     /// Until when the addresses that an earlier agent left may be held.
     inherited: Option<Instant>,
     pub(super) evidence: Evidence,
+    /// The grants, where voters are configured, and this node's name among them.
+    pub(super) quorum: Option<Quorum>,
+    pub(super) own_name: Option<Arc<str>>,
+    pub(super) canvass: Option<Canvass>,
 }
 
 /// What a vip is doing. Each variant owns what only that state needs.
@@ -65,6 +73,8 @@ pub(super) struct Step<'a> {
     pub(super) now: Instant,
     pub(super) outputs: &'a mut VecDeque<Output>,
     pub(super) next_request: &'a mut u64,
+    /// Where this node votes itself.
+    pub(super) voter: Option<&'a mut Voter>,
 }
 
 impl Step<'_> {
@@ -171,10 +181,12 @@ impl Vip {
             State::Initialize => None,
             State::Backup(backup) => {
                 let claim_at = backup.active_down_at();
-                Some(self.prepare_at().map_or(claim_at, |at| at.min(claim_at)))
+                [self.prepare_at(), self.canvass_at()].into_iter().flatten().chain([claim_at]).min()
             }
             State::Claiming { ownership, .. } | State::Active(ownership) => {
                 let deadline = ownership.deadline();
+                // The grants may end long before the next advert.
+                let deadline = if self.quorum.is_some() { deadline.min(ownership.lease().until()) } else { deadline };
                 Some(self.judgement_at().map_or(deadline, |judgement| judgement.min(deadline)))
             }
             State::Held { until } => Some(*until),
@@ -184,9 +196,19 @@ impl Vip {
 
 /// Inputs.
 impl Vip {
-    pub(super) fn new(id: VipId, link: LinkId, settings: VipSettings, now: Instant) -> Self {
+    pub(super) fn new(
+        id: VipId,
+        link: LinkId,
+        settings: VipSettings,
+        quorum: Option<&QuorumSettings>,
+        now: Instant,
+    ) -> Self {
         let routers = Family::ALL.into_iter().filter_map(|family| Router::new(family, &settings)).collect();
         let addresses = by_family(&settings);
+        let vrid = settings.vrid;
+        let grants = |quorum: &QuorumSettings| {
+            Quorum::new(now, RouterId { cluster: Arc::clone(&quorum.cluster), vrid }, &quorum.voters)
+        };
         Self {
             id,
             link,
@@ -202,6 +224,9 @@ impl Vip {
             link_state: LinkState::Missing,
             inherited: None,
             evidence: Evidence::default(),
+            quorum: quorum.map(grants),
+            own_name: quorum.map(|quorum| Arc::clone(&quorum.own)),
+            canvass: None,
         }
     }
 
@@ -321,7 +346,7 @@ impl Vip {
     fn start(&mut self, step: &mut Step<'_>, cause: Cause) {
         if let Some(until) = self.inherited.take() {
             if step.now < until {
-                self.adopt(step);
+                self.adopt(step, until);
                 return;
             }
             self.withdraw(step);
@@ -336,6 +361,7 @@ impl Vip {
 
     pub(super) fn enter(&mut self, step: &mut Step<'_>, state: State, cause: Cause) {
         let from = self.state();
+        self.follow_grants(step, &state, &cause);
         self.state = state;
         self.since = step.now;
         self.transitions = self.transitions.saturating_add(1);

@@ -23,7 +23,7 @@ const PEER: [u8; 4] = [10, 0, 0, 2];
 impl Alone {
     /// Its interface is up at once.
     fn new(settings: VipSettings) -> Self {
-        let all = Settings { node: "a".into(), vips: vec![settings.clone()] };
+        let all = Settings { node: "a".into(), vips: vec![settings.clone()], quorum: None };
         let mut alone = Self { engine: Engine::new(all, Instant::ZERO), settings };
         alone.link_up(Duration::ZERO);
         alone
@@ -31,7 +31,7 @@ impl Alone {
 
     /// One that finds what an earlier agent left, with a lease until then, and whose interface comes up afterwards.
     fn heir(settings: VipSettings, until: Duration, up: Duration) -> (Self, Vec<Output>) {
-        let all = Settings { node: "a".into(), vips: vec![settings.clone()] };
+        let all = Settings { node: "a".into(), vips: vec![settings.clone()], quorum: None };
         let mut alone = Self { engine: Engine::new(all, Instant::ZERO), settings };
         let until = Instant::ZERO + until;
         assert_eq!(alone.take(Duration::ZERO, Input::Inherited { vip: vip_id(0), until }), []);

@@ -62,7 +62,7 @@ pub fn addresses_v6(vip: u16) -> Vec<VirtualAddress> {
 pub fn host(place: u8, vips: Vec<VipSettings>) -> HostSpec {
     let number = place + 1;
     HostSpec {
-        settings: Settings { node: format!("host {place}"), vips },
+        settings: Settings { node: format!("host {place}"), vips, quorum: None },
         // No two hosts count from the same moment.
         clock: Clock { offset: 1_000_000_000 * u64::from(number), ppm: 0 },
         ipv4: Some(Ipv4Addr::new(10, 0, 0, number)),

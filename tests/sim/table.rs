@@ -134,7 +134,7 @@ fn inputs(case: &Case) -> Vec<(&'static str, Duration, Input)> {
     let link = |state| Input::Link { link: LINK, state };
     let vip = vip_id(0);
     let refused = || Err("Operation not permitted".into());
-    let settings = |vips| Input::Settings(Settings { node: "a".into(), vips });
+    let settings = |vips| Input::Settings(Settings { node: "a".into(), vips, quorum: None });
     let (one, more) = (address(VIP_V4), address([10, 0, 0, 101].into()));
     let mut inputs = vec![
         ("advert, priority 200", Input::Advert(from(LARGER, 200))),
@@ -244,7 +244,7 @@ fn states() -> Vec<(&'static str, Case)> {
 }
 
 fn missing(settings: VipSettings) -> Case {
-    let settings = Settings { node: "a".into(), vips: vec![settings] };
+    let settings = Settings { node: "a".into(), vips: vec![settings], quorum: None };
     let engine = Engine::new(settings, Instant::ZERO);
     Case { engine, now: Duration::from_secs(1), request: RequestId(u64::MAX) }
 }
