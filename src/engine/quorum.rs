@@ -163,11 +163,11 @@ impl Quorum {
         self.held_until().is_some_and(|until| now < until)
     }
 
-    /// Whether so many voters have said no to the latest question that the others are no majority.
+    /// Whether so many voters have said no to the latest question, or say nothing any more, that the others are no majority.
     pub fn is_hopeless(&self, now: Instant) -> bool {
         let says_no = |seat: &&Seat| {
             let answered = seat.answer.as_ref().is_some_and(|(stamp, _, _)| Some(*stamp) == self.asked);
-            answered && !seat.grants(now)
+            (answered || seat.unanswered >= UNANSWERED) && !seat.grants(now)
         };
         let against = self.seats.iter().filter(says_no).count();
         self.seats.len() - against < majority(self.seats.len())

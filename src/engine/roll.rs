@@ -105,20 +105,11 @@ impl Engine {
     /// A node or a voter says something about grants.
     pub(super) fn on_grant(&mut self, now: Instant, from: &Arc<str>, message: GrantMessage) {
         match message {
-            GrantMessage::Ask(ask) => {
-                let Some(voter) = &mut self.voter else { return };
-                let reply = voter.on_ask(now, from, &ask);
-                self.vote(from, GrantMessage::Reply(reply));
-            }
-            GrantMessage::Release(release) => {
-                if let Some(voter) = &mut self.voter {
-                    voter.on_release(from, &release);
+            GrantMessage::Ask(_) | GrantMessage::Release(_) | GrantMessage::RollCall { .. } => {
+                let answer = self.voter.as_mut().and_then(|voter| voter.answer(now, from, &message));
+                if let Some(message) = answer {
+                    self.outputs.push_back(Output::Vote { to: Arc::clone(from), message });
                 }
-            }
-            GrantMessage::RollCall { stamp } => {
-                let Some(voter) = &self.voter else { return };
-                let wait = voter.wait(now);
-                self.vote(from, GrantMessage::Present { stamp, wait });
             }
             GrantMessage::Reply(reply) => {
                 self.hear_voter(now, from, None);
@@ -136,10 +127,6 @@ impl Engine {
                 }
             }
         }
-    }
-
-    fn vote(&mut self, to: &Arc<str>, message: GrantMessage) {
-        self.outputs.push_back(Output::Vote { to: Arc::clone(to), message });
     }
 
     fn hear_voter(&mut self, now: Instant, from: &str, present: Option<(Stamp, Duration)>) {

@@ -12,7 +12,7 @@ use alloc::sync::Arc;
 use core::time::Duration;
 
 use super::time::Instant;
-use crate::wire::grant::{Ask, Challenger, Release, Reply, RouterId, Stamp, Verdict};
+use crate::wire::grant::{Ask, Challenger, GrantMessage, Release, Reply, RouterId, Stamp, Verdict};
 
 /// How many virtual routers a voter keeps: 65,536, six times what a witness is meant for. About 200 bytes each.
 pub const MOST_ROUTERS: usize = 1 << 16;
@@ -41,6 +41,20 @@ impl Voter {
     /// A voter that starts now, and never grants anything for longer than that, in this life or an earlier one.
     pub fn new(now: Instant, longest: Duration) -> Self {
         Self { votes_from: now + longest, longest, grants: BTreeMap::new(), sweep_at: 64 }
+    }
+
+    /// A node says something; what it is to be told.
+    pub fn answer(&mut self, now: Instant, from: &str, message: &GrantMessage) -> Option<GrantMessage> {
+        match message {
+            GrantMessage::Ask(ask) => Some(GrantMessage::Reply(self.on_ask(now, from, ask))),
+            GrantMessage::RollCall { stamp } => Some(GrantMessage::Present { stamp: *stamp, wait: self.wait(now) }),
+            GrantMessage::Release(release) => {
+                self.on_release(from, release);
+                None
+            }
+            // For one who asks.
+            GrantMessage::Reply(_) | GrantMessage::Present { .. } => None,
+        }
     }
 
     /// A node wants a grant.

@@ -5,9 +5,11 @@
 //! | `rng`, `clock` | chance and time that can be repeated |
 //! | `network`, `neighbours`, `host` | what the world is made of |
 //! | `world`, `travel`, `kernel` | how it goes on |
+//! | `voters` | the witness, and the talk about grants |
 //! | `acts`, `ask` | what befalls it, and what a scenario asks of it |
 //! | `watch` | what must never happen, with each excuse |
 //! | `plan`, `random` | thousands of worlds by seed: faults, then heal and require progress |
+//! | `partition` | the same with voters: every shape of partition, and no overlap at all |
 //! | `mutation` | that the judge can fail |
 //! | `build` and the rest | named scenarios: each test's name is its claim |
 //! | `table` | the state × input table as a golden file |
@@ -30,6 +32,7 @@ mod plan;
 mod random;
 mod rng;
 mod travel;
+mod voters;
 mod watch;
 mod world;
 
@@ -42,7 +45,9 @@ mod freeze;
 mod heal;
 mod links;
 mod mutation;
+mod partition;
 mod preempt;
+mod quorum;
 mod reload;
 mod table;
 mod takeover;

@@ -97,6 +97,7 @@ fn shown(output: &Output, now: Duration) -> Option<String> {
         Output::Remove(_) => "remove".into(),
         Output::Trim(_) => "trim".into(),
         Output::Announce(_) => "announce".into(),
+        Output::Vote { to, .. } => format!("vote to {to}"),
         Output::Event(Event { kind, .. }) => match kind {
             // In the column before.
             EventKind::Transition { .. } => return None,
@@ -113,6 +114,9 @@ fn shown(output: &Output, now: Duration) -> Option<String> {
             EventKind::ClonedHost { .. } => "[cloned host]".into(),
             EventKind::ForeignGroup { .. } => "[foreign group]".into(),
             EventKind::RemoveFailed(_) => "[removal failed]".into(),
+            EventKind::NoMajority { .. } => "[no majority]".into(),
+            EventKind::VoterSilent { .. } => "[voter silent]".into(),
+            EventKind::VoterAnswers { .. } => "[voter answers]".into(),
         },
     })
 }

@@ -24,6 +24,8 @@ pub struct Watch {
     pub violation: Option<String>,
     /// Double ownerships are wanted, as where the settings forbid the hosts to hear each other.
     pub forgiving: bool,
+    /// There are voters: no two owners, for no reason and no time.
+    pub exclusive: bool,
     /// From now on every vip has one owner at every moment, and it is always the same.
     pub settled: Option<Vec<Port>>,
     hosts: usize,
@@ -51,6 +53,7 @@ impl Watch {
         Self {
             violation: None,
             forgiving: false,
+            exclusive: false,
             settled: None,
             hosts,
             owners: vec![vec![false; hosts]; vips],
@@ -100,6 +103,9 @@ impl Watch {
 
     fn on_change(&mut self, now: Nanos, vip: usize, hosts: &[Host], network: &Network) {
         let owners: Vec<Port> = (0..self.hosts).filter(|host| self.owners[vip][*host]).collect();
+        if self.exclusive && owners.len() > 1 {
+            self.fail(now, format!("vip {vip} has the owners {owners:?}, in spite of voters"));
+        }
         let over = |overlap: &Overlap| {
             overlap.vip == vip && !(owners.contains(&overlap.pair.0) && owners.contains(&overlap.pair.1))
         };

@@ -17,6 +17,7 @@ use super::host::{AgentVip, Effect, Host, HostSpec, Life};
 use super::neighbours::Neighbours;
 use super::network::{Network, Packet, Port};
 use super::rng::Rng;
+use super::voters::Witness;
 use super::watch::Watch;
 
 /// The interface of hosts that have one. Those that have more have them up and down together.
@@ -38,6 +39,10 @@ pub struct World {
     pub announced: Vec<(Nanos, Port, usize)>,
     /// What the agents told.
     pub events: Vec<(Nanos, Port, Event)>,
+    /// Who votes and owns nothing.
+    pub witness: Option<Witness>,
+    /// Messages about grants that were sent.
+    pub votes_sent: u64,
     /// Lines for a reader, where somebody asked for them.
     pub trace: Option<Vec<String>>,
     agenda: BinaryHeap<Reverse<(Nanos, u64, Entry)>>,
@@ -64,6 +69,7 @@ pub enum Entry {
     Answer { host: Port, incarnation: u32, failed: bool },
     Tell { host: Port, incarnation: u32, news: News },
     Lapse { host: Port, vip: usize },
+    Vote { from: Port, to: Port, bytes: Vec<u8> },
 }
 
 /// What a kernel tells its agent after a moment.
@@ -113,6 +119,8 @@ impl World {
             sent: Vec::new(),
             announced: Vec::new(),
             events: Vec::new(),
+            witness: None,
+            votes_sent: 0,
             trace: None,
             agenda: BinaryHeap::new(),
             serial: 0,
@@ -180,6 +188,7 @@ impl World {
                     }
                 }
             }
+            Entry::Vote { from, to, bytes } => self.deliver_vote(from, to, &bytes),
             Entry::Lapse { host, vip } => {
                 self.hosts[host].kernel[vip].lapse_watched = false;
                 self.watch_lapse(host, vip);
@@ -301,7 +310,9 @@ impl World {
             Output::Transmit(transmit) => self.transmit(host, transmit, advertised),
             Output::RenewLease { vip, until } => {
                 let vip = place(vip);
-                if !advertised.remove(&vip) {
+                // What a majority grants may make it longer between two adverts.
+                let voted = self.hosts[host].spec.settings.quorum.is_some();
+                if !advertised.remove(&vip) && !voted {
                     self.watch.fail(self.now, format!("host {host}: a lease of vip {vip} without an advert before it"));
                 }
                 self.hosts[host].kernel[vip].lease_until = Some(until);
@@ -316,6 +327,7 @@ impl World {
             Output::Install(set) => self.queue_effect(host, Effect::Install(set)),
             Output::Remove(set) | Output::Trim(set) => self.queue_effect(host, Effect::Remove(set)),
             Output::Announce(set) => self.announce(host, &set),
+            Output::Vote { to, message } => self.vote(host, &to, &message),
             Output::Event(event) => self.on_event(host, event),
         }
     }
