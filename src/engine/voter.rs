@@ -86,6 +86,11 @@ impl Voter {
         self.grants.values().filter(|grant| now < grant.until).count()
     }
 
+    /// Forgets what has ended: it has no consequence any more.
+    pub fn forget_ended(&mut self, now: Instant) {
+        self.grants.retain(|_, grant| now < grant.until);
+    }
+
     /// Who has a virtual router, and until when.
     pub fn holder(&self, now: Instant, router: &RouterId) -> Option<(&str, Instant)> {
         let grant = self.grants.get(router).filter(|grant| now < grant.until)?;
@@ -131,7 +136,7 @@ impl Voter {
     /// Makes room by what has ended, now and then.
     fn has_room(&mut self, now: Instant) -> bool {
         if self.grants.len() >= self.sweep_at {
-            self.grants.retain(|_, grant| now < grant.until);
+            self.forget_ended(now);
             self.sweep_at = (2 * self.grants.len()).clamp(64, MOST_ROUTERS);
         }
         self.grants.len() < MOST_ROUTERS
