@@ -86,10 +86,15 @@ done
 grep -q '^Seccomp:.*2$' "/proc/$pid/status"
 [[ $(stat -c '%U %G %a' /run/vipd/control.sock) == 'vipd vipd 660' ]]
 [[ $(stat -c '%U %G %a' /run/vipd) == 'vipd vipd 750' ]]
-code=0
-runuser -u nobody -- vipd status || code=$?
-((code == 5))
-echo "user vipd, four capabilities, seccomp; the socket is for root and the group"
+[[ $(stat -c '%U %G %a' /var/lib/vipd) == 'vipd vipd 700' ]]
+[[ $(stat -c '%U %G %a' /var/lib/vipd/events.jsonl) == 'vipd vipd 600' ]]
+vipd events --vip plain | grep -q 'Claiming -> Active'
+for command in status events; do
+    code=0
+    runuser -u nobody -- vipd "$command" || code=$?
+    ((code == 5))
+done
+echo "user vipd, four capabilities, seccomp; the socket is for root and the group, the journal for root"
 
 cp /etc/vipd/vipd.toml vipd.toml
 sed -i 's|^addresses = \["10.20.0.101/24"|addresses = ["10.20.0.102/24", "10.20.0.101/24"|' /etc/vipd/vipd.toml

@@ -52,6 +52,7 @@ fn once(software: &Software) -> Result<[Duration; 2]> {
             version: 3,
             interface: INTERFACE.to_owned(),
             addresses: addresses.iter().map(|address| format!("{address}/32")).collect(),
+            preempt: true,
             unicast: None,
         };
         let agent = software.start(&host, &[router])?;

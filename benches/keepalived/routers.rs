@@ -46,6 +46,7 @@ pub(crate) fn routers(count: usize, priority: u8) -> Vec<Router> {
             version: 3,
             interface: format!("eth{interface}"),
             addresses: vec![format!("{}/32", address(interface, vrid))],
+            preempt: true,
             unicast: None,
         })
         .collect()

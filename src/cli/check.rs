@@ -9,7 +9,7 @@ use serde_json::{Value as Json, json};
 use super::Exit;
 use super::output::{complain, print, stderr_colour, table};
 use crate::config::{self, Config, MissingInterface, Report, Short, System};
-use crate::engine::{ChecksumPolicy, OnConflict, Preempt, VipSettings};
+use crate::engine::{ChecksumPolicy, OnConflict, OnSilentOwner, Preempt, VipSettings};
 use crate::types::MacMode;
 use crate::wire::advert::ChecksumForm;
 
@@ -186,6 +186,10 @@ fn vip_json(vip: &VipSettings) -> Json {
             OnConflict::Assert => "assert",
             OnConflict::Demote => "demote",
         },
+        "on_silent_owner": match vip.on_silent_owner {
+            OnSilentOwner::Wait => "wait",
+            OnSilentOwner::Take => "take",
+        },
         "password": vip.password.is_some(),
         "announce": {
             "repeat_ms": vip.announce.repeat.iter().copied().map(millis).collect::<Vec<_>>(),
@@ -221,7 +225,8 @@ mod tests {
         let expected = json!({
             "name": "db", "interface": "eno1", "vrid": 51, "priority": 100, "version": 2, "interval_ms": 1000,
             "takeover_ms": 3609.375, "preempt": true, "preempt_delay_ms": 30_000, "peers": [],
-            "check_hop_limit": true, "mac": "interface", "checksum": "auto", "on_conflict": "assert", "password": true,
+            "check_hop_limit": true, "mac": "interface", "checksum": "auto", "on_conflict": "assert",
+            "on_silent_owner": "wait", "password": true,
             "announce": { "repeat_ms": [1000, 5000, 30_000], "refresh_ms": 60_000 },
             "addresses": [{ "ip": "10.0.0.1", "prefix_len": 24, "label": null }],
         });

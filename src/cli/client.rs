@@ -4,7 +4,7 @@ use std::io;
 use std::path::Path;
 use std::time::Duration;
 
-use http_body_util::{BodyExt, Empty};
+use http_body_util::{BodyExt, Full};
 use hyper::body::Bytes;
 use hyper::{Method, Request, StatusCode, header};
 use hyper_util::rt::TokioIo;
@@ -95,13 +95,31 @@ pub(super) fn refused(control: &Path, status: StatusCode, text: &str) -> NoAnswe
 ///
 /// See [`NoAnswer`].
 pub(super) fn request<T: DeserializeOwned>(control: &Path, method: Method, route: &str) -> Result<Answer<T>, NoAnswer> {
+    exchange(control, method, route, Vec::new())
+}
+
+/// Asks for something to be done, with a JSON document that says what.
+///
+/// # Errors
+///
+/// See [`NoAnswer`].
+pub(super) fn post<T: DeserializeOwned>(control: &Path, route: &str, body: Vec<u8>) -> Result<Answer<T>, NoAnswer> {
+    exchange(control, Method::POST, route, body)
+}
+
+fn exchange<T: DeserializeOwned>(
+    control: &Path,
+    method: Method,
+    route: &str,
+    body: Vec<u8>,
+) -> Result<Answer<T>, NoAnswer> {
     let improper = |reason: String| NoAnswer::Improper { path: control.display().to_string(), reason };
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| improper(error.to_string()))?;
     let (status, body) = runtime.block_on(async {
-        match tokio::time::timeout(PATIENCE, ask(control, method, route)).await {
+        match tokio::time::timeout(PATIENCE, ask(control, method, route, body)).await {
             Ok(answer) => answer,
             Err(_) => Err(improper(format!("none within {PATIENCE:?}"))),
         }
@@ -114,7 +132,7 @@ pub(super) fn request<T: DeserializeOwned>(control: &Path, method: Method, route
     }
 }
 
-async fn ask(control: &Path, method: Method, route: &str) -> Result<(StatusCode, Bytes), NoAnswer> {
+async fn ask(control: &Path, method: Method, route: &str, body: Vec<u8>) -> Result<(StatusCode, Bytes), NoAnswer> {
     let path = || control.display().to_string();
     let improper = |error: hyper::Error| NoAnswer::Improper { path: path(), reason: error.to_string() };
     let stream = UnixStream::connect(control).await.map_err(|error| match error.kind() {
@@ -127,7 +145,8 @@ async fn ask(control: &Path, method: Method, route: &str) -> Result<(StatusCode,
         .method(method)
         .uri(route)
         .header(header::HOST, "vipd")
-        .body(Empty::<Bytes>::new())
+        .header(header::CONTENT_TYPE, "application/json")
+        .body(Full::new(Bytes::from(body)))
         .map_err(|error| NoAnswer::Improper { path: path(), reason: error.to_string() })?;
     let answer = async move {
         let response = sender.send_request(request).await?;

@@ -7,6 +7,9 @@
 mod check;
 mod client;
 mod completions;
+mod drain;
+mod events;
+mod keygen;
 mod lab;
 mod man;
 mod output;
@@ -74,7 +77,11 @@ enum Command {
     Check(check::Args),
     Status(status::Args),
     Reload(reload::Args),
+    Events(events::Args),
+    Drain(drain::Drain),
+    Undrain(drain::Undrain),
     Completions(completions::Args),
+    Keygen(keygen::Args),
     Lab(lab::Args),
     Man(man::Args),
 }
@@ -86,7 +93,11 @@ impl Command {
             Self::Check(args) => args.run(),
             Self::Status(args) => args.run(),
             Self::Reload(args) => args.run(),
+            Self::Events(args) => args.run(),
+            Self::Drain(args) => args.run(),
+            Self::Undrain(args) => args.run(),
             Self::Completions(args) => args.run(),
+            Self::Keygen(args) => args.run(),
             Self::Lab(args) => args.run(),
             Self::Man(args) => args.run(),
         }
@@ -124,6 +135,7 @@ const LONG_HELP: &str = r#"First example:
 Files:
   /etc/vipd/vipd.toml        the configuration; `vipd check --schema` prints its JSON schema
   /run/vipd/control.sock     where the running agent answers
+  /var/lib/vipd              the journal of events: `vipd events`
 
 Exit codes:
   0  done, or the answer is yes

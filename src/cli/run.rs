@@ -12,7 +12,9 @@ use tracing_subscriber::util::SubscriberInitExt;
 use super::output::{complain, stderr_colour};
 use super::{Exit, client};
 use crate::config::{self, MissingInterface, System};
+use crate::daemon::enforcement::Enforcement;
 use crate::daemon::{self, Options};
+use crate::driver::state_dir;
 
 /// Run the agent, in the foreground
 ///
@@ -26,9 +28,15 @@ pub(super) struct Args {
     /// Where the control socket is made
     #[arg(long, value_name = "PATH", default_value = client::DEFAULT_CONTROL)]
     control: PathBuf,
+    /// Where the journal of events is kept, and what must survive a restart
+    #[arg(long, value_name = "DIR", default_value = state_dir::DEFAULT_PATH)]
+    state_dir: PathBuf,
     /// Where to log, and how: `auto` is the journal under systemd, else text
     #[arg(long, value_name = "FORMAT", default_value = "auto")]
     log: LogFormat,
+    /// What enforces the leases: for tests of what other kernels have
+    #[arg(long, value_name = "LAYER", hide = true)]
+    enforcement: Option<Enforcement>,
 }
 
 /// Where the log goes. RUST_LOG filters it (default: info).
@@ -60,7 +68,13 @@ impl Args {
         for note in &config.notes {
             tracing::warn!("{}, line {}: {} ({})", self.config.display(), note.line, note.message, note.remedy);
         }
-        Ok(match daemon::run(config.settings, &Options { control: self.control, config: self.config }) {
+        let options = Options {
+            control: self.control,
+            config: self.config,
+            state_dir: self.state_dir,
+            enforcement: self.enforcement,
+        };
+        Ok(match daemon::run(config, &options) {
             Ok(()) => Exit::Done,
             Err(error) => {
                 complain(&format!("vipd: {error}\n"));

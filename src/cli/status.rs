@@ -55,6 +55,9 @@ fn table(status: &Status) -> String {
     for link in status.links.iter().filter(|link| link.state != "up") {
         writeln!(out, "interface {} is {}", link.name, link.state).expect("a String takes all");
     }
+    if let Some(trouble) = &status.journal.trouble {
+        writeln!(out, "events are not recorded: {trouble}").expect("a String takes all");
+    }
     let rows: Vec<_> = std::iter::once(HEADINGS.map(str::to_owned)).chain(status.vips.iter().map(row)).collect();
     out.push_str(&output::table(&rows));
     for vip in &status.vips {
@@ -76,7 +79,22 @@ fn trouble(vip: &VipStatus) -> impl Iterator<Item = String> {
         let theirs = some_of(&theirs);
         format!("{source} uses the same VRID for {theirs} (last {last} ago): give one of the two groups another vrid")
     });
-    conflicts.chain(foreign)
+    let silent = vip.silent_owner.iter().map(|owner| {
+        let (address, mac, remedy) = (owner.address, &owner.mac, &owner.remedy);
+        let (waits, takes) = (time(owner.waits_ms / 1e3), time(owner.takes_in_ms / 1e3));
+        format!(
+            "no advert is heard, but {address} answers at {mac}: waits since {waits}, takes over in {takes}: {remedy}"
+        )
+    });
+    let held = vip.hold.iter().map(|hold| {
+        let why = match hold.reason.as_str() {
+            "drained" => "drained by an operator",
+            _ => "kept out: this host went down while it was the owner, and may have been fenced",
+        };
+        let until = hold.left_s.map(|left| format!(" for {} more", time(left))).unwrap_or_default();
+        format!("{why}{until}; `vipd undrain {}` ends it", vip.name)
+    });
+    held.chain(conflicts).chain(silent).chain(foreign)
 }
 
 fn row(vip: &VipStatus) -> [String; HEADINGS.len()] {

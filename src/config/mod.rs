@@ -9,6 +9,7 @@
 //! | `raw` | the shape of the file as types: the source of the JSON schema and of the reference |
 //! | `resolve` | the whole file: its tables, and a function that reads each of the small ones |
 //! | `vip` | `[[vip]]`; `vip_options` has its optional keys, `address` the addresses, `across` what must hold among vips |
+//! | `seal`, `key_file` | `[seal]`, and the file with the keys that it names |
 //! | `read` | typed access to parsed TOML; whoever reads a key makes it known, so no list of keys can drift |
 //! | `duration` | times as text |
 //! | `problem`, `report` | what is wrong, and how that is shown to a person and to a program |
@@ -19,11 +20,13 @@
 mod across;
 mod address;
 mod duration;
+mod key_file;
 mod problem;
 pub mod raw;
 mod read;
 mod report;
 mod resolve;
+mod seal;
 mod secret;
 mod suggest;
 mod system;
@@ -38,6 +41,7 @@ use std::path::Path;
 pub use duration::Short;
 pub use problem::{Kind, Note, Problem};
 pub use report::{Colour, Report};
+pub use seal::Seal;
 pub use system::{MissingInterface, System};
 
 use crate::engine::Settings;
@@ -53,6 +57,8 @@ const MAX_FILE_BYTES: u64 = 16 * 1024 * 1024;
 pub struct Config {
     /// What the engine is told to keep.
     pub settings: Settings,
+    /// How nodes believe each other; `None`: not at all, or the file is for another machine.
+    pub seal: Option<Seal>,
     /// What is legal but may surprise; in the order of the file.
     pub notes: Vec<Note>,
 }

@@ -15,6 +15,10 @@ pub struct File {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Node")]
     pub node: Option<Node>,
+    /// How nodes prove to each other who they are. Default: none, and they send each other adverts only.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Seal")]
+    pub seal: Option<Seal>,
     /// The virtual IPs that this node takes part in, one table each; at least one.
     pub vip: Vec<Vip>,
 }
@@ -28,6 +32,21 @@ pub struct Node {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String", length(min = 1, max = 255))]
     pub name: Option<String>,
+}
+
+/// How nodes prove to each other who they are.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Seal {
+    /// The file with the key that all nodes of the group share, such as `"/etc/vipd/key"`: a line of 64 to 256 hexadecimal digits, or
+    /// base64, as `vipd keygen` prints it. A second line is a key that is believed too, while one is changed for the other. Nobody but
+    /// its owner and group may have access to the file.
+    #[schemars(length(min = 1))]
+    pub key_file: String,
+    /// The UDP port where nodes and witnesses hear each other, 1 to 65535; the same on all of them. Default: 3112.
+    #[serde(default = "default::port")]
+    #[schemars(range(min = 1))]
+    pub port: u16,
 }
 
 /// A virtual IP: addresses that move between nodes together. It is one virtual router for each address family.
@@ -90,6 +109,11 @@ pub struct Vip {
     /// can bring the latter about. Default: assert.
     #[serde(default)]
     pub on_conflict: OnConflict,
+    /// What a backup does when no advert comes from the owner, but its addresses still answer: `wait` raises an alarm and waits
+    /// while they do, for at most 3 s; `take` does not ask, for networks where somebody answers for every address (proxy ARP).
+    /// An owner that is gone answers nothing, and is succeeded without a delay. Default: wait.
+    #[serde(default)]
+    pub on_silent_owner: OnSilentOwner,
     /// Version 2 only, 1 to 8 ASCII characters: the password that the peers are configured with. It is sent in clear
     /// text and is no security. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -169,6 +193,17 @@ pub enum OnConflict {
     Demote,
 }
 
+/// What a backup does about an owner that is not heard, and whose addresses still answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum OnSilentOwner {
+    /// Waits, for at most 3 s.
+    #[default]
+    Wait,
+    /// Takes the addresses.
+    Take,
+}
+
 /// A password that no debug output shows.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Password(#[schemars(length(min = 1, max = 8))] pub String);
@@ -220,6 +255,10 @@ mod default {
 
     pub(super) const fn priority() -> u8 {
         100
+    }
+
+    pub(super) const fn port() -> u16 {
+        3112
     }
 
     pub(super) const fn version() -> u8 {

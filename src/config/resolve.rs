@@ -10,6 +10,7 @@ use toml::de::DeTable;
 use super::across::Across;
 use super::problem::{Findings, Kind, Lines, Problem};
 use super::read::Table;
+use super::seal::{Seal, seal};
 use super::system::System;
 use super::{Config, vip};
 use crate::engine::Settings;
@@ -21,24 +22,28 @@ const MAX_NODE_NAME: usize = 255;
 pub(super) fn resolve(text: &str, system: &System) -> Result<Config, Vec<Problem>> {
     let mut findings = Findings::default();
     let (document, errors) = DeTable::parse_recoverable(text);
-    let settings = root(document.get_ref(), system, &mut findings);
+    let (settings, seal) = root(document.get_ref(), system, &mut findings);
     drop(document);
 
     if !errors.is_empty() {
         merge_syntax(&errors, text, &mut findings);
     }
     if findings.problems.is_empty() {
-        return Ok(Config { settings, notes: findings.into_notes(text) });
+        return Ok(Config { settings, seal, notes: findings.into_notes(text) });
     }
     findings.problems.sort_by_key(|problem| problem.span.as_ref().map(|span| span.start));
     Err(findings.problems)
 }
 
 /// All tables. What is returned means something only if there were no problems.
-fn root(document: &DeTable<'_>, system: &System, findings: &mut Findings) -> Settings {
+fn root(document: &DeTable<'_>, system: &System, findings: &mut Findings) -> (Settings, Option<Seal>) {
     let mut root = Table::new("the file", document, 0..0);
     let node = root.optional("node", system.host_name.clone(), findings, |value, findings| {
         Some(node(value.table("[node]", "[node]", findings)?, system, findings))
+    });
+    let seal = root.value("seal").and_then(|value| {
+        let table = value.table("[seal]", "[seal]", findings)?;
+        seal(table, system, findings)
     });
     let mut across = Across::default();
     let mut vips = Vec::new();
@@ -56,7 +61,7 @@ fn root(document: &DeTable<'_>, system: &System, findings: &mut Findings) -> Set
         findings.refuse(Problem { kind: Kind::MissingKey, ..Problem::of_file("the file has no `[[vip]]`", remedy) });
     }
     vips.shrink_to_fit();
-    Settings { node, vips, quorum: None }
+    (Settings { node, vips, quorum: None }, seal)
 }
 
 /// `[node]`: its name.

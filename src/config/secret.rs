@@ -69,7 +69,10 @@ fn is_secret(key: &str) -> bool {
     // Longer words are no typing error.
     const MAX_WORD: usize = 16;
     let key = key.to_ascii_lowercase();
-    PARTS.iter().any(|part| key.contains(part))
+    // A key belongs into a file of its own. Who writes one here anyhow shall not see it in a log.
+    let is_key = key.contains("key") && !key.contains("file");
+    is_key
+        || PARTS.iter().any(|part| key.contains(part))
         || ((5..=MAX_WORD).contains(&key.len()) && strsim::damerau_levenshtein(&key, "password") <= 3)
 }
 
@@ -92,6 +95,7 @@ mod tests {
             "password = [\n\"hunter2\"\n]",
             "auth_pass = \"hunter2\"",
             "password \"hunter2\" = 1\npassword.x = \"hunter2\"",
+            "[seal]\nkey = \"hunter2\"",
             "[[vip]\npassword = \"hünter2 hunter2\"",
         ] {
             let masked = masked(text);

@@ -41,6 +41,7 @@ pub(super) fn vip(
     let mac = options::mac(&mut table, findings);
     let checksum = options::checksum(&mut table, findings);
     let on_conflict = options::on_conflict(&mut table, findings);
+    let on_silent_owner = options::on_silent_owner(&mut table, findings);
     let password = options::password(&mut table, version, version_at, findings);
     let announce = options::announce(&mut table, findings);
     table.finish(findings);
@@ -68,6 +69,7 @@ pub(super) fn vip(
         password,
         announce,
         on_conflict,
+        on_silent_owner,
         addresses: addresses?.ordered(),
     })
 }

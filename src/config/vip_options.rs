@@ -11,7 +11,7 @@ use super::duration::duration;
 use super::problem::{Findings, Kind};
 use super::read::{Table, Value, printable};
 use super::vip::version_name;
-use crate::engine::{AnnounceSettings, ChecksumPolicy, OnConflict, Preempt};
+use crate::engine::{AnnounceSettings, ChecksumPolicy, OnConflict, OnSilentOwner, Preempt};
 use crate::types::{AdvertInterval, Family, MacMode, Password, Priority, Version};
 use crate::wire::advert::ChecksumForm;
 
@@ -191,6 +191,12 @@ pub(super) fn checksum(table: &mut Table<'_>, findings: &mut Findings) -> Checks
 pub(super) fn on_conflict(table: &mut Table<'_>, findings: &mut Findings) -> OnConflict {
     let words = [("assert", OnConflict::Assert), ("demote", OnConflict::Demote)];
     table.optional("on_conflict", OnConflict::Assert, findings, |value, findings| value.word(&words, findings))
+}
+
+/// `on_silent_owner`.
+pub(super) fn on_silent_owner(table: &mut Table<'_>, findings: &mut Findings) -> OnSilentOwner {
+    let words = [("wait", OnSilentOwner::Wait), ("take", OnSilentOwner::Take)];
+    table.optional("on_silent_owner", OnSilentOwner::Wait, findings, |value, findings| value.word(&words, findings))
 }
 
 /// `password`: version 2 only. No message quotes it.

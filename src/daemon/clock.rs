@@ -34,6 +34,17 @@ pub fn wall_of(instant: Instant) -> SystemTime {
     wall.checked_sub(now().since(instant)).unwrap_or(wall)
 }
 
+/// What it will show at a point to come, as far as it shows the right time now. Not beyond what can be written down.
+pub fn wall_at(instant: Instant) -> SystemTime {
+    const LONGEST: Duration = Duration::from_secs(1_000 * 365 * 24 * 3600);
+    wall() + instant.since(now()).min(LONGEST)
+}
+
+/// Which boot of the host this is; another after each. Empty where the kernel does not say.
+pub fn boot_id() -> String {
+    std::fs::read_to_string("/proc/sys/kernel/random/boot_id").map(|id| id.trim().to_owned()).unwrap_or_default()
+}
+
 /// As people and machines read it: RFC 3339, UTC, to the microsecond.
 pub fn rfc3339(time: SystemTime) -> String {
     humantime::format_rfc3339_micros(time).to_string()

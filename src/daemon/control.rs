@@ -1,4 +1,4 @@
-//! The control socket: HTTP and JSON over a unix socket, for `vipd status`, `vipd reload` and machines.
+//! The control socket: HTTP and JSON over a unix socket, for `vipd status`, `reload`, `drain`, `undrain` and machines.
 //!
 //! Serves on a thread of its own. It decides nothing: it asks the loop, and passes the answer on.
 
@@ -12,15 +12,28 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::routing::{get, post};
 use axum::{Json, Router};
+use serde::{Deserialize, Serialize};
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot};
 
-use super::message::Message;
+use super::memory::Changed;
+use super::message::{HoldChange, Message};
 use super::reload::{Refusal, Reloaded, Reloader};
 use super::status::Status;
 
 /// How long the loop may take to answer. It answers within microseconds, or not at all.
 const PATIENCE: Duration = Duration::from_secs(2);
+
+/// What `vipd drain` and `vipd undrain` ask for.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct HoldRequest {
+    /// Which vip; all of them where there is none.
+    pub vip: Option<String>,
+    /// For how long, milliseconds; not for an undrain.
+    #[serde(default)]
+    pub time_ms: Option<u64>,
+}
 
 /// The socket, bound but not served yet.
 #[derive(Debug)]
@@ -62,9 +75,11 @@ impl ControlSocket {
 
     /// Serves until the runtime ends.
     pub(super) async fn serve(self, to_loop: mpsc::Sender<Message>, reloader: Reloader) -> io::Result<()> {
-        let statuses = Router::new().route("/v1/status", get(status)).with_state(to_loop);
+        let statuses = Router::new().route("/v1/status", get(status)).with_state(to_loop.clone());
+        let holds =
+            Router::new().route("/v1/drain", post(drain)).route("/v1/undrain", post(undrain)).with_state(to_loop);
         let reloads = Router::new().route("/v1/reload", post(reload)).with_state(reloader);
-        let routes = statuses.merge(reloads);
+        let routes = statuses.merge(reloads).merge(holds);
         axum::serve(UnixListener::from_std(self.listener)?, routes).await
     }
 }
@@ -82,6 +97,35 @@ async fn reload(State(reloader): State<Reloader>) -> Result<Json<Reloaded>, (Sta
         };
         (code, refusal.to_string())
     })
+}
+
+async fn drain(State(to_loop): State<mpsc::Sender<Message>>, Json(request): Json<HoldRequest>) -> Held {
+    let time = request.time_ms.map(Duration::from_millis);
+    change_hold(to_loop, request.vip, HoldChange::Drain { time }).await
+}
+
+async fn undrain(State(to_loop): State<mpsc::Sender<Message>>, Json(request): Json<HoldRequest>) -> Held {
+    change_hold(to_loop, request.vip, HoldChange::Undrain).await
+}
+
+type Held = Result<Json<Changed>, (StatusCode, String)>;
+
+async fn change_hold(to_loop: mpsc::Sender<Message>, vip: Option<String>, change: HoldChange) -> Held {
+    let (answer, answered) = oneshot::channel();
+    let name = vip.clone().unwrap_or_default();
+    let asked = async {
+        to_loop.send(Message::Hold { vip, change, answer }).await.ok()?;
+        answered.await.ok()
+    };
+    match tokio::time::timeout(PATIENCE, asked).await {
+        Ok(Some(Some(changed))) => Ok(Json(changed)),
+        Ok(Some(None)) => Err((StatusCode::NOT_FOUND, format!("there is no vip {name:?}; `vipd status` lists them"))),
+        Ok(None) => Err((StatusCode::SERVICE_UNAVAILABLE, "the agent is stopping".to_owned())),
+        Err(_) => {
+            let text = format!("the disk did not take it within {PATIENCE:?}: it holds, but may not survive a restart");
+            Err((StatusCode::GATEWAY_TIMEOUT, text))
+        }
+    }
 }
 
 async fn status(State(to_loop): State<mpsc::Sender<Message>>) -> Result<Json<Status>, (StatusCode, String)> {

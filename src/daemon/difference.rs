@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::Short;
 use crate::engine::reload::is_same_router;
-use crate::engine::{ChecksumPolicy, Engine, Preempt, Settings, VipSettings};
+use crate::engine::{ChecksumPolicy, Engine, OnConflict, OnSilentOwner, Preempt, Settings, VipSettings};
 use crate::types::VirtualAddress;
 
 /// Between what an engine keeps and what it is told to keep.
@@ -26,6 +26,9 @@ pub struct Difference {
     pub unchanged: usize,
     /// Whether the vips stand in another order.
     pub reordered: bool,
+    /// What else changed, a line each.
+    #[serde(default)]
+    pub others: Vec<String>,
 }
 
 /// A vip that goes on, but otherwise.
@@ -75,7 +78,7 @@ impl Difference {
 impl std::fmt::Display for Difference {
     /// One line for the whole, and one for each vip that is not as it was.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { node, added, removed, replaced, changed, unchanged, reordered } = self;
+        let Self { node, added, removed, replaced, changed, unchanged, reordered, others } = self;
         if self.is_none() {
             return writeln!(f, "nothing changed; {unchanged} vips go on");
         }
@@ -94,6 +97,7 @@ impl std::fmt::Display for Difference {
         added.iter().try_for_each(|name| writeln!(f, "  + {name}"))?;
         replaced.iter().try_for_each(|name| writeln!(f, "  - {name}, and + {name} as another virtual router"))?;
         changed.iter().try_for_each(|vip| writeln!(f, "  ~ {}: {}", vip.name, vip.changes.join(", ")))?;
+        others.iter().try_for_each(|other| writeln!(f, "  {other}"))?;
         if *reordered {
             writeln!(f, "  the vips stand in another order")?;
         }
@@ -114,6 +118,8 @@ fn changes(old: &VipSettings, new: &VipSettings) -> Vec<String> {
     note("peers", list(&old.peers), list(&new.peers));
     note("check_hop_limit", old.check_hop_limit.to_string(), new.check_hop_limit.to_string());
     note("checksum", checksum(old.checksum), checksum(new.checksum));
+    note("on_conflict", on_conflict(old.on_conflict), on_conflict(new.on_conflict));
+    note("on_silent_owner", on_silent_owner(old.on_silent_owner), on_silent_owner(new.on_silent_owner));
     if old.password != new.password {
         changes.push("password".to_owned());
     }
@@ -146,6 +152,22 @@ fn checksum(policy: ChecksumPolicy) -> String {
         ChecksumPolicy::Auto => "auto".to_owned(),
         ChecksumPolicy::Pinned(form) => super::status::checksum_name(form).to_owned(),
     }
+}
+
+fn on_conflict(policy: OnConflict) -> String {
+    match policy {
+        OnConflict::Assert => "assert",
+        OnConflict::Demote => "demote",
+    }
+    .to_owned()
+}
+
+fn on_silent_owner(policy: OnSilentOwner) -> String {
+    match policy {
+        OnSilentOwner::Wait => "wait",
+        OnSilentOwner::Take => "take",
+    }
+    .to_owned()
 }
 
 fn list(peers: &[std::net::IpAddr]) -> String {

@@ -4,34 +4,50 @@
 
 use std::future::poll_fn;
 use std::io;
+use std::mem;
+use std::net::IpAddr;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, oneshot};
 
 use super::clock;
 use super::difference::Difference;
+use super::journal::JournalStatus;
 use super::kernel::Kernel;
 use super::lateness::Lateness;
 use super::leases::Leases;
+use super::lifetimes::Lifetimes;
 use super::links::{Interface, Links};
 use super::log::{Entry, Log, Names};
-use super::message::Message;
+use super::memory::{Changed, ChangedVip, Memory, Waiting};
+use super::message::{HoldChange, Message};
+use super::peers::{Heard, Peers};
 use super::sockets::Sockets;
 use super::status::{self, Circumstances};
 use super::supervisor::Supervisor;
 use super::watch::Watches;
+use crate::config::{Config, Seal};
 use crate::driver::links::LinkEvent;
 use crate::driver::readiness::Readable;
 use crate::driver::timer::Timer;
-use crate::engine::{AddressSet, EffectError, Engine, Input, Instant, LinkState, Output, Settings};
+use crate::engine::{
+    AddressSet, EffectError, Engine, EventKind, Hold, HoldReason, Input, Instant, LinkState, Output, Vip, VipId,
+};
+use crate::wire::seal::Topic;
 
 /// How many packets are heard before a deadline has its turn: the adverts of a thousand virtual routers, which take a few
 /// milliseconds. A flood cannot hold up our own adverts for longer.
 const PACKETS_IN_A_ROW: u32 = 1024;
 
+/// Claims are fewer, and cost more.
+const CLAIM_COUNTS_AS: u32 = 16;
+
 /// How long a stopping agent waits for the kernel to take the addresses away.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
+
+/// How long what must survive a restart may be known to the loop alone.
+const SAVE_DELAY: Duration = Duration::from_millis(20);
 
 /// All that the loop owns.
 #[derive(Debug)]
@@ -43,13 +59,22 @@ pub(super) struct EventLoop {
     armed: Option<Instant>,
     sockets: Sockets,
     watches: Watches,
+    /// Where nodes have a key in common.
+    peers: Option<Peers>,
     leases: Leases,
+    lifetimes: Lifetimes,
     messages: mpsc::Receiver<Message>,
     kernel: Kernel,
     log: Log,
     supervisor: Supervisor,
     lateness: Lateness,
     circumstances: Circumstances,
+    journal: JournalStatus,
+    memory: Memory,
+    /// Since when the memory may say something else than the engine.
+    unsaved_since: Option<Instant>,
+    /// Who waits until it says the same.
+    waiting: Vec<Waiting>,
     links: Links,
     /// Removals that were ordered and have not ended.
     removals: usize,
@@ -65,20 +90,25 @@ enum Wake {
     Trouble(io::Error),
     Message(Option<Message>),
     Packet(Input),
+    Heard(Heard),
 }
 
 impl EventLoop {
     pub(super) fn new(
         engine: Engine,
+        seal: Option<&Seal>,
         messages: mpsc::Receiver<Message>,
         kernel: Kernel,
         leases: Leases,
         log: Log,
+        memory: Memory,
         circumstances: Circumstances,
     ) -> io::Result<Self> {
         let links = Links::of(&engine);
         let sockets = Sockets::new(&engine)?;
         let watches = Watches::of(&engine);
+        let peers = seal.map(|seal| Peers::open(engine.node(), seal)).transpose()?;
+        let lifetimes = Lifetimes::of(&engine);
         Ok(Self {
             engine,
             timer: Readable::new(Timer::open()?)?,
@@ -86,13 +116,19 @@ impl EventLoop {
             armed: None,
             sockets,
             watches,
+            peers,
             leases,
+            lifetimes,
             messages,
             kernel,
             log,
             supervisor: Supervisor::of_environment(),
             lateness: Lateness::default(),
             circumstances,
+            journal: JournalStatus::default(),
+            memory,
+            unsaved_since: Some(clock::now()),
+            waiting: Vec::new(),
             links,
             removals: 0,
             stop: None,
@@ -114,6 +150,7 @@ impl EventLoop {
             match wake {
                 Wake::Deadline => self.on_deadline(now),
                 Wake::Packet(input) => self.engine.handle(now, input),
+                Wake::Heard(heard) => self.on_heard(now, heard),
                 Wake::Trouble(error) => self.log.write(Entry::Trouble(error.to_string())),
                 Wake::Message(Some(Message::Lost { thread, error })) => {
                     failure = Some(io::Error::other(format!("the thread {thread:?} has ended: {error}")));
@@ -124,6 +161,7 @@ impl EventLoop {
             }
             self.carry_out(now);
         }
+        self.save(clock::now());
         self.kernel.finish();
         // Addresses that could not be taken away stay behind closed gates.
         if self.removals == 0 && !self.hands_on {
@@ -141,6 +179,20 @@ impl EventLoop {
             self.packets_in_a_row += 1;
             return Poll::Ready(received.map_or_else(Wake::Trouble, Wake::Packet));
         }
+        // A claim that is due may wait for an answer that is here already. An advert says why its sender announces itself, and goes first.
+        if self.packets_in_a_row < PACKETS_IN_A_ROW
+            && let Poll::Ready(claim) = self.watches.poll_claim(context)
+        {
+            self.packets_in_a_row += CLAIM_COUNTS_AS;
+            return Poll::Ready(claim.map_or_else(Wake::Trouble, Wake::Packet));
+        }
+        if self.packets_in_a_row < PACKETS_IN_A_ROW
+            && let Some(peers) = &mut self.peers
+            && let Poll::Ready(heard) = peers.poll_receive(context)
+        {
+            self.packets_in_a_row += 1;
+            return Poll::Ready(heard.map_or_else(Wake::Trouble, Wake::Heard));
+        }
         self.packets_in_a_row = 0;
         if let Poll::Ready(message) = self.messages.poll_recv(context) {
             return Poll::Ready(Wake::Message(message));
@@ -152,18 +204,33 @@ impl EventLoop {
         if let Poll::Ready(received) = self.sockets.poll_receive(context) {
             return Poll::Ready(received.map_or_else(Wake::Trouble, Wake::Packet));
         }
-        // Last of all: an advert says why its sender announces itself, and no claim is urgent.
+        if let Some(peers) = &mut self.peers
+            && let Poll::Ready(heard) = peers.poll_receive(context)
+        {
+            return Poll::Ready(heard.map_or_else(Wake::Trouble, Wake::Heard));
+        }
+        // Last of all: no other claim is urgent.
         self.watches.poll_claim(context).map(|claim| claim.map_or_else(Wake::Trouble, Wake::Packet))
     }
 
     fn arm(&mut self) -> io::Result<()> {
-        let deadlines = [self.engine.next_deadline(), self.supervisor.next_beat(), self.stop];
+        let deadlines = [self.engine.next_deadline(), self.supervisor.next_beat(), self.save_at(), self.stop];
         let deadline = deadlines.into_iter().flatten().min();
         if self.armed != deadline {
             self.timer.get_ref().set(deadline.map(Instant::as_nanos))?;
             self.armed = deadline;
         }
         Ok(())
+    }
+
+    /// When the memory is to be told: a thousand vips that fail over are one change to it.
+    fn save_at(&self) -> Option<Instant> {
+        self.unsaved_since.map(|since| since + SAVE_DELAY)
+    }
+
+    fn save(&mut self, now: Instant) {
+        let saved = self.memory.save(&self.engine, mem::take(&mut self.waiting));
+        self.unsaved_since = (!saved).then_some(now);
     }
 
     fn stopped(&self) -> bool {
@@ -199,22 +266,36 @@ impl EventLoop {
                 self.engine.handle(now, Input::Removed { request, vip, result });
             }
             Message::Status(answer) => {
-                let status = status::status(&self.engine, now, self.circumstances, &self.lateness);
+                let mut status = status::status(&self.engine, now, self.circumstances, &self.lateness, &self.journal);
+                status.seal = self.peers.as_ref().map(|peers| peers.status(now));
                 if answer.send(status).is_err() {
                     self.log.write(Entry::Trouble("a control client left before its answer".to_owned()));
                 }
             }
+            Message::Journal(status) => self.journal = status,
+            Message::Hold { vip, change, answer } => self.on_hold_change(now, vip.as_deref(), change, answer),
             Message::Stop { is_restart: false } => self.on_stop(now),
             Message::Stop { is_restart: true } => self.on_restart(now),
             // One that is stopping drops the question, which is an answer too.
-            Message::Reload { settings, answer } if self.stop.is_none() => {
-                let difference = self.on_reload(now, *settings);
+            Message::Reload { config, answer } if self.stop.is_none() => {
+                let difference = self.on_reload(now, *config);
                 if answer.send(difference).is_err() {
                     self.log.write(Entry::Trouble("a control client left before its answer".to_owned()));
                 }
             }
             Message::Reload { .. } => {}
             Message::Lost { thread, error } => unreachable!("{thread} is handled by the loop: {error}"),
+        }
+    }
+
+    fn on_heard(&self, _now: Instant, heard: Heard) {
+        match heard {
+            // Nobody asks for these yet.
+            Heard::Message { topic: Topic::Heartbeat | Topic::Grant, .. } | Heard::Session { .. } => {}
+            Heard::Refused { path, error } => {
+                let from = path.remote;
+                self.log.write(Entry::Trouble(format!("a sealed message from {from} is not believed: {error}")));
+            }
         }
     }
 
@@ -238,14 +319,54 @@ impl EventLoop {
                     self.supervisor.ready();
                 }
             }
-            LinkEvent::AddressGone { ifindex, ip, by_port } => {
-                if by_port != self.kernel.address_port()
-                    && let Some(vip) = self.links.vip_of(ifindex, ip)
-                {
+            LinkEvent::AddressGone { ifindex, ip, by_port, expired } => {
+                let ours = by_port == self.kernel.address_port();
+                let Some(vip) = self.links.vip_of(ifindex, ip).filter(|_| !ours) else { return };
+                if expired {
+                    self.on_expired(now, vip, ip);
+                } else {
                     self.engine.handle(now, Input::AddressGone { vip, address: ip });
                 }
             }
         }
+    }
+
+    fn on_hold_change(
+        &mut self,
+        now: Instant,
+        name: Option<&str>,
+        change: HoldChange,
+        answer: oneshot::Sender<Option<Changed>>,
+    ) {
+        let known = self.engine.vips().iter().find(|vip| Some(vip.settings().name.as_str()) == name).map(Vip::id);
+        if name.is_some() && known.is_none() {
+            // One that has left does not want to know.
+            answer.send(None).ok();
+            return;
+        }
+        let input = match change {
+            HoldChange::Drain { time } => {
+                let hold = Hold { reason: HoldReason::Drained, until: time.map(|time| now + time) };
+                Input::Hold { vip: known, hold }
+            }
+            HoldChange::Undrain => Input::Release { vip: known },
+        };
+        self.engine.handle(now, input);
+        let concerned = self.engine.vips().iter().filter(|vip| known.is_none_or(|known| known == vip.id()));
+        let vips = concerned.map(ChangedVip::of).collect();
+        self.waiting.push(Waiting { answer, changed: Changed { vips, not_saved: None } });
+    }
+
+    /// The kernel took an address away for its age: no other program did. It goes with the lease, or comes back with it.
+    fn on_expired(&mut self, now: Instant, vip: VipId, ip: IpAddr) {
+        let Some(owner) = self.engine.vip(vip).filter(|vip| vip.lease_until().is_some_and(|until| now < until)) else {
+            return;
+        };
+        let name = &owner.settings().name;
+        let text = format!("{name}: this host was too busy to renew the lifetime of {ip} in time: put back");
+        self.log.write(Entry::Trouble(text));
+        self.lifetimes.expired(vip);
+        self.renew_lifetimes(now, vip);
     }
 
     /// Ends, and leaves what is owned to the next agent. It has the length of a lease to begin.
@@ -259,8 +380,10 @@ impl EventLoop {
     }
 
     /// What is new is made ready before the engine's orders are carried out, and what is needed no longer is taken down after.
-    fn on_reload(&mut self, now: Instant, settings: Settings) -> Difference {
-        let difference = Difference::between(&self.engine, &settings);
+    fn on_reload(&mut self, now: Instant, config: Config) -> Difference {
+        let Config { settings, seal, notes: _ } = config;
+        let mut difference = Difference::between(&self.engine, &settings);
+        difference.others.extend(self.reload_seal(&settings.node, seal.as_ref()));
         if difference.is_none() {
             return difference;
         }
@@ -269,6 +392,7 @@ impl EventLoop {
         self.links.reload(&self.engine);
         self.sockets.extend(&self.engine, &self.log);
         self.leases.reload(&self.engine, &self.log);
+        self.lifetimes.reload(&self.engine);
         self.watches.reload(&self.engine, &self.log);
         self.carry_out(now);
         self.sockets.close_unwanted();
@@ -277,6 +401,26 @@ impl EventLoop {
             self.log.write(Entry::Trouble(error.to_string()));
         }
         difference
+    }
+
+    /// What changes in how nodes believe each other.
+    fn reload_seal(&mut self, node: &str, seal: Option<&Seal>) -> Option<String> {
+        let opened = match (&mut self.peers, seal) {
+            (None, None) => return None,
+            (peers @ Some(_), None) => {
+                *peers = None;
+                return Some("seal: off".to_owned());
+            }
+            (None, Some(seal)) => Peers::open(node, seal).map(|peers| {
+                self.peers = Some(peers);
+                Some("seal: on".to_owned())
+            }),
+            (Some(peers), Some(seal)) => peers.follow(node, seal),
+        };
+        opened.unwrap_or_else(|error| {
+            self.log.write(Entry::Trouble(error.to_string()));
+            Some(format!("seal: {error}"))
+        })
     }
 
     fn on_stop(&mut self, now: Instant) {
@@ -299,32 +443,68 @@ impl EventLoop {
                     }
                 }
                 Output::RenewLease { vip, until } => {
-                    if !self.leases.renew(vip, until, &self.log) {
+                    if self.leases.renew(vip, until, &self.log) {
+                        self.lifetimes.hold(vip, until);
+                        self.renew_lifetimes(now, vip);
+                    } else {
                         self.engine.handle(now, Input::LeaseLapsed { vip });
                     }
                 }
-                Output::EndLease { vip } => self.leases.end(vip, &self.log),
+                Output::EndLease { vip } => {
+                    self.lifetimes.end(vip);
+                    self.leases.end(vip, &self.log);
+                }
                 Output::Install(set) => self.install(now, set),
                 Output::Remove(set) => self.remove(now, set, Kernel::remove),
                 Output::Trim(set) => self.remove(now, set, Kernel::trim),
                 Output::Announce(set) => {
                     if let Some(interface) = self.links.interface(set.link)
-                        && let Err(error) = self.kernel.announce(interface, set)
+                        && let Err(error) = self.kernel.announce(interface, set.clone(), self.lifetimes.right(set.vip))
                     {
                         self.log.write(Entry::Trouble(error.to_string()));
                     }
                 }
-                // Nobody is asked before voters can be configured.
                 Output::Vote { .. } => {}
-                Output::Event(event) => self.log.write(Entry::Event(event)),
+                Output::Ask(question) => {
+                    if let Some(interface) = self.links.interface(question.link)
+                        && let Err(error) = self.sockets.ask(interface, &question)
+                    {
+                        self.log.write(Entry::Trouble(error.to_string()));
+                    }
+                }
+                Output::KeepHolds => self.unsaved_since = self.unsaved_since.or(Some(now)),
+                Output::Event(event) => {
+                    if matches!(event.kind, EventKind::Transition { .. }) {
+                        self.unsaved_since = self.unsaved_since.or(Some(now));
+                    }
+                    self.log.write(Entry::Event(event));
+                }
             }
         }
+        if !self.waiting.is_empty() || self.save_at().is_some_and(|at| now >= at) {
+            self.save(now);
+        }
+    }
+
+    /// Off the loop, once nothing more urgent is to be done.
+    fn renew_lifetimes(&mut self, now: Instant, vip: VipId) {
+        let link = self.engine.vip(vip).map(|vip| vip.link());
+        let Some(interface) = link.and_then(|link| self.links.interface(link)) else { return };
+        let Self { lifetimes, kernel, .. } = self;
+        lifetimes.renew(vip, now, |what| kernel.prolong(interface, what));
     }
 
     fn install(&mut self, now: Instant, set: AddressSet) {
         let (request, vip) = (set.request, set.vip);
+        // The order may be carried out before the lease is renewed, which comes next.
+        if let Some(until) = self.engine.vip(vip).and_then(|vip| vip.lease_until()) {
+            self.lifetimes.hold(vip, until);
+        }
         let ordered = match self.links.interface(set.link) {
-            Some(interface) => self.kernel.install(interface, set),
+            Some(interface) => {
+                let (lifetime, right) = (self.lifetimes.install(vip, now), self.lifetimes.right(vip));
+                self.kernel.install(interface, set, lifetime, right)
+            }
             None => Err(EffectError::from("the interface is missing")),
         };
         if ordered.is_err() {

@@ -16,12 +16,21 @@ use crate::driver::virtual_mac::{VirtualMac, VirtualMacs};
 use crate::engine::{Engine, Instant, Vip, VipId};
 use crate::types::{MacMode, VirtualAddress};
 
-/// Keeps what can be gone on with, and removes the rest. Returns the vips whose addresses are all there, and until when.
+/// The lease that still runs on all addresses of a vip.
+pub(super) struct Inheritance {
+    pub(super) vip: VipId,
+    /// When the first address of it ends.
+    pub(super) until: Instant,
+    /// How long the lease was when it was renewed last.
+    pub(super) term: Duration,
+}
+
+/// Keeps what can be gone on with, and removes the rest. Returns the vips whose addresses are all there, with a lease.
 ///
 /// # Errors
 ///
 /// What the kernel did not do: then there may be two owners, and the agent must not start.
-pub(super) fn take_over(engine: &Engine, gate: Option<&mut Gate>) -> anyhow::Result<Vec<(VipId, Instant)>> {
+pub(super) fn take_over(engine: &Engine, gate: Option<&mut Gate>) -> anyhow::Result<Vec<Inheritance>> {
     let mut addresses = Addresses::open()?;
     let mut virtual_macs = VirtualMacs::open()?;
     let mut left = Left { addresses: addresses.own_addresses(None)?, macvlans: virtual_macs.leftovers()? };
@@ -29,8 +38,8 @@ pub(super) fn take_over(engine: &Engine, gate: Option<&mut Gate>) -> anyhow::Res
     if let Some(gate) = gate {
         let leases = leases(engine, gate)?;
         for vip in engine.vips() {
-            if let Some(until) = left.take_with_lease(engine, vip, &leases) {
-                inherited.push((vip.id(), until));
+            if let Some((until, term)) = left.take_with_lease(engine, vip, &leases) {
+                inherited.push(Inheritance { vip: vip.id(), until, term });
             }
         }
     }
@@ -38,15 +47,16 @@ pub(super) fn take_over(engine: &Engine, gate: Option<&mut Gate>) -> anyhow::Res
     Ok(inherited)
 }
 
-/// When each address stops to pass its interface.
-type Leases<'a> = BTreeMap<(&'a str, IpAddr), Instant>;
+/// When each address stops to pass its interface, and how long its lease was.
+type Leases<'a> = BTreeMap<(&'a str, IpAddr), (Instant, Duration)>;
 
 fn leases<'a>(engine: &'a Engine, gate: &mut Gate) -> anyhow::Result<Leases<'a>> {
     let mut leases = Leases::new();
     for link in engine.links() {
         let now = clock::now();
-        let owned = gate.owned(&link.name)?.into_iter().filter(|(_, left)| *left > Duration::ZERO);
-        leases.extend(owned.map(|(address, left)| ((link.name.as_str(), address), now + left)));
+        let running = gate.leases(&link.name)?.into_iter().filter(|lease| lease.left > Duration::ZERO);
+        let key = |address| (link.name.as_str(), address);
+        leases.extend(running.map(|lease| (key(lease.address), (now + lease.left, lease.term))));
     }
     Ok(leases)
 }
@@ -58,8 +68,9 @@ struct Left {
 }
 
 impl Left {
-    /// Takes a vip's addresses out if all of them are there, each with a lease. Until when the first lease runs.
-    fn take_with_lease(&mut self, engine: &Engine, vip: &Vip, leases: &Leases<'_>) -> Option<Instant> {
+    /// Takes a vip's addresses out if all of them are there, each with a lease. Until when the first lease runs, and how
+    /// long the shortest was.
+    fn take_with_lease(&mut self, engine: &Engine, vip: &Vip, leases: &Leases<'_>) -> Option<(Instant, Duration)> {
         let link = engine.links().get(usize::from(vip.link().0))?;
         let parent = if_nametoindex(link.name.as_str()).ok()?;
         let standing = |address: &VirtualAddress| {
@@ -74,10 +85,12 @@ impl Left {
             return None;
         }
         let ends = vip.addresses().iter().map(|address| leases.get(&(link.name.as_str(), address.ip)).copied());
-        let until = ends.collect::<Option<Vec<_>>>()?.into_iter().min()?;
+        let ends = ends.collect::<Option<Vec<_>>>()?;
+        let until = ends.iter().map(|(until, _)| *until).min()?;
+        let term = ends.iter().map(|(_, term)| *term).min()?;
         self.addresses.retain(|address| !standing.contains(address));
         self.macvlans.retain(|macvlan| standing.iter().all(|address| address.ifindex != macvlan.ifindex));
-        Some(until)
+        Some((until, term))
     }
 
     fn macvlan(&self, parent: u32, vip: &Vip, address: &VirtualAddress) -> Option<&VirtualMac> {

@@ -5,12 +5,15 @@
 use std::io;
 use std::net::IpAddr;
 use std::thread;
+use std::time::Duration;
 
-use tokio::sync::mpsc::error::TrySendError;
+use tokio::sync::mpsc::error::{TryRecvError, TrySendError};
 use tokio::sync::mpsc::{self, Receiver, Sender};
 
+use super::lifetimes::{Lifetime, Prolongation, Right};
 use super::links::Interface;
 use super::message::Message;
+use super::prolonging::Backlog;
 use crate::driver::addresses::{Addresses, InstallOptions};
 use crate::driver::announce::Announcer;
 use crate::driver::links::{LinkMonitor, Watchlist};
@@ -26,7 +29,7 @@ const QUEUE: usize = 8192;
 #[derive(Debug)]
 pub(super) struct Kernel {
     addresses: Option<Sender<AddressOrder>>,
-    announcements: Sender<(Interface, AddressSet)>,
+    announcements: Sender<(Interface, AddressSet, Right)>,
     addresses_thread: Option<thread::JoinHandle<()>>,
     address_port: u32,
     watchlist: Watchlist,
@@ -34,9 +37,10 @@ pub(super) struct Kernel {
 
 #[derive(Debug)]
 enum AddressOrder {
-    Install(Interface, AddressSet),
+    Install(Interface, AddressSet, Lifetime, Right),
     Remove(Interface, AddressSet),
     Trim(Interface, AddressSet),
+    Prolong(Interface, Prolongation),
 }
 
 impl Kernel {
@@ -57,7 +61,7 @@ impl Kernel {
         let (to_announcer, announcements) = mpsc::channel(QUEUE);
         let (answers, news) = (to_loop.clone(), to_loop.clone());
         let addresses_thread = spawn("addresses", move || {
-            AddressThread { addresses, virtual_macs }.run(address_orders, &answers);
+            AddressThread { addresses, virtual_macs, backlog: Backlog::default() }.run(address_orders, &answers);
         })?;
         spawn("announce", move || announce(&announcer, announcements))?;
         spawn("links", move || watch(monitor, &news))?;
@@ -80,9 +84,20 @@ impl Kernel {
         self.address_port
     }
 
-    /// Installs addresses; the answer is a message, unless the order itself is refused.
-    pub(super) fn install(&self, interface: Interface, set: AddressSet) -> Result<(), EffectError> {
-        self.order(AddressOrder::Install(interface, set))
+    /// Installs addresses, unless their lease is over by then; the answer is a message, unless the order itself is refused.
+    pub(super) fn install(
+        &self,
+        interface: Interface,
+        set: AddressSet,
+        lifetime: Lifetime,
+        right: Right,
+    ) -> Result<(), EffectError> {
+        self.order(AddressOrder::Install(interface, set, lifetime, right))
+    }
+
+    /// Renews lifetimes, once nothing else is to be done; nobody is told. Whether the order was taken.
+    pub(super) fn prolong(&self, interface: Interface, what: Prolongation) -> bool {
+        self.order(AddressOrder::Prolong(interface, what)).is_ok()
     }
 
     /// Removes addresses; the answer is a message, unless the order itself is refused.
@@ -95,9 +110,9 @@ impl Kernel {
         self.order(AddressOrder::Trim(interface, set))
     }
 
-    /// Tells the neighbours.
-    pub(super) fn announce(&self, interface: Interface, set: AddressSet) -> Result<(), EffectError> {
-        self.announcements.try_send((interface, set)).map_err(|error| refused("announce", &error))
+    /// Tells the neighbours, unless the lease is over by then.
+    pub(super) fn announce(&self, interface: Interface, set: AddressSet, right: Right) -> Result<(), EffectError> {
+        self.announcements.try_send((interface, set, right)).map_err(|error| refused("announce", &error))
     }
 
     /// Ends the thread of the addresses, once it has done what it was ordered, and restores what it changed.
@@ -147,21 +162,29 @@ fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<thread::
 struct AddressThread {
     addresses: Addresses,
     virtual_macs: VirtualMacs,
+    backlog: Backlog,
 }
 
 impl AddressThread {
     fn run(mut self, mut orders: Receiver<AddressOrder>, answers: &Sender<Message>) {
-        while let Some(order) = orders.blocking_recv() {
+        while let Some(order) = self.next(&mut orders) {
             let answer = match order {
-                AddressOrder::Install(interface, set) => {
-                    let result = self.install(interface, &set).map_err(|error| EffectError(format!("{error:#}")));
+                AddressOrder::Install(interface, set, lifetime, right) => {
+                    let result = self.install(interface, &set, lifetime, &right);
+                    let result = result.map_err(|error| EffectError(format!("{error:#}")));
                     Message::Installed { request: set.request, vip: set.vip, result }
                 }
+                AddressOrder::Prolong(interface, what) => {
+                    self.backlog.put(interface, what);
+                    continue;
+                }
                 AddressOrder::Remove(interface, set) => {
+                    self.backlog.forget(set.vip, &set.addresses);
                     let result = self.remove(interface, &set).map_err(|error| EffectError(format!("{error:#}")));
                     Message::Removed { request: set.request, vip: set.vip, result }
                 }
                 AddressOrder::Trim(interface, set) => {
+                    self.backlog.forget(set.vip, &set.addresses);
                     let result = self.trim(interface, &set).map_err(|error| EffectError(format!("{error:#}")));
                     Message::Removed { request: set.request, vip: set.vip, result }
                 }
@@ -170,16 +193,43 @@ impl AddressThread {
                 break;
             }
         }
+        if let Err(error) = self.addresses.restore() {
+            tracing::warn!("{error}");
+        }
     }
 
-    fn install(&mut self, Interface { ifindex, .. }: Interface, set: &AddressSet) -> anyhow::Result<()> {
-        match set.mac {
-            MacMode::Interface => self.addresses.install(ifindex, &set.addresses, InstallOptions::default())?,
-            MacMode::Virtual => {
-                for (family, addresses) in by_family(&set.addresses) {
+    /// The next order. Until there is one, lifetimes are renewed, a few at a time.
+    fn next(&mut self, orders: &mut Receiver<AddressOrder>) -> Option<AddressOrder> {
+        while !self.backlog.is_empty() {
+            match orders.try_recv() {
+                Ok(order) => return Some(order),
+                Err(TryRecvError::Disconnected) => return None,
+                Err(TryRecvError::Empty) => self.backlog.work(&mut self.addresses, &mut self.virtual_macs),
+            }
+        }
+        orders.blocking_recv()
+    }
+
+    fn install(
+        &mut self,
+        Interface { ifindex, .. }: Interface,
+        set: &AddressSet,
+        lifetime: Lifetime,
+        right: &Right,
+    ) -> anyhow::Result<()> {
+        anyhow::ensure!(right.is_held(), "the lease was over before the addresses could be installed");
+        for (family, addresses) in by_family(&set.addresses) {
+            let options = options(set.mac, lifetime.of(family));
+            match set.mac {
+                MacMode::Interface => {
+                    if family == Family::V4 && options.valid_lifetime.is_some() {
+                        // Without it they are installed all the same: it is about what comes after this agent.
+                        self.addresses.spare_others(ifindex).unwrap_or_else(|error| tracing::warn!("{error}"));
+                    }
+                    self.addresses.install(ifindex, addresses, options)?;
+                }
+                MacMode::Virtual => {
                     let macvlan = self.virtual_macs.create(ifindex, set.vrid, family)?;
-                    // The routes of the interface below stay the ones in use.
-                    let options = InstallOptions { prefix_route: false, ..InstallOptions::default() };
                     self.addresses.install(macvlan.ifindex, addresses, options)?;
                 }
             }
@@ -219,14 +269,28 @@ impl AddressThread {
     }
 }
 
+/// How addresses are installed, and renewed.
+pub(super) const fn options(mac: MacMode, valid_lifetime: Option<Duration>) -> InstallOptions {
+    let prefix_route = match mac {
+        MacMode::Interface => true,
+        // The routes of the interface below stay the ones in use.
+        MacMode::Virtual => false,
+    };
+    InstallOptions { prefix_route, valid_lifetime }
+}
+
 /// The families of a set, each with its addresses: they stand together in it.
 fn by_family(addresses: &[VirtualAddress]) -> impl Iterator<Item = (Family, &[VirtualAddress])> {
     let families = addresses.chunk_by(|one, other| one.family() == other.family());
     families.filter_map(|chunk| Some((chunk.first()?.family(), chunk)))
 }
 
-fn announce(announcer: &Announcer, mut orders: Receiver<(Interface, AddressSet)>) {
-    while let Some((interface, set)) = orders.blocking_recv() {
+fn announce(announcer: &Announcer, mut orders: Receiver<(Interface, AddressSet, Right)>) {
+    while let Some((interface, set, right)) = orders.blocking_recv() {
+        // Rules at the interface would stop it; others do not see it.
+        if !right.is_held() {
+            continue;
+        }
         for (family, addresses) in by_family(&set.addresses) {
             let mac = match set.mac {
                 MacMode::Virtual => set.vrid.virtual_mac(family),

@@ -1,7 +1,7 @@
 //! The leases of all vips, handed on to the gates of their interfaces.
 //!
 //! Runs in the loop: a renewal is one netlink message, right behind its advert. Where there is no gate the agent goes on with
-//! the weaker promise, and has said so.
+//! the weaker promise of the addresses' lifetimes, and has said so.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -16,7 +16,7 @@ use crate::types::Priority;
 /// All of them.
 #[derive(Debug)]
 pub(super) struct Leases {
-    /// `None`: the kernel enforces nothing.
+    /// `None`: the addresses' lifetimes have to do.
     gate: Option<Gate>,
     vips: BTreeMap<VipId, Leased>,
     interfaces: BTreeMap<LinkId, String>,
@@ -110,11 +110,6 @@ impl Leases {
             let released = if is_used { gate.release(interface, &addresses) } else { gate.unmanage(interface) };
             report(released, log);
         }
-    }
-
-    /// Whether the kernel enforces the leases.
-    pub(super) const fn are_enforced(&self) -> bool {
-        self.gate.is_some()
     }
 
     /// An interface is there, or is there anew.

@@ -10,8 +10,10 @@ use tokio::sync::mpsc::{self, Receiver, Sender};
 use tracing::{error, info, warn};
 
 use super::clock::{self, rfc3339};
+use super::journal::Journal;
 use super::status::checksum_name;
-use crate::engine::{Cause, ClaimKind, Engine, Event, EventKind, LinkId, Missing, StateName, VipId};
+use crate::engine::silence::LONGEST_WAIT;
+use crate::engine::{Cause, ClaimKind, Engine, Event, EventKind, LinkId, Missing, StateName, VipId, WaitEnd};
 
 /// How many events may wait for a log that is slow. A thousand vips fail over with two events each.
 const QUEUE: usize = 4096;
@@ -27,36 +29,42 @@ pub(super) enum Entry {
     Names(Names),
 }
 
-/// The loop's end: never blocks.
+/// The loop's end: never blocks. What it is told of events goes into the journal too.
 #[derive(Debug)]
 pub(super) struct Log {
     entries: Sender<Entry>,
     lost: Arc<AtomicU64>,
+    journal: Journal,
 }
 
 impl Log {
     /// Starts the thread.
-    pub(super) fn start(engine: &Engine) -> io::Result<(Self, thread::JoinHandle<()>)> {
-        let mut names = Names::of(engine);
+    pub(super) fn start(mut names: Names, journal: Journal) -> io::Result<(Self, thread::JoinHandle<()>)> {
         let lost = Arc::new(AtomicU64::new(0));
         let (entries, waiting) = mpsc::channel(QUEUE);
         let lost_there = Arc::clone(&lost);
         let thread =
             thread::Builder::new().name("log".into()).spawn(move || write(waiting, &mut names, &lost_there))?;
-        Ok((Self { entries, lost }, thread))
+        Ok((Self { entries, lost, journal }, thread))
     }
 
     /// Writes an entry, or counts it as lost where the log is too slow.
     pub(super) fn write(&self, entry: Entry) {
+        match &entry {
+            Entry::Event(event) => self.journal.record(event.clone()),
+            Entry::Names(names) => self.journal.rename(names.clone()),
+            Entry::Trouble(_) => {}
+        }
         if self.entries.try_send(entry).is_err() {
             self.lost.fetch_add(1, Ordering::Relaxed);
         }
     }
 }
 
-/// How vips and links are called.
-#[derive(Debug)]
+/// How the node, its vips and its links are called.
+#[derive(Clone, Debug)]
 pub(super) struct Names {
+    node: String,
     vips: BTreeMap<VipId, String>,
     links: Vec<String>,
 }
@@ -64,22 +72,28 @@ pub(super) struct Names {
 impl Names {
     pub(super) fn of(engine: &Engine) -> Self {
         Self {
+            node: engine.node().to_owned(),
             vips: engine.vips().iter().map(|vip| (vip.id(), vip.settings().name.clone())).collect(),
             links: engine.links().iter().map(|link| link.name.clone()).collect(),
         }
     }
 
     /// What is still told of a vip that has gone is told by its name.
-    fn extend(&mut self, new: Self) {
+    pub(super) fn extend(&mut self, new: Self) {
+        self.node = new.node;
         self.vips.extend(new.vips);
         self.links = new.links;
     }
 
-    fn vip(&self, vip: Option<VipId>) -> &str {
+    pub(super) fn node(&self) -> &str {
+        &self.node
+    }
+
+    pub(super) fn vip(&self, vip: Option<VipId>) -> &str {
         vip.and_then(|vip| self.vips.get(&vip)).map_or("-", String::as_str)
     }
 
-    fn link(&self, link: LinkId) -> &str {
+    pub(super) fn link(&self, link: LinkId) -> &str {
         self.links.get(usize::from(link.0)).map_or("-", String::as_str)
     }
 }
@@ -128,6 +142,8 @@ fn write_event(event: &Event, names: &Names) {
         EventKind::Conflict { .. }
         | EventKind::ConflictPersists { .. }
         | EventKind::ClonedHost { .. }
+        | EventKind::SilentOwner { .. }
+        | EventKind::SilentOwnerEnds { .. }
         | EventKind::ForeignGroup { .. } => write_evidence(vip, &at, &event.kind),
         EventKind::NoMajority { .. } | EventKind::VoterSilent { .. } | EventKind::VoterAnswers { .. } => {
             write_voters(vip, &at, &event.kind);
@@ -152,6 +168,24 @@ fn write_evidence(vip: &str, at: &str, kind: &EventKind) {
         }
         EventKind::ClonedHost { source, priority } => {
             error!(at, vip, %source, %priority, "{vip}: another host advertises from this node's own address {source}: it is a copy of this one, or has its address; give one of the two another");
+        }
+        EventKind::SilentOwner { address, mac, silence } => {
+            let (heard, limit) = (silence_text(*silence), LONGEST_WAIT.as_secs());
+            error!(at, vip, %address, %mac, "{vip}: {heard}, but {address} still answers at {mac}: this node waits, for at most {limit} s; {SILENT_OWNER_REMEDY}");
+        }
+        EventKind::SilentOwnerEnds { address, mac, waited, end } => {
+            let seconds = format!("{:.1}", waited.as_secs_f64());
+            match end {
+                WaitEnd::FellSilent => {
+                    warn!(at, vip, %address, %mac, seconds, "{vip}: {address} answers no more at {mac}, after {seconds} s: taking over");
+                }
+                WaitEnd::HeardAgain => {
+                    info!(at, vip, %address, %mac, seconds, "{vip}: an owner's adverts are heard again, after {seconds} s of waiting");
+                }
+                WaitEnd::Overruled => {
+                    error!(at, vip, %address, %mac, seconds, "{vip}: {address} still answers at {mac} after {seconds} s without an advert: taking over all the same, two hosts may answer now; {SILENT_OWNER_REMEDY}");
+                }
+            }
         }
         EventKind::ForeignGroup { source, theirs } => {
             warn!(at, vip, %source, ?theirs, "{vip}: {source} uses this VRID for other addresses, {theirs:?}: not heeded; give one of the two groups another vrid");
@@ -193,7 +227,17 @@ pub(super) const fn conflict_remedy(former_owner: bool) -> &'static str {
     }
 }
 
-const fn claim_name(kind: ClaimKind) -> &'static str {
+/// What to do about an owner that answers, and whose adverts do not arrive.
+pub(super) const SILENT_OWNER_REMEDY: &str = "the owner's host lives: look for what stops its VRRP adverts on the way (a firewall, IP protocol 112, the multicast groups), or for a dead agent";
+
+pub(super) fn silence_text(silence: Option<std::time::Duration>) -> String {
+    match silence {
+        Some(silence) => format!("no advert for {} ms", silence.as_millis()),
+        None => "no advert was ever heard".to_owned(),
+    }
+}
+
+pub(super) const fn claim_name(kind: ClaimKind) -> &'static str {
     match kind {
         ClaimKind::Announcement => "announcement",
         ClaimKind::Question => "question",
@@ -208,9 +252,11 @@ fn write_transition(vip: &str, at: &str, from: StateName, to: StateName, cause: 
         Cause::Late { .. }
             | Cause::LeaseEnded
             | Cause::MajorityLost { .. }
+            | Cause::AddressAnswers { .. }
             | Cause::InstallRefused(_)
             | Cause::AddressesKeepVanishing
             | Cause::AddressInUse { .. }
+            | Cause::HostDied
             | Cause::LinkDown
             | Cause::LinkMissing
     );

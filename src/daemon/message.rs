@@ -1,15 +1,29 @@
 //! What the other threads tell the loop.
 
+use std::time::Duration;
+
 use tokio::sync::oneshot;
 
 use super::difference::Difference;
+use super::journal::JournalStatus;
+use super::memory::Changed;
 use super::status::Status;
+use crate::config::Config;
 use crate::driver::links::LinkEvent;
-use crate::engine::{EffectError, RequestId, Settings, VipId};
+use crate::engine::{EffectError, RequestId, VipId};
 
 /// How many messages may wait for the loop. The kernel's news of a thousand addresses come in one burst; a sender that
 /// finds the queue full waits, and loses nothing.
 pub(super) const QUEUE: usize = 4096;
+
+/// What an operator wants of a hold.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum HoldChange {
+    /// Keep out, for so long.
+    Drain { time: Option<Duration> },
+    /// Take part again.
+    Undrain,
+}
 
 /// One of them.
 #[derive(Debug)]
@@ -22,8 +36,12 @@ pub(super) enum Message {
     Removed { request: RequestId, vip: VipId, result: Result<(), EffectError> },
     /// Somebody asks for the status.
     Status(oneshot::Sender<Status>),
+    /// A vip, or all of them, is to be kept out, or no longer. No answer: there is none of that name.
+    Hold { vip: Option<String>, change: HoldChange, answer: oneshot::Sender<Option<Changed>> },
+    /// How the journal does from now on.
+    Journal(JournalStatus),
     /// The configuration was read anew.
-    Reload { settings: Box<Settings>, answer: oneshot::Sender<Difference> },
+    Reload { config: Box<Config>, answer: oneshot::Sender<Difference> },
     /// SIGTERM or SIGINT. Whether another agent is about to be started here, which goes on with what is owned.
     Stop { is_restart: bool },
     /// A thread that the agent cannot do without has ended.

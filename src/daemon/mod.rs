@@ -5,12 +5,17 @@
 //! | `event_loop` | the one task that owns the engine |
 //! | `sockets` | the advert sockets that it reads and writes |
 //! | `watch` | who else says that he has our addresses |
+//! | [`peers`] | what this node and others say to each other, sealed |
 //! | `kernel` | the threads for what may take time: addresses, announcements, news of interfaces |
 //! | `leases` | the leases, handed on to the kernel |
+//! | [`enforcement`] | what enforces them, and what that is worth |
+//! | `lifetimes`, `prolonging` | the addresses' own lifetimes: when they are renewed, and how |
 //! | `inheritance` | what an agent before this one left |
+//! | [`memory`] | what must survive a restart: holds, and what this host owned |
 //! | `links` | what it knows of its interfaces |
 //! | `control`, [`status`] | the control socket, and the document that it serves |
 //! | `log` | all log lines of events |
+//! | [`journal`], [`journal_file`], [`record`] | the events on disk: the thread that writes them, the files, a line |
 //! | [`reload`], [`difference`] | the configuration read anew, and what that changes |
 //! | `restart` | whether a stop is half of a restart |
 //! | `supervisor` | systemd's notifications and watchdog |
@@ -26,16 +31,24 @@ use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 pub mod clock;
-mod control;
+pub mod control;
 pub mod difference;
+pub mod enforcement;
 mod event_loop;
 mod inheritance;
+pub mod journal;
+pub mod journal_file;
 mod kernel;
 pub mod lateness;
 mod leases;
+mod lifetimes;
 mod links;
 mod log;
+pub mod memory;
 mod message;
+pub mod peers;
+mod prolonging;
+pub mod record;
 pub mod reload;
 mod restart;
 mod sockets;
@@ -44,17 +57,21 @@ mod supervisor;
 mod watch;
 
 use control::ControlSocket;
+use enforcement::Enforcement;
 use event_loop::EventLoop;
+use inheritance::Inheritance;
+use journal::Journal;
 use kernel::Kernel;
 use leases::Leases;
-use log::Log;
+use log::{Log, Names};
+use memory::Memory;
 use message::Message;
 use reload::Reloader;
 use status::Circumstances;
 
-use crate::driver::gate::Gate;
+use crate::config::Config;
 use crate::driver::schedule::{self, Urgency};
-use crate::engine::{Engine, Input, Settings};
+use crate::engine::{Engine, Input, Vip};
 
 /// How an agent is started.
 #[derive(Clone, Debug)]
@@ -63,6 +80,10 @@ pub struct Options {
     pub control: PathBuf,
     /// The file that the settings came from, to be read again at a reload.
     pub config: PathBuf,
+    /// Where what outlives the agent is kept.
+    pub state_dir: PathBuf,
+    /// What shall enforce the leases; `None`: the strongest that the kernel has.
+    pub enforcement: Option<Enforcement>,
 }
 
 /// Runs an agent until SIGTERM or SIGINT. Call it on the main thread, before there are others.
@@ -70,52 +91,56 @@ pub struct Options {
 /// # Errors
 ///
 /// What the system refuses, as text for an operator; the kind tells a missing permission from the rest.
-pub fn run(settings: Settings, options: &Options) -> io::Result<()> {
+pub fn run(config: Config, options: &Options) -> io::Result<()> {
     let control = ControlSocket::bind(&options.control)
         .map_err(|error| in_words(&error, &format!("control socket {}", options.control.display())))?;
     let socket_file = RemovedOnDrop(control.path().to_owned());
+    let Config { settings, seal, notes: _ } = config;
     let mut engine = Engine::new(settings, clock::now());
     info!(node = engine.node(), vips = engine.vips().len(), "vipd {} starts", env!("CARGO_PKG_VERSION"));
 
-    let (log, log_thread) = Log::start(&engine)?;
     let (to_loop, messages) = mpsc::channel(message::QUEUE);
+    let names = Names::of(&engine);
+    let (journal, journal_end) = Journal::start(&options.state_dir, names.clone(), to_loop.clone())?;
+    let (log, log_thread) = Log::start(names, journal)?;
+    for (vip, hold) in Memory::recall(&options.state_dir).holds() {
+        let id = vip.map(|name| engine.vips().iter().find(|vip| vip.settings().name == name).map(Vip::id));
+        // A vip that is configured no longer is forgotten.
+        if id != Some(None) {
+            engine.handle(clock::now(), Input::Hold { vip: id.flatten(), hold });
+        }
+    }
+    let (memory, memory_end) = Memory::start(&options.state_dir)?;
     spawn_control(control, to_loop.clone(), Reloader::new(options.config.clone(), to_loop.clone()))?;
 
     // The threads of the kernel's side ask for the same themselves: scheduling is not inherited.
-    let mut gate = match Gate::open() {
-        Ok(gate) => {
-            info!("leases are enforced by the kernel");
-            Some(gate)
-        }
-        Err(error) => {
-            warn!(
-                "leases are NOT enforced by the kernel: addresses outlive an agent that is killed or frozen ({error})"
-            );
-            None
-        }
-    };
+    let (enforcement, mut gate) = Enforcement::open(options.enforcement);
+    enforcement.tell(enforcement.resolution(engine.vips().iter().map(Vip::settings)));
     let inherited = inheritance::take_over(&engine, gate.as_mut()).map_err(io::Error::other)?;
-    for (vip, until) in inherited {
-        engine.handle(clock::now(), Input::Inherited { vip, until });
+    for Inheritance { vip, until, term } in inherited {
+        engine.handle(clock::now(), Input::Inherited { vip, until, term });
     }
     let leases = Leases::new(gate, &engine);
     let circumstances = Circumstances {
         started_at: clock::now(),
         realtime: granted("real-time scheduling", schedule::run_in_real_time(Urgency::Loop)),
-        leases_enforced: leases.are_enforced(),
+        enforcement,
         memory_locked: granted("locked memory", schedule::lock_memory()),
     };
     let kernel = Kernel::start(&engine, &to_loop)?;
     drop(to_loop);
 
     let runtime = runtime()?;
-    let outcome =
-        runtime.block_on(async { EventLoop::new(engine, messages, kernel, leases, log, circumstances)?.run().await });
+    let outcome = runtime.block_on(async {
+        EventLoop::new(engine, seal.as_ref(), messages, kernel, leases, log, memory, circumstances)?.run().await
+    });
     drop(socket_file);
     // The loop has dropped its end of the log: what it wrote is written out before the agent ends.
     if log_thread.join().is_err() {
         warn!("the thread of the log panicked");
     }
+    journal_end.wait();
+    memory_end.wait();
     info!("vipd stops");
     outcome
 }

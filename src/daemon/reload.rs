@@ -80,9 +80,10 @@ impl Reloader {
             Err(_) => return Err(Refusal::Stopping),
         };
         let (answer, answered) = oneshot::channel();
-        let settings = Box::new(config.settings);
+        let notes = config.notes.iter().map(|note| format!("line {}: {} ({})", note.line, note.message, note.remedy));
+        let notes = notes.collect();
         let asked = async {
-            self.to_loop.send(Message::Reload { settings, answer }).await.ok()?;
+            self.to_loop.send(Message::Reload { config: Box::new(config), answer }).await.ok()?;
             answered.await.ok()
         };
         let difference = match tokio::time::timeout(PATIENCE, asked).await {
@@ -90,7 +91,6 @@ impl Reloader {
             Ok(None) => return Err(Refusal::Stopping),
             Err(_) => return Err(Refusal::NoAnswer),
         };
-        let notes = config.notes.iter().map(|note| format!("line {}: {} ({})", note.line, note.message, note.remedy));
-        Ok(Reloaded { file: self.config.display().to_string(), difference, notes: notes.collect() })
+        Ok(Reloaded { file: self.config.display().to_string(), difference, notes })
     }
 }

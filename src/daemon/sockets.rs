@@ -5,14 +5,17 @@ use std::io;
 use std::net::IpAddr;
 use std::task::{Context, Poll};
 
+use super::links::Interface;
 use super::log::{Entry, Log};
 use crate::driver::adverts::{AdvertSocket, DATAGRAM_LEN, Datagram};
 use crate::driver::frames::{FrameSocket, Urgency};
 use crate::driver::readiness::Readable;
-use crate::engine::{Arrival, Engine, Input, LinkId, Transmit, Vip};
+use crate::engine::{Arrival, Engine, Input, LinkId, Question, Transmit, Vip};
 use crate::types::{Family, MacMode};
 use crate::wire::advert::{Advert, Endpoints};
+use crate::wire::arp::Arp;
 use crate::wire::frame;
+use crate::wire::ndisc::NeighborSolicitation;
 
 /// All of them.
 #[derive(Debug)]
@@ -117,6 +120,26 @@ impl Sockets {
             Some(open) => open.socket.get_ref().send(*source, *destination, &self.bytes),
             None => Ok(()),
         }
+    }
+
+    /// Asks who has some addresses. Never waits, as an advert does not.
+    pub(super) fn ask(&self, interface: Interface, question: &Question) -> io::Result<()> {
+        let frames: Vec<Vec<u8>> = question
+            .addresses
+            .iter()
+            .filter_map(|address| {
+                let mut frame = Vec::new();
+                match (address, question.source) {
+                    (IpAddr::V4(ip), _) => Arp::probe(interface.mac, *ip).emit(&mut frame),
+                    (IpAddr::V6(target), Some(source)) => {
+                        NeighborSolicitation { source, target: *target }.emit(interface.mac, &mut frame);
+                    }
+                    (IpAddr::V6(_), None) => return None,
+                }
+                Some(frame)
+            })
+            .collect();
+        self.frames.send(interface.ifindex, &frames).map(|_| ())
     }
 }
 

@@ -9,9 +9,12 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::clock::{self, rfc3339};
+use super::enforcement::Enforcement;
+use super::journal::JournalStatus;
 use super::lateness::Lateness;
-use super::log::conflict_remedy;
-use crate::engine::{Conflict, Engine, Heard, Instant, LinkState, Router, Vip};
+use super::log::{SILENT_OWNER_REMEDY, conflict_remedy};
+use super::peers::SealStatus;
+use crate::engine::{Conflict, Engine, Heard, Hold, HoldReason, Instant, LinkState, Router, Vip};
 use crate::wire::advert::ChecksumForm;
 
 /// The version of the document's shape.
@@ -36,10 +39,22 @@ pub struct Status {
     pub realtime: bool,
     /// Whether the agent's memory is locked.
     pub memory_locked: bool,
-    /// Whether the kernel takes the addresses away from an agent that does not renew its lease.
+    /// Whether the kernel takes the addresses away from an agent that does not renew its lease, before a successor claims them.
     pub leases_enforced: bool,
+    /// What enforces the leases: `netdev`, `inet+arp` or `lifetime`.
+    #[serde(default)]
+    pub lease_layer: String,
+    /// Milliseconds for which a host may answer beyond its lease, at most, where its agent is dead or frozen.
+    #[serde(default)]
+    pub lease_resolution_ms: u64,
     /// How late the loop woke.
     pub lateness: Lateness,
+    /// The journal of events on disk.
+    #[serde(default)]
+    pub journal: JournalStatus,
+    /// The messages of other nodes; none where there is no `[seal]`.
+    #[serde(default)]
+    pub seal: Option<SealStatus>,
     /// The interfaces.
     pub links: Vec<LinkStatus>,
     /// The virtual IPs, in the order of the configuration.
@@ -96,9 +111,15 @@ pub struct VipStatus {
     pub transitions: u64,
     /// Packets dropped, of all families and reasons.
     pub drops: u64,
+    /// What keeps this node out, over restarts too.
+    #[serde(default)]
+    pub hold: Option<HoldStatus>,
     /// Other hosts that answer for this owner's addresses.
     #[serde(default)]
     pub conflicts: Vec<ConflictStatus>,
+    /// The owner's adverts are not heard, but its address answers: this node waits.
+    #[serde(default)]
+    pub silent_owner: Option<SilentOwnerStatus>,
     /// Another group that uses the VRID.
     #[serde(default)]
     pub foreign_group: Option<ForeignGroupStatus>,
@@ -107,6 +128,17 @@ pub struct VipStatus {
     pub owner_mac: Option<String>,
     /// One a family.
     pub routers: Vec<RouterStatus>,
+}
+
+/// What keeps a vip out of the election.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct HoldStatus {
+    /// `drained`, or `host-died`: the host went down while it was the owner, and may have been fenced.
+    pub reason: String,
+    /// When it ends by itself, RFC 3339; else an operator ends it.
+    pub until: Option<String>,
+    /// Seconds until then.
+    pub left_s: Option<f64>,
 }
 
 /// Who owns the addresses.
@@ -175,6 +207,21 @@ pub struct ConflictStatus {
     pub remedy: String,
 }
 
+/// An owner that is not heard, and whose address answers.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SilentOwnerStatus {
+    /// The address.
+    pub address: IpAddr,
+    /// The MAC address that answered last.
+    pub mac: String,
+    /// For how long this node has waited, milliseconds.
+    pub waits_ms: f64,
+    /// After how many more milliseconds it takes the addresses, whatever answers.
+    pub takes_in_ms: f64,
+    /// What it means, and what to do.
+    pub remedy: String,
+}
+
 /// Another group that uses the same VRID.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ForeignGroupStatus {
@@ -192,11 +239,17 @@ pub(super) struct Circumstances {
     pub(super) started_at: Instant,
     pub(super) realtime: bool,
     pub(super) memory_locked: bool,
-    pub(super) leases_enforced: bool,
+    pub(super) enforcement: Enforcement,
 }
 
 /// Describes an engine.
-pub(super) fn status(engine: &Engine, now: Instant, circumstances: Circumstances, lateness: &Lateness) -> Status {
+pub(super) fn status(
+    engine: &Engine,
+    now: Instant,
+    circumstances: Circumstances,
+    lateness: &Lateness,
+    journal: &JournalStatus,
+) -> Status {
     Status {
         schema: SCHEMA,
         at: rfc3339(clock::wall()),
@@ -206,8 +259,14 @@ pub(super) fn status(engine: &Engine, now: Instant, circumstances: Circumstances
         uptime_s: now.since(circumstances.started_at).as_secs_f64(),
         realtime: circumstances.realtime,
         memory_locked: circumstances.memory_locked,
-        leases_enforced: circumstances.leases_enforced,
+        leases_enforced: circumstances.enforcement.is_in_time(),
+        lease_layer: circumstances.enforcement.name().to_owned(),
+        lease_resolution_ms: milliseconds(
+            circumstances.enforcement.resolution(engine.vips().iter().map(Vip::settings)),
+        ),
         lateness: lateness.clone(),
+        journal: journal.clone(),
+        seal: None,
         links: engine.links().iter().map(link_status).collect(),
         vips: engine.vips().iter().map(|vip| vip_status(engine, vip, now)).collect(),
     }
@@ -253,7 +312,15 @@ fn vip_status(engine: &Engine, vip: &Vip, now: Instant) -> VipStatus {
         lease_left_ms: vip.lease_until().map(|until| age_ms(until, now)),
         transitions: vip.transitions(),
         drops: vip.routers().iter().map(|router| router.drops().total()).sum(),
+        hold: vip.held_by().map(|hold| hold_status(hold, now)),
         conflicts: vip.conflicts(now).map(|conflict| conflict_status(conflict, now)).collect(),
+        silent_owner: vip.silent_owner().map(|owner| SilentOwnerStatus {
+            address: owner.address,
+            mac: owner.mac.to_string(),
+            waits_ms: age_ms(now, owner.since),
+            takes_in_ms: age_ms(owner.until, now),
+            remedy: SILENT_OWNER_REMEDY.to_owned(),
+        }),
         foreign_group: vip.foreign_group(now).map(|group| ForeignGroupStatus {
             source: group.source,
             addresses: group.theirs.clone(),
@@ -261,6 +328,18 @@ fn vip_status(engine: &Engine, vip: &Vip, now: Instant) -> VipStatus {
         }),
         owner_mac: vip.owner_mac().map(|mac| mac.to_string()),
         routers: vip.routers().iter().map(|router| router_status(router, now)).collect(),
+    }
+}
+
+fn hold_status(hold: &Hold, now: Instant) -> HoldStatus {
+    let reason = match hold.reason {
+        HoldReason::Drained => "drained",
+        HoldReason::HostDied => "host-died",
+    };
+    HoldStatus {
+        reason: reason.to_owned(),
+        until: hold.until.map(|until| rfc3339(clock::wall_at(until))),
+        left_s: hold.until.map(|until| until.since(now).as_secs_f64()),
     }
 }
 

@@ -4,6 +4,7 @@
 //! removing what is not are no errors. Removing takes exactly what it names: in IPv4 the kernel would remove
 //! with the first address of a subnet all others of that subnet, whoever configured them.
 
+use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -27,14 +28,22 @@ pub const OWN_PROTOCOL: u8 = 112;
 /// The longest lifetime that is not for ever, in the kernel's seconds.
 const LIFETIME_MAX: u64 = 0xffff_fffe;
 
+/// The kernel looks for addresses whose lifetime is over so seldom, to let its processors sleep (`ADDRCONF_TIMER_FUZZ_MAX`).
+pub const LATE_BY: Duration = Duration::from_millis(250);
+
+/// What the kernel says is left of the lifetime of an address that it has just removed for its age, at most: it counts in whole
+/// seconds, and comes a moment early.
+const EXPIRED_LEFT: u32 = 1;
+
 /// How addresses are installed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InstallOptions {
     /// Whether each address brings the route to its prefix. A link-local address always does: without
     /// it nothing could be sent from there.
     pub prefix_route: bool,
-    /// The kernel removes the addresses after this time, in whole seconds rounded down, at least 1;
-    /// installing again renews it. `None`: for ever.
+    /// The kernel removes the addresses after this time, in whole seconds rounded down, at least 1, and up to
+    /// [`LATE_BY`] later; installing again renews it. `None`: for ever. In IPv4 an interface's first address of a subnet takes the
+    /// others with it: see [`Addresses::spare_others`].
     pub valid_lifetime: Option<Duration>,
 }
 
@@ -75,7 +84,7 @@ pub enum AddressError {
     /// It did not answer, or not understandably; any of the addresses may be installed or removed.
     #[error("cannot {action} addresses on interface index {ifindex}: {error}")]
     Conversation {
-        /// `install`, `remove` or `list`.
+        /// `install`, `remove`, `list` or `restore`.
         action: &'static str,
         /// The interface; 0 where all are meant.
         ifindex: u32,
@@ -88,6 +97,8 @@ pub enum AddressError {
 #[derive(Debug)]
 pub struct Addresses {
     netlink: Netlink,
+    /// Interfaces whose settings were looked at, and whether they were changed.
+    spared: BTreeMap<u32, bool>,
 }
 
 impl Addresses {
@@ -97,7 +108,47 @@ impl Addresses {
     ///
     /// Where the kernel gives no socket.
     pub fn open() -> io::Result<Self> {
-        Ok(Self { netlink: Netlink::open()? })
+        Ok(Self { netlink: Netlink::open()?, spared: BTreeMap::new() })
+    }
+
+    /// Has the end of an IPv4 address's lifetime spare the interface's others (`promote_secondaries`, which systemd sets everywhere): nobody
+    /// may be there then to see to it. [`Self::restore`] takes it back. Asks the kernel once for each interface.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's refusal, or no answer.
+    pub fn spare_others(&mut self, ifindex: u32) -> io::Result<()> {
+        if self.spared.contains_key(&ifindex) {
+            return Ok(());
+        }
+        let changed = ipv4_conf::read(&mut self.netlink, ifindex, Setting::PromoteSecondaries)? == 0;
+        if changed {
+            ipv4_conf::write(&mut self.netlink, ifindex, Setting::PromoteSecondaries, 1)?;
+        }
+        self.spared.insert(ifindex, changed);
+        Ok(())
+    }
+
+    /// Restores what [`Self::spare_others`] changed, where no address of ours is left.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's refusal, or no answer.
+    pub fn restore(&mut self) -> Result<(), AddressError> {
+        let left = self.own_addresses(None)?;
+        for (ifindex, _) in std::mem::take(&mut self.spared).into_iter().filter(|(_, changed)| *changed) {
+            if left.iter().any(|own| own.ifindex == ifindex && own.ip.is_ipv4()) {
+                continue;
+            }
+            match ipv4_conf::write(&mut self.netlink, ifindex, Setting::PromoteSecondaries, 0) {
+                // Gone in the meantime, with all its settings.
+                Err(error) if errno(&error) == Some(libc::ENODEV) => {}
+                result => {
+                    result.map_err(|error| AddressError::Conversation { action: "restore", ifindex, error })?;
+                }
+            }
+        }
+        Ok(())
     }
 
     /// The number by which notifications name this conversation as the one that asked for a change. The kernel
@@ -196,6 +247,8 @@ pub(super) struct KernelAddress {
     pub(super) scope: u8,
     pub(super) flags: AddressFlags,
     pub(super) protocol: Option<u8>,
+    /// Whether its lifetime is over. Without meaning but in the news that it is gone.
+    pub(super) expired: bool,
 }
 
 /// Reads the body of an address message; `None` where it is none that we understand.
@@ -205,6 +258,7 @@ pub(super) fn read_address(body: &[u8]) -> Option<KernelAddress> {
     let mut ip = None;
     let mut flags = AddressFlags::from_bits_retain(u32::from(message.header.flags.bits()));
     let mut protocol = None;
+    let mut expired = false;
     for attribute in message.attributes {
         match attribute {
             // On a point-to-point interface `Address` is the other end.
@@ -212,6 +266,7 @@ pub(super) fn read_address(body: &[u8]) -> Option<KernelAddress> {
             AddressAttribute::Address(address) => ip = ip.or(Some(address)),
             AddressAttribute::Flags(all) => flags = all,
             AddressAttribute::Protocol(number) => protocol = Some(u8::from(number)),
+            AddressAttribute::CacheInfo(cache) => expired = cache.ifa_valid <= EXPIRED_LEFT,
             _ => {}
         }
     }
@@ -222,6 +277,7 @@ pub(super) fn read_address(body: &[u8]) -> Option<KernelAddress> {
         scope: message.header.scope.into(),
         flags,
         protocol,
+        expired,
     })
 }
 

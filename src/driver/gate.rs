@@ -5,7 +5,8 @@
 //! ceases to be one by the kernel's own clock. So a frozen, starved or killed agent stops answering, an announcement that
 //! it sends too late is dropped, and a table that outlives its agent stays closed until the next one takes it over.
 //! The hooks are those of the physical interface: they see what comes from and goes to a macvlan over it, too. Frames
-//! of a VLAN over it belong to the VLAN's own interface and pass; so does everything about any other address.
+//! of a VLAN over it belong to the VLAN's own interface and pass; so does everything about any other address. A kernel without
+//! such hooks has those of its IP and its ARP ([`Layer::InetArp`]): they see less, and know of addresses only, not of interfaces.
 //!
 //! Decides only how to word things to this kernel, and how to keep a term: never later than asked, by no clock but the
 //! monotonic one; earlier by at most two of the kernel's ticks, and by [`ALLOWANCES`]. A suspended host's clock stands still, and
@@ -20,6 +21,8 @@ mod probe;
 mod rules;
 mod table;
 
+pub use self::table::Lease;
+
 use std::collections::BTreeMap;
 use std::io;
 use std::net::IpAddr;
@@ -28,10 +31,9 @@ use std::time::{Duration, Instant};
 use netlink_packet_netfilter::nftables::{NfTablesMessage, TableAttribute, TableMessage};
 
 use self::probe::Abilities;
-use self::table::{Direction, ELEMENTS, MANAGED, OWNED, Set, Term};
-use super::error::context;
+use self::table::{Direction, ELEMENTS, MANAGED, OWNED, Set, Table, Term};
+use super::error::{context, errno};
 use super::nftables::{Change, Nftables, is_missing};
-use crate::types::Family;
 
 /// For how long a renewal may be on its way to the kernel, attempt by attempt. The kernel counts a term from when it
 /// learns of it, so this is taken off; one that took longer is sent anew, with so much and the next in addition.
@@ -53,10 +55,34 @@ const REPLACE_ALLOWANCES: [Duration; 3] =
 /// The term of an element that is added for no other purpose than that it can be removed.
 const MOMENT: Term = Term::Milliseconds(1000);
 
+/// Where the rules are asked. The stronger comes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Layer {
+    /// At the interface: of whatever comes in and goes out there, an announcement that is sent too late included.
+    Netdev,
+    /// In the host's IP and ARP: of what is for the host and from it. An address is closed at all interfaces at once, whichever one it
+    /// is managed at; what a program sends as a whole frame, and what is forwarded or translated, passes.
+    InetArp,
+}
+
+impl Layer {
+    /// All.
+    pub const ALL: [Self; 2] = [Self::Netdev, Self::InetArp];
+
+    /// As the status names it.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Netdev => "netdev",
+            Self::InetArp => "inet+arp",
+        }
+    }
+}
+
 /// The gates of a network namespace. Dropped, they stay as they are, and close by themselves.
 #[derive(Debug)]
 pub struct Gate {
     nftables: Nftables,
+    layer: Layer,
     abilities: Abilities,
     interfaces: BTreeMap<String, Interface>,
 }
@@ -79,16 +105,61 @@ struct Interface {
 }
 
 impl Gate {
-    /// Opens a conversation with nftables, in the network namespace of the calling thread, and finds out what it can do. Changes
-    /// nothing: tables of an agent before this one go on until they are managed anew, or removed.
+    /// Opens a conversation with nftables, in the network namespace of the calling thread, and finds out what it can do: the strongest
+    /// layer that this kernel has. Changes nothing: tables of an agent before this one go on until they are managed anew, or removed.
     ///
     /// # Errors
     ///
-    /// Says what is missing: nftables, its hooks (egress came with Linux 5.16), or the right to use them.
+    /// Says what is missing: nftables, its hooks, or the right to use them.
     pub fn open() -> io::Result<Self> {
+        let mut missing = Vec::new();
+        for layer in Layer::ALL {
+            match Self::open_in(layer) {
+                Ok(gate) => return Ok(gate),
+                Err(error) => missing.push(error),
+            }
+        }
+        let kind = missing.first().map_or(io::ErrorKind::Unsupported, io::Error::kind);
+        let mut texts: Vec<_> = missing.iter().map(ToString::to_string).collect();
+        texts.dedup();
+        Err(io::Error::new(kind, texts.join("; ")))
+    }
+
+    /// The same in one layer and no other.
+    ///
+    /// # Errors
+    ///
+    /// Says what is missing.
+    pub fn open_in(layer: Layer) -> io::Result<Self> {
         let mut nftables = Nftables::open()?;
-        let abilities = probe::abilities(&mut nftables)?;
-        Ok(Self { nftables, abilities, interfaces: BTreeMap::new() })
+        let abilities = probe::abilities(&mut nftables, layer)?;
+        Ok(Self { nftables, layer, abilities, interfaces: BTreeMap::new() })
+    }
+
+    /// Where the rules are asked.
+    pub const fn layer(&self) -> Layer {
+        self.layer
+    }
+
+    /// Removes what an agent before this one left in other layers, which nobody would ever open again.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's refusal: `PermissionDenied` where that agent still runs.
+    pub fn remove_other_layers(&mut self) -> io::Result<()> {
+        let own = self.layer;
+        for layer in Layer::ALL.into_iter().filter(|layer| *layer != own) {
+            let removed = match self.interfaces_in(layer) {
+                Ok(interfaces) => self.remove_in(layer, &interfaces),
+                Err(error) => Err(error),
+            };
+            match removed {
+                // A kernel without that family has none of its tables.
+                Err(error) if errno(&error) == Some(libc::EOPNOTSUPP) || is_missing(&error) => {}
+                result => result.map_err(context("remove gates of another layer"))?,
+            }
+        }
+        Ok(())
     }
 
     /// Whether owned addresses are renewed in place, and not by taking them out and in again, which costs more.
@@ -162,8 +233,7 @@ impl Gate {
     /// The kernel's refusal. An interface without a gate is no error.
     pub fn unmanage(&mut self, interface: &str) -> io::Result<()> {
         self.interfaces.remove(interface);
-        let name = table::name_of(interface);
-        self.nftables.commit(table::clear(&name)).map_err(context(&format!("remove the gate of {interface}")))
+        self.remove_in(self.layer, &[interface.to_owned()]).map_err(context(&format!("remove the gate of {interface}")))
     }
 
     /// Lets the addresses pass until then, and no longer: opens those that are closed, and renews those that this opened before and
@@ -207,16 +277,27 @@ impl Gate {
     ///
     /// The kernel's refusal. An interface without a gate owns nothing.
     pub fn owned(&mut self, interface: &str) -> io::Result<Vec<(IpAddr, Duration)>> {
-        let name = table::name_of(interface);
-        let mut owned = Vec::new();
-        for family in Family::ALL {
-            match self.nftables.list(&table::elements(&name, Set { kind: OWNED, family })) {
-                Ok(answers) => owned.extend(answers.into_iter().flat_map(table::elements_of)),
-                Err(error) if is_missing(&error) => {}
-                Err(error) => return Err(context(&format!("read the leases on {interface}"))(error)),
+        Ok(self.leases(interface)?.into_iter().map(|lease| (lease.address, lease.left)).collect())
+    }
+
+    /// The same, with how long each was when it was given.
+    ///
+    /// # Errors
+    ///
+    /// The kernel's refusal. An interface without a gate owns nothing.
+    pub fn leases(&mut self, interface: &str) -> io::Result<Vec<Lease>> {
+        let mut leases = Vec::new();
+        for table in table::tables_of(interface, self.layer).iter().take(1) {
+            for family in table.place.families() {
+                let owned = table::elements(table, Set { kind: OWNED, family: *family });
+                match self.nftables.list(table.place.family(), &owned) {
+                    Ok(answers) => leases.extend(answers.into_iter().flat_map(table::elements_of)),
+                    Err(error) if is_missing(&error) => {}
+                    Err(error) => return Err(context(&format!("read the leases on {interface}"))(error)),
+                }
             }
         }
-        Ok(owned)
+        Ok(leases)
     }
 
     /// Whether the interface has its gate: no other program removed it, nor did the interface's own end.
@@ -225,10 +306,11 @@ impl Gate {
     ///
     /// The kernel's refusal.
     pub fn stands(&mut self, interface: &str) -> io::Result<bool> {
-        let name = table::name_of(interface);
-        for direction in [Direction::Ingress, Direction::Egress] {
-            if self.nftables.find(&table::chain(&name, direction))?.is_none() {
-                return Ok(false);
+        for table in table::tables_of(interface, self.layer) {
+            for direction in Direction::ALL {
+                if self.nftables.find(table.place.family(), &table::chain(&table, direction))?.is_none() {
+                    return Ok(false);
+                }
             }
         }
         Ok(true)
@@ -240,16 +322,7 @@ impl Gate {
     ///
     /// The kernel's refusal.
     pub fn interfaces(&mut self) -> io::Result<Vec<String>> {
-        let all = NfTablesMessage::GetTable(TableMessage { attributes: Vec::new() });
-        let tables = self.nftables.list(&all).map_err(context("list the gates"))?;
-        let names = tables.iter().filter_map(|answer| match answer {
-            NfTablesMessage::NewTable(TableMessage { attributes }) => attributes.iter().find_map(|it| match it {
-                TableAttribute::Name(name) => Some(name),
-                _ => None,
-            }),
-            _ => None,
-        });
-        Ok(names.filter_map(|name| table::interface_of(name)).map(str::to_owned).collect())
+        self.interfaces_in(self.layer).map_err(context("list the gates"))
     }
 
     /// Removes all gates, in one step: at a clean exit, once the addresses are gone.
@@ -259,28 +332,49 @@ impl Gate {
     /// The kernel's refusal; then all are still there.
     pub fn remove_all(&mut self) -> io::Result<()> {
         let interfaces = self.interfaces()?;
-        let changes: Vec<Change> =
-            interfaces.iter().flat_map(|interface| table::clear(&table::name_of(interface))).collect();
-        if !changes.is_empty() {
-            self.nftables.commit(changes).map_err(context("remove the gates"))?;
-        }
+        self.remove_in(self.layer, &interfaces).map_err(context("remove the gates"))?;
         self.interfaces.clear();
         Ok(())
+    }
+
+    fn interfaces_in(&mut self, layer: Layer) -> io::Result<Vec<String>> {
+        let all = NfTablesMessage::GetTable(TableMessage { attributes: Vec::new() });
+        let mut interfaces = Vec::new();
+        for place in layer.places() {
+            let tables = self.nftables.list(place.family(), &all)?;
+            let names = tables.iter().filter_map(|answer| match answer {
+                NfTablesMessage::NewTable(TableMessage { attributes }) => attributes.iter().find_map(|it| match it {
+                    TableAttribute::Name(name) => Some(name),
+                    _ => None,
+                }),
+                _ => None,
+            });
+            interfaces.extend(names.filter_map(|name| table::interface_of(name)).map(str::to_owned));
+        }
+        // Of several tables of one interface.
+        interfaces.sort();
+        interfaces.dedup();
+        Ok(interfaces)
+    }
+
+    fn remove_in(&mut self, layer: Layer, interfaces: &[String]) -> io::Result<()> {
+        let tables = interfaces.iter().flat_map(|interface| table::tables_of(interface, layer));
+        let changes: Vec<Change> = tables.flat_map(|table| table::clear(&table)).collect();
+        if changes.is_empty() { Ok(()) } else { self.nftables.commit(changes) }
     }
 
     fn change_managed(
         &mut self,
         interface: &str,
         addresses: &[IpAddr],
-        change: impl Fn(&str, Set, &[IpAddr]) -> Vec<Change>,
+        change: impl Fn(&Table, Set, &[IpAddr]) -> Vec<Change>,
     ) -> io::Result<()> {
         if !self.interfaces.contains_key(interface) {
             return Err(no_gate());
         }
-        let name = table::name_of(interface);
+        let tables = table::tables_of(interface, self.layer);
         for chunk in addresses.chunks(ELEMENTS) {
-            let changes =
-                Family::ALL.into_iter().flat_map(|family| change(&name, Set { kind: MANAGED, family }, chunk));
+            let changes = sets(&tables, MANAGED).flat_map(|(table, set)| change(table, set, chunk));
             self.nftables.commit(changes.collect()).map_err(context(&format!("change the gate of {interface}")))?;
         }
         Ok(())
@@ -301,20 +395,20 @@ impl Gate {
         opened: &BTreeMap<IpAddr, Instant>,
         allowance: Duration,
     ) -> io::Result<bool> {
-        let name = table::name_of(interface);
+        let tables = table::tables_of(interface, self.layer);
         let start = Instant::now();
-        let mut changes = table::replace(&name, interface, self.abilities.persists);
+        let mut changes = table::replace(&tables, interface, self.abilities.persists);
         let mut by_end: BTreeMap<Instant, Vec<IpAddr>> = BTreeMap::new();
         for (address, until) in opened {
             by_end.entry(*until).or_default().push(*address);
         }
-        for family in Family::ALL {
-            let managed = Set { kind: MANAGED, family };
-            changes.extend(table::add_elements(&name, managed, addresses, Term::Endless));
-            let owned = Set { kind: OWNED, family };
+        for (table, managed) in sets(&tables, MANAGED) {
+            changes.extend(table::add_elements(table, managed, addresses, Term::Endless));
+        }
+        for (table, owned) in sets(&tables, OWNED) {
             for (until, addresses) in &by_end {
                 if let Some(term) = term(start + allowance, *until) {
-                    changes.extend(table::add_elements(&name, owned, addresses, term));
+                    changes.extend(table::add_elements(table, owned, addresses, term));
                 }
             }
         }
@@ -323,7 +417,7 @@ impl Gate {
     }
 
     fn renew_at_once(&mut self, interface: &str, addresses: &[IpAddr], until: Instant) -> io::Result<Renewal> {
-        let name = table::name_of(interface);
+        let tables = table::tables_of(interface, self.layer);
         let mut took = ALLOWANCE_PER_ADDRESS * u32::try_from(addresses.len()).unwrap_or(u32::MAX);
         let last = until.saturating_duration_since(Instant::now()) / LAST_ALLOWANCE_PART;
         for allowance in ALLOWANCES.into_iter().chain([last]) {
@@ -331,7 +425,7 @@ impl Gate {
             let known = self.interfaces.get_mut(interface).ok_or_else(no_gate)?;
             let allowance = allowance + took;
             let Some(term) = term(start + allowance, until) else { return Ok(Renewal::Lapsed) };
-            let changes = renewal(&name, addresses, &known.opened, self.abilities.refreshes, term);
+            let changes = renewal(&tables, addresses, &known.opened, self.abilities.refreshes, term);
             match self.nftables.commit(changes) {
                 Ok(()) => known.opened.extend(addresses.iter().map(|address| (*address, until))),
                 Err(error) if is_missing(&error) && self.stands(interface)? => return Ok(Renewal::Lapsed),
@@ -355,13 +449,12 @@ impl Gate {
     }
 
     fn close(&mut self, interface: &str, addresses: &[IpAddr]) -> io::Result<()> {
-        let name = table::name_of(interface);
+        let tables = table::tables_of(interface, self.layer);
         for chunk in addresses.chunks(ELEMENTS) {
-            let changes = Family::ALL.into_iter().flat_map(|family| {
-                let owned = Set { kind: OWNED, family };
+            let changes = sets(&tables, OWNED).flat_map(|(table, owned)| {
                 // What has ended cannot be removed, so it is added first; no packet meets the state between.
-                let mut changes = table::add_elements(&name, owned, chunk, MOMENT);
-                changes.extend(table::remove_elements(&name, owned, chunk));
+                let mut changes = table::add_elements(table, owned, chunk, MOMENT);
+                changes.extend(table::remove_elements(table, owned, chunk));
                 changes
             });
             self.nftables.commit(changes.collect()).map_err(context(&format!("end the lease on {interface}")))?;
@@ -370,11 +463,18 @@ impl Gate {
     }
 }
 
+/// The sets of a kind, each with its table.
+fn sets(tables: &[Table], kind: table::Kind) -> impl Iterator<Item = (&Table, Set)> {
+    tables
+        .iter()
+        .flat_map(move |table| table.place.families().iter().map(move |family| (table, Set { kind, family: *family })))
+}
+
 /// The transaction that opens addresses and renews those that are open. It takes one that is open out and in again, which
 /// the kernel refuses, and all of the transaction with it, where that one has ended: so a renewal that comes too late
 /// opens nothing. The addresses of a renewal were opened together and end together.
 fn renewal(
-    table: &str,
+    tables: &[Table],
     addresses: &[IpAddr],
     opened: &BTreeMap<IpAddr, Instant>,
     refreshes: bool,
@@ -383,8 +483,7 @@ fn renewal(
     let mut out = addresses.iter().filter(|address| opened.contains_key(*address)).copied();
     let out: Vec<IpAddr> = if refreshes { out.next().into_iter().collect() } else { out.collect() };
     let mut changes = Vec::with_capacity(4);
-    for family in Family::ALL {
-        let owned = Set { kind: OWNED, family };
+    for (table, owned) in sets(tables, OWNED) {
         changes.extend(table::remove_elements(table, owned, &out));
         changes.extend(table::add_elements(table, owned, addresses, term));
     }

@@ -68,6 +68,8 @@ pub enum LinkEvent {
         /// The netlink port of whoever asked for it. 0: nobody did (the interface went), or the kernel does not say, as for all of
         /// IPv6 and after an overrun.
         by_port: u32,
+        /// It was its lifetime's end.
+        expired: bool,
     },
 }
 

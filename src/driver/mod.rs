@@ -7,6 +7,7 @@
 pub mod addresses;
 pub mod adverts;
 pub mod announce;
+pub mod datagrams;
 mod error;
 pub mod frames;
 pub mod gate;
@@ -15,8 +16,10 @@ mod link_message;
 pub mod links;
 pub mod netlink;
 pub mod nftables;
+pub mod random;
 pub mod readiness;
 pub mod schedule;
+pub mod state_dir;
 pub mod timer;
 pub mod virtual_mac;
 pub mod watch;

@@ -1,4 +1,4 @@
-//! Conversations with the kernel's nftables, in the netdev family: transactions, and lists.
+//! Conversations with the kernel's nftables: transactions, and lists.
 //!
 //! The kernel works a request off while it is being sent, so its answer is there when the send returns. Nothing here
 //! waits for anything but the kernel's own lock over the rules of a network namespace, which another program may hold
@@ -39,6 +39,8 @@ const NLMSG_DONE: u16 = 3;
 /// A message of a transaction, with its flags beside `NLM_F_REQUEST`.
 #[derive(Clone, Debug)]
 pub struct Change {
+    /// The family of the table that it is about.
+    pub family: NetfilterProtoFamily,
     /// What is asked.
     pub message: NfTablesMessage,
     /// `NLM_F_CREATE` and the like.
@@ -79,31 +81,35 @@ impl Nftables {
     /// The kernel's first refusal, then nothing has changed; or none of its answers could be read.
     pub fn commit(&mut self, changes: Vec<Change>) -> io::Result<()> {
         self.request.clear();
-        let first = self.append(ControlMessage::BatchBegin, NLM_F_REQUEST);
+        let first = self.append(NetfilterProtoFamily::Unspec, ControlMessage::BatchBegin, NLM_F_REQUEST);
         let (mut last, mut left) = (first, changes.len());
-        for Change { message, flags } in changes {
+        for Change { family, message, flags } in changes {
             left -= 1;
             // One acknowledgement is enough: it comes after all refusals, and after the transaction is done.
             let ack = if left == 0 { NLM_F_ACK } else { 0 };
-            last = self.append(message, NLM_F_REQUEST | flags | ack);
+            last = self.append(family, message, NLM_F_REQUEST | flags | ack);
         }
-        self.append(ControlMessage::BatchEnd, NLM_F_REQUEST);
+        self.append(NetfilterProtoFamily::Unspec, ControlMessage::BatchEnd, NLM_F_REQUEST);
         self.socket.send(&self.request, 0).map_err(context("send an nftables transaction"))?;
         self.outcome(first, last)
     }
 
-    /// Lists things; returns the messages that describe them.
+    /// Lists things of a family's tables; returns the messages that describe them.
     ///
     /// # Errors
     ///
     /// The kernel's refusal: `ENOENT` where the table or set is missing.
-    pub fn list(&mut self, question: &NfTablesMessage) -> io::Result<Vec<NfTablesMessage>> {
+    pub fn list(
+        &mut self,
+        family: NetfilterProtoFamily,
+        question: &NfTablesMessage,
+    ) -> io::Result<Vec<NfTablesMessage>> {
         for _ in 1..LIST_ATTEMPTS {
-            if let (entries, false) = self.ask(question, NLM_F_DUMP)? {
+            if let (entries, false) = self.ask(family, question, NLM_F_DUMP)? {
                 return Ok(entries);
             }
         }
-        Ok(self.ask(question, NLM_F_DUMP)?.0)
+        Ok(self.ask(family, question, NLM_F_DUMP)?.0)
     }
 
     /// Asks about one thing by its name; `None`: it is missing.
@@ -111,8 +117,12 @@ impl Nftables {
     /// # Errors
     ///
     /// The kernel's refusal for another reason.
-    pub fn find(&mut self, question: &NfTablesMessage) -> io::Result<Option<NfTablesMessage>> {
-        match self.ask(question, NLM_F_ACK) {
+    pub fn find(
+        &mut self,
+        family: NetfilterProtoFamily,
+        question: &NfTablesMessage,
+    ) -> io::Result<Option<NfTablesMessage>> {
+        match self.ask(family, question, NLM_F_ACK) {
             Ok((entries, _)) => Ok(entries.into_iter().next()),
             Err(error) if is_missing(&error) => Ok(None),
             Err(error) => Err(error),
@@ -120,9 +130,14 @@ impl Nftables {
     }
 
     /// The entries, and whether something changed between them.
-    fn ask(&mut self, question: &NfTablesMessage, flags: u16) -> io::Result<(Vec<NfTablesMessage>, bool)> {
+    fn ask(
+        &mut self,
+        family: NetfilterProtoFamily,
+        question: &NfTablesMessage,
+        flags: u16,
+    ) -> io::Result<(Vec<NfTablesMessage>, bool)> {
         self.request.clear();
-        let number = self.append(question.clone(), NLM_F_REQUEST | flags);
+        let number = self.append(family, question.clone(), NLM_F_REQUEST | flags);
         self.socket.send(&self.request, 0).map_err(context("send an nftables question"))?;
         let (mut entries, mut interrupted) = (Vec::new(), false);
         loop {
@@ -176,15 +191,15 @@ impl Nftables {
         self.socket.recv(&mut self.datagram.as_mut_slice(), 0)
     }
 
-    fn append(&mut self, message: impl Into<NetfilterMessageInner>, flags: u16) -> u32 {
+    fn append(&mut self, family: NetfilterProtoFamily, message: impl Into<NetfilterMessageInner>, flags: u16) -> u32 {
         self.sequence = self.sequence.wrapping_add(1);
         let inner = message.into();
         let header = match inner {
             // A batch names the subsystem that it is for.
             NetfilterMessageInner::None(_) => {
-                NetfilterHeader::new(NetfilterProtoFamily::Unspec, 0, u8::from(NetfilterSubsystem::NfTables).into())
+                NetfilterHeader::new(family, 0, u8::from(NetfilterSubsystem::NfTables).into())
             }
-            _ => NetfilterHeader::new(NetfilterProtoFamily::NetDev, 0, 0),
+            _ => NetfilterHeader::new(family, 0, 0),
         };
         let mut message = NetlinkMessage::from(NetfilterMessage::new(header, inner));
         message.header.flags = flags;

@@ -14,6 +14,7 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 
 use super::adverts::AdvertSocket;
+use super::datagrams::DatagramSocket;
 use super::error::context;
 use super::timer::Timer;
 use super::watch::ClaimSocket;
@@ -29,6 +30,8 @@ pub unsafe trait OwnsFd: AsRawFd {}
 unsafe impl OwnsFd for AdvertSocket {}
 // SAFETY: it owns one socket, which no method replaces or closes.
 unsafe impl OwnsFd for ClaimSocket {}
+// SAFETY: it owns one socket, which no method replaces or closes.
+unsafe impl OwnsFd for DatagramSocket {}
 // SAFETY: it owns one timer, which no method replaces or closes.
 unsafe impl OwnsFd for Timer {}
 // SAFETY: the standard library's owners of a descriptor keep it until they are dropped.

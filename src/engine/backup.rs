@@ -70,6 +70,11 @@ impl Backup {
         }
     }
 
+    /// A listener that has asked all that is to be asked, and claims at an instant.
+    pub(super) const fn waiting(until: Instant) -> Self {
+        Self { prepared: true, ..Self::listening(until) }
+    }
+
     /// A listener that follows a peer.
     pub(super) fn following(owner: Heard, active_down_at: Instant) -> Self {
         let mut voice = Voice::default();
@@ -147,6 +152,7 @@ impl Vip {
             }
             self.prepare(step, &cause);
         }
+        self.ask_if_due(step);
         self.canvass_on_deadline(step);
         if !self.listens_again(step.now) {
             self.seek(step, cause);
@@ -181,7 +187,9 @@ impl Vip {
         let interval = self.interval();
         let patience = self.active_down_interval(interval);
         let (priority, preempt, since) = (self.settings.priority, self.settings.preempt, self.since());
+        let waits = self.silent_owner().is_some();
         let State::Backup(backup) = &mut self.state else { return };
+        backup.prepared = waits;
         match (backup.inferior, &backup.owner) {
             // It was to be replaced, and is not any more, or not yet.
             (Some((heard, _)), _) if heard.priority >= priority || preempt != Preempt::On => {
@@ -234,6 +242,7 @@ impl Vip {
     /// The sender is the owner, and its next silence counts from now.
     fn follow(&mut self, step: &mut Step<'_>, heard: Heard) {
         self.stand_down(step);
+        self.end_silence(step);
         let known = self.interval();
         let active_down_at = step.now + self.active_down_interval(heard.interval);
         let mut backup = Backup::following(heard, active_down_at);

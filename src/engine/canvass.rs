@@ -119,7 +119,8 @@ impl Vip {
     }
 
     fn candidate_on_reply(&mut self, step: &mut Step<'_>) {
-        let Some(quorum) = &self.quorum else { return };
+        // What comes after a release answers nothing any more.
+        let Some(quorum) = self.quorum.as_ref().filter(|quorum| quorum.is_asking()) else { return };
         let (is_held, is_hopeless, refused_for) =
             (quorum.is_held(step.now), quorum.is_hopeless(step.now), quorum.refused_for(step.now));
         let turn = self.turn();
@@ -138,7 +139,8 @@ impl Vip {
         }
         if is_hopeless {
             // Another candidate may need what this one got. Who is better asks again sooner.
-            canvass.next_ask_at = canvass.next_ask_at.max(step.now + turn);
+            let left = refused_for.unwrap_or_default().min(SLOWEST);
+            canvass.next_ask_at = canvass.next_ask_at.max(step.now + left + turn);
             self.release_grants(step);
         }
     }
@@ -151,7 +153,7 @@ impl Vip {
         let name = self.own_name.as_deref().unwrap_or_default();
         let hash = name.bytes().fold(rounds, |hash, byte| hash.wrapping_mul(16_777_619) ^ u32::from(byte));
         let rank = u32::from(u8::MAX - self.settings.priority.0);
-        interval * rank / 1_024 + interval * (hash % 64) / 256
+        interval * rank / 1_024 + interval * (hash % 64) / 1_024
     }
 }
 
@@ -217,7 +219,7 @@ impl Vip {
         for seat in quorum.seats() {
             if self.own_name.as_ref() == Some(&seat.voter) {
                 if let Some(voter) = step.voter.as_deref_mut() {
-                    voter.on_release(&seat.voter, &release);
+                    voter.on_release(step.now, &seat.voter, &release);
                 }
             } else {
                 let message = GrantMessage::Release(release.clone());

@@ -1,7 +1,10 @@
 //! The claim: the steps from "I should own it" to "the neighbours know".
 
+use core::time::Duration;
+
 use super::announce::AnnouncePlan;
 use super::input::{EffectError, RequestId};
+use super::lease::Stretch;
 use super::output::{Cause, Output};
 use super::owner::Ownership;
 use super::restore::Restorations;
@@ -14,15 +17,15 @@ impl Vip {
     ///
     /// Every claim that an election leads to comes through here; an adoption does not, for it takes nothing from anybody.
     pub(super) fn seek(&mut self, step: &mut Step<'_>, cause: Cause) {
-        match self.objection(step) {
+        match self.objection(step, &cause) {
             None => self.claim(step, cause),
             Some(ask_again_at) => self.wait_to_claim(step, ask_again_at, cause),
         }
     }
 
     /// When to ask again, if something speaks against a claim now.
-    fn objection(&mut self, step: &mut Step<'_>) -> Option<Instant> {
-        self.quorum_objection(step)
+    fn objection(&mut self, step: &mut Step<'_>, cause: &Cause) -> Option<Instant> {
+        self.quorum_objection(step).or_else(|| self.object_for_silent_owner(step, cause))
     }
 
     /// When [`Self::prepare`] is due, where anybody is to be asked: an interval before the claim, which is after two missed ones.
@@ -32,14 +35,16 @@ impl Vip {
     }
 
     /// Whether somebody is to be asked before a claim.
-    const fn has_to_ask(&self) -> bool {
-        false
+    fn has_to_ask(&self) -> bool {
+        self.asks_silent_owner()
     }
 
     /// Asks what can be asked in advance, so that a claim loses no time by it. Called once before a claim that comes by a
     /// Backup's timer, for the cause that it would have by now; at once where the claim is nearer than an interval. An owner that is
     /// heard meanwhile makes it void: the state that it leaves belongs into [`Backup`](super::backup::Backup).
-    pub(super) fn prepare(&mut self, _step: &mut Step<'_>, _cause: &Cause) {}
+    pub(super) fn prepare(&mut self, step: &mut Step<'_>, cause: &Cause) {
+        self.prepare_for_silence(step, cause);
+    }
 }
 
 /// Becoming an owner.
@@ -63,19 +68,21 @@ impl Vip {
     }
 
     /// Goes on as the owner that an earlier agent of this node was. Its lease runs, so that nobody else can have claimed the
-    /// addresses; they are there, and the neighbours know.
+    /// addresses; they are there, and the neighbours know. A peer may wait by the earlier agent's interval, which its lease tells.
     ///
-    /// Grants were given to that one for this node, and the lease that it left rests on them; this one asks for its own.
-    pub(super) fn adopt(&mut self, step: &mut Step<'_>, until: Instant) {
+    /// The grants that its lease rests on were given to that agent; this one asks for its own, and has until then.
+    pub(super) fn adopt(&mut self, step: &mut Step<'_>, until: Instant, term: Duration) {
+        let stretch = Stretch::inherited(step.now, term, self.settings.interval);
+        let interval = stretch.map_or(self.settings.interval, Stretch::pace);
         self.transmit(step, self.settings.priority);
         self.ask_to_stay(step);
         let lease = match self.quorum {
-            None => self.renew_lease(step),
-            Some(_) => self.keep_lease(step, until),
+            None => self.renew_lease_for(step, interval),
+            Some(_) => self.keep_lease(step, interval, until),
         };
         let known = AnnouncePlan::known(step.now, &self.settings.announce);
-        let interval = self.settings.interval;
         let ownership = Ownership::begun(step.now, lease, interval, Restorations::default(), Some(known));
+        let ownership = ownership.stretched(stretch);
         self.enter(step, State::Active(ownership), Cause::Adopted);
     }
 

@@ -3,8 +3,10 @@
 use alloc::string::String;
 use alloc::sync::Arc;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use core::time::Duration;
 
 use super::VipId;
+use super::hold::Hold;
 use super::rival::ClaimKind;
 use super::settings::Settings;
 use super::time::Instant;
@@ -62,6 +64,20 @@ pub enum Input {
         vip: VipId,
         /// When the addresses may no longer be held.
         until: Instant,
+        /// How long the lease was when it was last renewed, or less: its peers may wait by that agent's interval, not by ours.
+        term: Duration,
+    },
+    /// Keep a vip out of the election, or all of them, those to come as well.
+    Hold {
+        /// Which; `None`: all.
+        vip: Option<VipId>,
+        /// Why, and until when.
+        hold: Hold,
+    },
+    /// Keep it out no longer.
+    Release {
+        /// Which; `None`: all.
+        vip: Option<VipId>,
     },
     /// The kernel ended a lease before it could be renewed: an [`Output::RenewLease`](super::Output::RenewLease) came too late.
     LeaseLapsed {

@@ -10,6 +10,9 @@ use super::election::PATIENCE;
 use super::time::Instant;
 use crate::types::AdvertInterval;
 
+/// The unit of advert intervals.
+const CENTISECOND: Duration = Duration::from_millis(10);
+
 /// The lease of one ownership.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lease {
@@ -58,6 +61,20 @@ impl Stretch {
         (interval > before).then(|| Self { shorter: before, until: now + before.duration() * STRETCH })
     }
 
+    /// An earlier agent's lease of this length is gone on with. It tells that agent's interval, or a shorter one where it was cut
+    /// short on its way to the kernel: so it is kept for as long as if the interval had been almost the one promised now.
+    /// `None` where that is not longer.
+    pub fn inherited(now: Instant, term: Duration, interval: AdvertInterval) -> Option<Self> {
+        let centiseconds = term.as_nanos().div_ceil(u128::from(PATIENCE) * CENTISECOND.as_nanos());
+        let shorter = u16::try_from(centiseconds.max(1)).ok().and_then(AdvertInterval::from_centiseconds)?;
+        (interval > shorter).then(|| Self { shorter, until: now + interval.duration() * STRETCH })
+    }
+
+    /// The same, but for no shorter time than one before it.
+    pub fn no_shorter_than(self, earlier: Option<Self>) -> Self {
+        Self { until: earlier.map_or(self.until, |earlier| self.until.max(earlier.until)), ..self }
+    }
+
     /// The interval of adverts and lease until then.
     pub const fn pace(self) -> AdvertInterval {
         self.shorter
@@ -74,6 +91,23 @@ mod tests {
     use super::*;
     use crate::engine::election::skew_time;
     use crate::types::Priority;
+
+    #[test]
+    fn an_inherited_lease_tells_the_interval_it_was_made_for_and_never_a_longer_one() {
+        let longer = AdvertInterval::from_centiseconds(4095).unwrap();
+        for centiseconds in [1, 10, 33, 100, 4094] {
+            let interval = AdvertInterval::from_centiseconds(centiseconds).unwrap();
+            let lease = interval.duration() * PATIENCE;
+            // What a renewal is given for its way, and what the kernel rounds down.
+            for term in [lease, lease - Duration::from_micros(250), lease - Duration::from_millis(3)] {
+                assert_eq!(Stretch::inherited(Instant::ZERO, term, longer).unwrap().pace(), interval);
+            }
+            let cut = Stretch::inherited(Instant::ZERO, lease / 4, longer).unwrap();
+            assert!(cut.pace() <= interval);
+            assert!(!cut.is_over(Instant::ZERO + interval.duration() * STRETCH));
+            assert_eq!(Stretch::inherited(Instant::ZERO, lease, interval), None);
+        }
+    }
 
     #[test]
     fn a_lease_lapses_before_the_most_impatient_backup_acts() {

@@ -7,16 +7,19 @@
 //! | file | decides |
 //! |---|---|
 //! | [`election`] | how long a silence may last, and who wins |
-//! | `vip` | what all states share: links, holds, stops |
+//! | `vip` | what all states share: links, stops |
+//! | [`hold`] | what keeps a vip out, over a restart too |
 //! | `reload` | what new settings change, and what goes on as it was |
 //! | `backup` | whom to follow, when to claim |
 //! | `claim` | whether a claim may begin, and its steps |
+//! | [`silence`] | whether a silent owner still answers, and how long a claim waits for it |
 //! | `owner` | advertise, yield, rivals, restoring addresses |
 //! | [`lease`] | until when the addresses may be held |
 //! | [`announce`], [`restore`] | when to tell the neighbours, how often to put addresses back |
 //! | [`rival`] | what betrays a second owner beside its adverts, and what is done about it |
 //! | [`quorum`], [`voter`] | which grants a node holds; to whom a voter gives one |
 //! | `canvass`, [`roll`] | when the voters are asked, and which of them are there |
+//! | [`session`] | which messages of other nodes are believed |
 //! | `router` | which adverts concern a virtual router |
 //! | [`stats`] | what is dropped, and what of it is reported |
 
@@ -45,6 +48,7 @@ mod backup;
 mod canvass;
 mod claim;
 pub mod election;
+pub mod hold;
 pub mod input;
 pub mod lease;
 pub mod output;
@@ -55,19 +59,23 @@ pub mod restore;
 pub mod rival;
 pub mod roll;
 mod router;
+pub mod session;
 pub mod settings;
+pub mod silence;
 pub mod stats;
 pub mod time;
 mod vip;
 pub mod voter;
 
+pub use hold::{Hold, HoldReason};
 pub use input::{Arrival, EffectError, Input, LinkId, LinkState, RequestId};
-pub use output::{AddressSet, Cause, Event, EventKind, Output, StateName, Transmit};
+pub use output::{AddressSet, Cause, Event, EventKind, Output, Question, StateName, Transmit};
 pub use quorum::{Absence, Missing, Quorum, QuorumSettings};
 pub use rival::{ClaimKind, Conflict, ForeignGroup};
 pub use roll::Attendance;
 pub use router::{Heard, Router};
-pub use settings::{AnnounceSettings, ChecksumPolicy, OnConflict, Preempt, Settings, VipSettings};
+pub use settings::{AnnounceSettings, ChecksumPolicy, OnConflict, OnSilentOwner, Preempt, Settings, VipSettings};
+pub use silence::{SilentOwner, WaitEnd};
 pub use time::Instant;
 pub use vip::Vip;
 pub use voter::Voter;
@@ -96,6 +104,8 @@ pub struct Engine {
     agenda: Agenda<VipId>,
     outputs: VecDeque<Output>,
     next_request: u64,
+    /// On the vips that are there, and on those that new settings bring.
+    hold: Option<Hold>,
     stopping: bool,
     /// Without it no vip asks anybody. As at the start: voters do not change under grants.
     quorum: Option<QuorumSettings>,
@@ -129,13 +139,14 @@ impl Engine {
             agenda: Agenda::new(),
             outputs: VecDeque::new(),
             next_request: 0,
+            hold: None,
             stopping: false,
             voter: quorum.filter(|quorum| quorum.is_voter()).map(|quorum| Voter::new(now, quorum.longest_grant)),
             roll: quorum.map(|quorum| Roll::new(now, quorum)),
             quorum: settings.quorum,
         };
         for vip in settings.vips {
-            engine.add(vip, now);
+            engine.add(vip, None, now);
         }
         engine
     }
@@ -150,7 +161,11 @@ impl Engine {
             Input::AddressClaimed { vip, address, mac, kind } => {
                 self.step(now, vip, |vip, step| vip.on_address_claimed(step, address, mac, kind));
             }
-            Input::Inherited { vip, until } => self.step(now, vip, |vip, _| vip.on_inherited(until)),
+            Input::Inherited { vip, until, term } => {
+                self.step(now, vip, |vip, _| vip.on_inherited(until, term));
+            }
+            Input::Hold { vip, hold } => self.on_hold(now, vip, hold),
+            Input::Release { vip } => self.on_release(now, vip),
             Input::LeaseLapsed { vip } => self.step(now, vip, Vip::on_lease_lapsed),
             Input::Installed { request, vip, result } => {
                 self.step(now, vip, |vip, step| vip.on_installed(step, request, result));
@@ -209,11 +224,11 @@ impl Engine {
 
 impl Engine {
     /// Puts a new vip behind all others.
-    fn add(&mut self, settings: VipSettings, now: Instant) -> VipId {
+    fn add(&mut self, settings: VipSettings, hold: Option<Hold>, now: Instant) -> VipId {
         let id = VipId(self.next_vip);
         self.next_vip = self.next_vip.checked_add(1).expect("nobody adds four thousand million vips");
         let link = self.link_named(&settings.interface);
-        let vip = Vip::new(id, link, settings, self.quorum.as_ref(), now);
+        let vip = Vip::new(id, link, settings, self.quorum.as_ref(), hold, now);
         self.put(vip);
         id
     }

@@ -4,13 +4,14 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
-use core::net::IpAddr;
+use core::net::{IpAddr, Ipv6Addr};
 use core::time::Duration;
 
 use super::VipId;
 use super::input::{EffectError, LinkId, RequestId};
 use super::quorum::Missing;
 use super::rival::ClaimKind;
+use super::silence::WaitEnd;
 use super::time::Instant;
 use crate::types::{AdvertInterval, Family, MacAddr, MacMode, Priority, VirtualAddress, Vrid};
 use crate::wire::DropReason;
@@ -51,6 +52,11 @@ pub enum Output {
         /// What.
         message: GrantMessage,
     },
+    /// Ask the neighbours who has these addresses. Whoever has is heard as every claim is
+    /// ([`Input::AddressClaimed`](super::Input::AddressClaimed)).
+    Ask(Question),
+    /// [`Engine::holds`](super::Engine::holds) says something else: it must outlast the agent.
+    KeepHolds,
     /// Record and show this.
     Event(Event),
 }
@@ -89,6 +95,19 @@ pub struct AddressSet {
     pub vrid: Vrid,
     /// Both families, IPv4 first.
     pub addresses: Arc<[VirtualAddress]>,
+}
+
+/// Who has these addresses?
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Question {
+    /// Whose.
+    pub vip: VipId,
+    /// Through which interface.
+    pub link: LinkId,
+    /// Some of the vip's, IPv4 first.
+    pub addresses: Vec<IpAddr>,
+    /// The interface's link-local address, to which answers about IPv6 addresses are sent. IPv4 is asked from nobody's.
+    pub source: Option<Ipv6Addr>,
 }
 
 /// Something that an operator may want to know, and why it happened.
@@ -160,6 +179,26 @@ pub enum EventKind {
         source: IpAddr,
         /// The addresses of that group.
         theirs: Vec<IpAddr>,
+    },
+    /// No advert comes from the owner, but its address still answers: a claim waits.
+    SilentOwner {
+        /// The address.
+        address: IpAddr,
+        /// Who answered.
+        mac: MacAddr,
+        /// How long no advert was heard; `None`: none ever was.
+        silence: Option<Duration>,
+    },
+    /// The claim waits no longer.
+    SilentOwnerEnds {
+        /// The address.
+        address: IpAddr,
+        /// Who answered last.
+        mac: MacAddr,
+        /// For how long it waited.
+        waited: Duration,
+        /// Why.
+        end: WaitEnd,
     },
     /// An address was put back that another program had removed.
     AddressRestored {
@@ -302,6 +341,13 @@ pub enum Cause {
         /// The other host's.
         mac: MacAddr,
     },
+    /// A claim is taken back: the owner is not heard, but its address answers.
+    AddressAnswers {
+        /// The address.
+        address: IpAddr,
+        /// Who answered.
+        mac: MacAddr,
+    },
     /// The agent woke after its lease had lapsed: its peers have a right to have taken over.
     Late {
         /// For how long it could not renew.
@@ -321,6 +367,12 @@ pub enum Cause {
         /// Its priority.
         priority: Priority,
     },
+    /// An operator wants this node to own nothing.
+    Drained,
+    /// The host went down as the owner, and may have been fenced.
+    HostDied,
+    /// An operator lets it take part again.
+    Undrained,
     /// The time to keep out is over.
     HoldOver,
     /// New settings no longer have this vip, or have it as another virtual router.
@@ -354,6 +406,9 @@ impl fmt::Display for Cause {
             Self::AddressInUse { address, mac } => {
                 write!(f, "{mac} keeps answering for {address} (on_conflict = \"demote\")")
             }
+            Self::AddressAnswers { address, mac } => {
+                write!(f, "no advert is heard, but {address} still answers at {mac}")
+            }
             Self::Late { by } => write!(f, "could not run for {}: the lease lapsed", Milliseconds(*by)),
             Self::LeaseEnded => f.write_str("the kernel ended the lease before it was renewed"),
             Self::MajorityLost { missing } => {
@@ -361,6 +416,9 @@ impl fmt::Display for Cause {
                 list(f, missing)
             }
             Self::Challenged { by, priority } => write!(f, "makes room for {by} with priority {priority}"),
+            Self::Drained => f.write_str("drained by an operator"),
+            Self::HostDied => f.write_str("this host went down while it was the owner: fenced, or crashed"),
+            Self::Undrained => f.write_str("an operator ended the hold"),
             Self::HoldOver => f.write_str("hold is over"),
             Self::Removed => f.write_str("no longer in the configuration"),
             Self::Shutdown => f.write_str("stopping"),

@@ -72,6 +72,11 @@ impl Ownership {
         }
     }
 
+    /// One that keeps to a shorter pace for a time.
+    pub(super) fn stretched(self, stretch: Option<Stretch>) -> Self {
+        Self { stretch, ..self }
+    }
+
     /// An installation has ended; see [`Restorations::ended`].
     pub(super) fn restored(&mut self, request: RequestId) -> Option<bool> {
         self.restorations.ended(request)
@@ -188,13 +193,18 @@ impl Vip {
     /// Follows the advert that it rests on: an agent that is killed between the two has a lease that is too short, and not
     /// one that its peers know nothing of. Counted from before the advert was sent.
     pub(super) fn renew_lease(&self, step: &mut Step<'_>) -> Lease {
-        let lease = Lease::renewed(step.now, self.pace());
+        self.renew_lease_for(step, self.pace())
+    }
+
+    /// See [`Self::renew_lease`]; for an interval that is not yet known to the state.
+    pub(super) fn renew_lease_for(&self, step: &mut Step<'_>, interval: AdvertInterval) -> Lease {
+        let lease = Lease::renewed(step.now, interval);
         self.order_lease(step, lease.ending_by(self.limited_by_grants(lease.until())))
     }
 
     /// The lease of an owner whose lease ends by then, whatever it promises.
-    pub(super) fn keep_lease(&self, step: &mut Step<'_>, until: Instant) -> Lease {
-        self.order_lease(step, Lease::renewed(step.now, self.pace()).ending_by(until))
+    pub(super) fn keep_lease(&self, step: &mut Step<'_>, interval: AdvertInterval, until: Instant) -> Lease {
+        self.order_lease(step, Lease::renewed(step.now, interval).ending_by(until))
     }
 
     fn order_lease(&self, step: &mut Step<'_>, lease: Lease) -> Lease {
@@ -273,7 +283,7 @@ impl Vip {
     /// Steps out of the election for a while.
     pub(super) fn hold(&mut self, step: &mut Step<'_>, time: Duration, cause: Cause) {
         self.give_up(step);
-        self.enter(step, State::Held { until: step.now + time }, cause);
+        self.enter(step, State::Held { until: Some(step.now + time) }, cause);
     }
 }
 
@@ -333,8 +343,9 @@ impl Vip {
         if let State::Claiming { ownership, .. } | State::Active(ownership) = &mut self.state
             && before.interval != interval
         {
-            let pace = ownership.stretch.map_or(before.interval, |stretch| stretch.pace());
-            ownership.stretch = Stretch::new(step.now, pace, interval);
+            let earlier = ownership.stretch;
+            let pace = earlier.map_or(before.interval, Stretch::pace);
+            ownership.stretch = Stretch::new(step.now, pace, interval).map(|stretch| stretch.no_shorter_than(earlier));
         }
         if before.interval != interval || before.addresses != self.settings.addresses {
             if let State::Claiming { ownership, .. } | State::Active(ownership) = &mut self.state {

@@ -134,14 +134,23 @@ impl Quorum {
         core::mem::take(&mut seat.unanswered) >= UNANSWERED
     }
 
+    /// Whether anything that was asked for has not been given back.
+    pub const fn is_asking(&self) -> bool {
+        self.asked.is_some()
+    }
+
     /// A voter answers.
     pub fn on_reply(&mut self, now: Instant, from: &str, reply: &Reply) {
-        if reply.router != self.router || reply.stamp < self.valid_from {
+        if reply.router != self.router {
             return;
         }
+        let is_void = reply.stamp < self.valid_from;
         let Some(seat) = self.seat(from) else { return };
         seat.unanswered = 0;
         if let Verdict::Granted { length, .. } = &reply.verdict {
+            if is_void {
+                return;
+            }
             let until = Instant::from_nanos(reply.stamp.0) + usable(*length);
             // An earlier grant that lasts longer is as good as ever.
             seat.granted_until = seat.granted_until.max(Some(until));

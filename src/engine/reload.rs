@@ -11,7 +11,8 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::mem;
 
-use super::output::Cause;
+use super::hold::Hold;
+use super::output::{Cause, Output};
 use super::router::Router;
 use super::settings::{Settings, VipSettings};
 use super::time::Instant;
@@ -46,6 +47,12 @@ impl Engine {
         let mut known: BTreeMap<String, VipId> =
             self.vips.iter().map(|vip| (vip.settings().name.clone(), vip.id())).collect();
         let fates: Vec<Fate> = settings.vips.into_iter().map(|new| self.fate(&mut known, new)).collect();
+        // One that comes back as another virtual router is kept out as it was.
+        let held = known.iter().filter_map(|(name, id)| Some((name.clone(), *self.vip(*id)?.held_by()?)));
+        let holds: BTreeMap<String, Hold> = held.collect();
+        if !holds.is_empty() {
+            self.outputs.push_back(Output::KeepHolds);
+        }
         // What goes makes room for what comes: the same address may be in another vip from now on.
         for id in known.into_values() {
             self.step(now, id, |vip, step| vip.leave(step, Cause::Removed));
@@ -55,7 +62,7 @@ impl Engine {
                 self.step(now, *id, |vip, step| vip.let_go(step, new));
             }
         }
-        self.keep(now, fates);
+        self.keep(now, fates, &holds);
     }
 
     /// Takes the vip that goes on out of those that are known.
@@ -71,7 +78,7 @@ impl Engine {
     }
 
     /// Puts the vips into the order of the new settings, and tells each what is new to it.
-    fn keep(&mut self, now: Instant, fates: Vec<Fate>) {
+    fn keep(&mut self, now: Instant, fates: Vec<Fate>, holds: &BTreeMap<String, Hold>) {
         let mut before: BTreeMap<VipId, Vip> =
             mem::take(&mut self.vips).into_iter().map(|vip| (vip.id(), vip)).collect();
         self.places.clear();
@@ -84,7 +91,8 @@ impl Engine {
                     self.step(now, id, |vip, step| vip.on_settings(step, new));
                 }
                 Fate::IsAdded(new) => {
-                    let id = self.add(new, now);
+                    let hold = holds.get(&new.name).copied().or(self.hold);
+                    let id = self.add(new, hold, now);
                     let link = self.vip(id).and_then(|vip| self.links.get(usize::from(vip.link().0)));
                     let state = link.map_or(LinkState::Missing, |link| link.state);
                     self.step(now, id, |vip, step| vip.on_link(step, state));

@@ -6,7 +6,7 @@
 //! | the same, from the same MAC, for [`PERSISTENT_AFTER`] | alarm; with `on_conflict = "demote"`: give up, and keep out |
 //! | the same within [`SHORTEST_GRACE`] or an interval of the takeover | *assert*, silently: the former owner's last words |
 //! | the same by a MAC that may be a peer's | nothing for an interval, in which its advert may come and be yielded to |
-//! | a backup hears an address claimed | the owner's MAC; no conflict |
+//! | a backup hears an address claimed | the owner's MAC; no conflict; see [`super::silence`] |
 //! | adverts with our own source address | reported as a cloned host, where they cannot be our own that came back |
 //! | adverts of our VRID for none of our addresses | reported as a foreign group, and not heeded: see [`is_foreign`] |
 //!
@@ -167,9 +167,13 @@ impl Vip {
             }
             StateName::Active => self.owner_on_claim(step, address, mac, kind),
             // The former owner may have the last word until the kernel has the addresses: then this node has it.
-            StateName::Claiming => {}
+            StateName::Claiming => self.withdraw_on_answer(step, address, mac, kind),
+            StateName::Backup => {
+                self.evidence.owner_mac = Some(mac);
+                self.note_answer(step.now, address, mac);
+            }
             // Between two owners, too, somebody is the owner.
-            StateName::Backup | StateName::Held | StateName::Initialize => self.evidence.owner_mac = Some(mac),
+            StateName::Held | StateName::Initialize => self.evidence.owner_mac = Some(mac),
         }
     }
 

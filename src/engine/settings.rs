@@ -52,6 +52,8 @@ pub struct VipSettings {
     pub announce: AnnounceSettings,
     /// What an owner does about another host that keeps claiming its addresses.
     pub on_conflict: OnConflict,
+    /// What a backup does about an owner that is not heard, and whose addresses still answer.
+    pub on_silent_owner: OnSilentOwner,
     /// At least one. An IPv6 virtual router's first is link-local (RFC 9568 §5.2.9).
     pub addresses: Vec<VirtualAddress>,
 }
@@ -91,6 +93,16 @@ pub enum OnConflict {
     Assert,
     /// That too, and gives up once the conflict persists.
     Demote,
+}
+
+/// What a backup does about an owner that is not heard, and whose addresses still answer.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum OnSilentOwner {
+    /// Waits while they do, for at most [`LONGEST_WAIT`](super::silence::LONGEST_WAIT).
+    #[default]
+    Wait,
+    /// Does not even ask, and takes the addresses.
+    Take,
 }
 
 /// When the neighbours are told again who owns the addresses, counted from the claim.

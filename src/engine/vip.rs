@@ -12,6 +12,7 @@ use core::time::Duration;
 use super::backup::Backup;
 use super::canvass::Canvass;
 use super::election::{self, PATIENCE, Rank};
+use super::hold::Hold;
 use super::input::{Arrival, LinkId, LinkState, RequestId};
 use super::output::{AddressSet, Cause, Event, EventKind, Output, StateName, Transmit};
 use super::owner::Ownership;
@@ -19,6 +20,7 @@ use super::quorum::{Quorum, QuorumSettings};
 use super::rival::Evidence;
 use super::router::Router;
 use super::settings::VipSettings;
+use super::silence::Silence;
 use super::stats::Reports;
 use super::time::Instant;
 use super::voter::Voter;
@@ -44,13 +46,22 @@ pub struct Vip {
     pub(super) refusals: u32,
     reports: Reports,
     pub(super) link_state: LinkState,
-    /// Until when the addresses that an earlier agent left may be held.
-    inherited: Option<Instant>,
+    inherited: Option<Inheritance>,
+    /// What keeps it out, whatever its state.
+    pub(super) hold: Option<Hold>,
     pub(super) evidence: Evidence,
+    pub(super) silence: Option<Silence>,
     /// The grants, where voters are configured, and this node's name among them.
     pub(super) quorum: Option<Quorum>,
     pub(super) own_name: Option<Arc<str>>,
     pub(super) canvass: Option<Canvass>,
+}
+
+/// The lease on the addresses that an earlier agent left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Inheritance {
+    until: Instant,
+    term: Duration,
 }
 
 /// What a vip is doing. Each variant owns what only that state needs.
@@ -64,8 +75,8 @@ pub(super) enum State {
     Claiming { ownership: Ownership, request: RequestId },
     /// Owns the addresses.
     Active(Ownership),
-    /// Keeps itself out until then.
-    Held { until: Instant },
+    /// Keeps itself out until then; `None`: until an operator says otherwise.
+    Held { until: Option<Instant> },
 }
 
 /// What a step works with beside the vip itself.
@@ -178,10 +189,10 @@ impl Vip {
     /// When it wants to be called.
     pub fn deadline(&self) -> Option<Instant> {
         match &self.state {
-            State::Initialize => None,
+            State::Initialize => self.hold.as_ref().and_then(|hold| hold.until),
             State::Backup(backup) => {
                 let claim_at = backup.active_down_at();
-                [self.prepare_at(), self.canvass_at()].into_iter().flatten().chain([claim_at]).min()
+                [self.prepare_at(), self.ask_at(), self.canvass_at(), Some(claim_at)].into_iter().flatten().min()
             }
             State::Claiming { ownership, .. } | State::Active(ownership) => {
                 let deadline = ownership.deadline();
@@ -189,7 +200,7 @@ impl Vip {
                 let deadline = if self.quorum.is_some() { deadline.min(ownership.lease().until()) } else { deadline };
                 Some(self.judgement_at().map_or(deadline, |judgement| judgement.min(deadline)))
             }
-            State::Held { until } => Some(*until),
+            State::Held { until } => *until,
         }
     }
 }
@@ -201,6 +212,7 @@ impl Vip {
         link: LinkId,
         settings: VipSettings,
         quorum: Option<&QuorumSettings>,
+        hold: Option<Hold>,
         now: Instant,
     ) -> Self {
         let routers = Family::ALL.into_iter().filter_map(|family| Router::new(family, &settings)).collect();
@@ -223,15 +235,17 @@ impl Vip {
             reports: Reports::default(),
             link_state: LinkState::Missing,
             inherited: None,
+            hold,
             evidence: Evidence::default(),
+            silence: None,
             quorum: quorum.map(grants),
             own_name: quorum.map(|quorum| Arc::clone(&quorum.own)),
             canvass: None,
         }
     }
 
-    pub(super) const fn on_inherited(&mut self, until: Instant) {
-        self.inherited = Some(until);
+    pub(super) const fn on_inherited(&mut self, until: Instant, term: Duration) {
+        self.inherited = Some(Inheritance { until, term });
     }
 
     pub(super) fn on_link(&mut self, step: &mut Step<'_>, link_state: LinkState) {
@@ -296,6 +310,7 @@ impl Vip {
 
     pub(super) fn on_deadline(&mut self, step: &mut Step<'_>) {
         self.depose_if_late(step);
+        self.expire_hold(step);
         match &self.state {
             State::Initialize => {}
             State::Backup(_) => self.backup_on_deadline(step),
@@ -303,7 +318,7 @@ impl Vip {
                 self.owner_on_deadline(step);
                 self.judge(step);
             }
-            State::Held { until } if step.now >= *until => match self.unready() {
+            State::Held { until } if until.is_some_and(|until| step.now >= until) => match self.unready() {
                 None => self.start(step, Cause::HoldOver),
                 Some(cause) => self.enter(step, State::Initialize, cause),
             },
@@ -343,10 +358,18 @@ impl Vip {
 impl Vip {
     /// RFC 9568 §6.4.1: the address owner goes Active, everybody else listens first; but an owner whose agent was
     /// started anew within its lease is one still.
-    fn start(&mut self, step: &mut Step<'_>, cause: Cause) {
-        if let Some(until) = self.inherited.take() {
+    pub(super) fn start(&mut self, step: &mut Step<'_>, cause: Cause) {
+        self.expire_hold(step);
+        if let Some(hold) = self.hold {
+            if self.inherited.take().is_some() {
+                self.give_up(step);
+            }
+            self.keep_out(step, hold);
+            return;
+        }
+        if let Some(Inheritance { until, term }) = self.inherited.take() {
             if step.now < until {
-                self.adopt(step, until);
+                self.adopt(step, until, term);
                 return;
             }
             self.withdraw(step);
@@ -362,6 +385,14 @@ impl Vip {
     pub(super) fn enter(&mut self, step: &mut Step<'_>, state: State, cause: Cause) {
         let from = self.state();
         self.follow_grants(step, &state, &cause);
+        let asks_on = match &state {
+            State::Backup(backup) => backup.is_prepared(),
+            State::Claiming { .. } => true,
+            State::Initialize | State::Active(_) | State::Held { .. } => false,
+        };
+        if !asks_on {
+            self.silence = None;
+        }
         self.state = state;
         self.since = step.now;
         self.transitions = self.transitions.saturating_add(1);

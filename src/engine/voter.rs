@@ -35,6 +35,9 @@ struct Grant {
     stamp: Stamp,
     until: Instant,
     challenger: Option<(Challenger, Instant)>,
+    /// Until what the holder gave it back, and how long that is remembered: a question that was overtaken on its way must not bring
+    /// back what nobody wants. Not for ever, since a holder that boots anew counts anew.
+    released: Option<(Stamp, Instant)>,
 }
 
 impl Voter {
@@ -49,7 +52,7 @@ impl Voter {
             GrantMessage::Ask(ask) => Some(GrantMessage::Reply(self.on_ask(now, from, ask))),
             GrantMessage::RollCall { stamp } => Some(GrantMessage::Present { stamp: *stamp, wait: self.wait(now) }),
             GrantMessage::Release(release) => {
-                self.on_release(from, release);
+                self.on_release(now, from, release);
                 None
             }
             // For one who asks.
@@ -63,11 +66,12 @@ impl Voter {
     }
 
     /// A node gives back what it had until then.
-    pub fn on_release(&mut self, from: &str, release: &Release) {
+    pub fn on_release(&mut self, now: Instant, from: &str, release: &Release) {
         // One that has asked again since then still wants what it has.
         let is_over = |grant: &Grant| &*grant.holder == from && grant.stamp <= release.stamp;
-        if self.grants.get(&release.router).is_some_and(is_over) {
-            self.grants.remove(&release.router);
+        if let Some(grant) = self.grants.get_mut(&release.router).filter(|grant| is_over(grant)) {
+            grant.until = grant.until.min(now);
+            grant.released = Some((release.stamp, now + self.longest));
         }
     }
 
@@ -88,7 +92,7 @@ impl Voter {
 
     /// Forgets what has ended: it has no consequence any more.
     pub fn forget_ended(&mut self, now: Instant) {
-        self.grants.retain(|_, grant| now < grant.until);
+        self.grants.retain(|_, grant| now < grant.until || grant.released.is_some_and(|(_, until)| now < until));
     }
 
     /// Who has a virtual router, and until when.
@@ -106,7 +110,11 @@ impl Voter {
         }
         let until = now + ask.length;
         match self.grants.get_mut(&ask.router) {
+            Some(grant) if &*grant.holder == from && grant.gave_back(now, ask.stamp) => {
+                Verdict::Refused { holder: Arc::clone(&grant.holder), remaining: Duration::ZERO }
+            }
             Some(grant) if &*grant.holder == from => {
+                grant.released = None;
                 grant.stamp = grant.stamp.max(ask.stamp);
                 // An old question that comes late takes nothing back.
                 grant.until = grant.until.max(until);
@@ -128,7 +136,7 @@ impl Voter {
         if !self.grants.contains_key(&ask.router) && !self.has_room(now) {
             return Verdict::Full;
         }
-        let grant = Grant { holder: Arc::from(from), stamp: ask.stamp, until, challenger: None };
+        let grant = Grant { holder: Arc::from(from), stamp: ask.stamp, until, challenger: None, released: None };
         self.grants.insert(ask.router.clone(), grant);
         Verdict::Granted { length: ask.length, challenger: None }
     }
@@ -140,6 +148,12 @@ impl Voter {
             self.sweep_at = (2 * self.grants.len()).clamp(64, MOST_ROUTERS);
         }
         self.grants.len() < MOST_ROUTERS
+    }
+}
+
+impl Grant {
+    fn gave_back(&self, now: Instant, stamp: Stamp) -> bool {
+        self.released.is_some_and(|(released, until)| stamp <= released && now < until)
     }
 }
 
@@ -204,10 +218,12 @@ mod tests {
         let mut voter = voting();
         voter.on_ask(at(3_000), "a", &ask(5, None));
         let release = |stamp| Release { router: router(0), stamp: Stamp(stamp) };
-        voter.on_release("b", &release(9));
-        voter.on_release("a", &release(4));
+        voter.on_release(at(3_001), "b", &release(9));
+        voter.on_release(at(3_001), "a", &release(4));
         assert!(voter.holder(at(3_001), &router(0)).is_some());
-        voter.on_release("a", &release(5));
+        voter.on_release(at(3_001), "a", &release(5));
+        let overtaken = voter.on_ask(at(3_001), "a", &ask(5, None)).verdict;
+        assert!(!granted(&overtaken), "what was overtaken by its release brings nothing back");
         assert!(granted(&voter.on_ask(at(3_001), "b", &ask(1, None)).verdict));
     }
 

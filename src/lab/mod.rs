@@ -13,11 +13,13 @@
 //! | `software` | the agents: vipd, keepalived, FRR; their configurations, command lines and logs |
 //! | `probe`, `frames`, `tap` | who answers for an address, asked every millisecond |
 //! | `measure`, `timeline` | from answers to outage, takeover and two owners; to a line of letters |
+//! | `firewall` | a firewall that stops adverts |
 //! | `stranger` | a host that takes the address by itself |
 //! | `pair`, `scenario` | two nodes and a client; what can happen to the owner |
 
 #![allow(clippy::disallowed_methods, reason = "it measures what others do, in real time")]
 
+mod firewall;
 pub mod frames;
 mod host;
 mod measure;
@@ -34,6 +36,7 @@ mod tap;
 mod timeline;
 mod world;
 
+pub use firewall::set_firewall;
 pub use frames::Kind;
 pub use host::Host;
 pub use measure::Measurement;
@@ -43,7 +46,7 @@ pub use pair::{INTERFACE, Node, Pair, PairOptions, Watch};
 pub use probe::{Answer, PROBE_PERIOD, Probe, Record};
 pub use process::{Line, Process};
 pub use rtnl::Link;
-pub use scenario::{Bound, Outcome, Scenario};
+pub use scenario::{Bound, Outcome, Return, Scenario};
 pub use software::{Agent, AgentEvent, Router, Software, find_program};
 pub use stranger::{STRANGER_MAC, Stranger};
 pub use tap::Tap;

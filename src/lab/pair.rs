@@ -231,6 +231,11 @@ impl Node {
         Ok(Self { host, agent: None, router, software: options.software[number].clone(), shown: 0 })
     }
 
+    /// From its agent's next start on it takes the addresses from an owner of lower priority, or does not.
+    pub(super) const fn set_preempt(&mut self, preempt: bool) {
+        self.router.preempt = preempt;
+    }
+
     /// Its part in the virtual router.
     pub const fn router(&self) -> &Router {
         &self.router
@@ -286,6 +291,7 @@ fn router(options: &PairOptions, number: usize, host: &Host) -> Result<Router> {
         version: options.version,
         interface: INTERFACE.to_owned(),
         addresses,
+        preempt: true,
         unicast,
     })
 }

@@ -9,12 +9,15 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result};
 use nix::sys::signal::Signal;
 
+use super::firewall::set_firewall;
 use super::frames::Kind;
+
 use super::measure::Measurement;
 use super::pair::{INTERFACE, Pair, Watch};
 use super::probe::Answer;
 use super::stranger::{STRANGER_MAC, Stranger};
 use crate::engine::announce::RIVAL_SPACING;
+use crate::engine::silence::LONGEST_WAIT;
 
 const A: usize = 0;
 const B: usize = 1;
@@ -27,6 +30,9 @@ const ANNOUNCE_INTERVAL: Duration = Duration::from_secs(2);
 
 /// How long two owners, where there are two, are watched before the fault is healed.
 const WATCH_DUAL: Duration = Duration::from_secs(2);
+
+/// How long the return of a machine is watched at least: its first announcement would be repeated after a second.
+const WATCH_RETURN: Duration = Duration::from_millis(1_200);
 
 /// A busy machine may start a program late; no agent has this for an excuse.
 const START_PATIENCE: Duration = Duration::from_secs(10);
@@ -41,6 +47,8 @@ pub enum Scenario {
     AgentKill,
     /// The owner's agent hangs for 5 s, then goes on
     Freeze,
+    /// The owner's machine stands still, as a paused virtual one does, until another has taken over; then it goes on
+    Resume,
     /// The owner's agent is stopped in good order
     Stop,
     /// The owner's network cable is pulled
@@ -51,6 +59,8 @@ pub enum Scenario {
     Failback,
     /// A third host configures the address by itself and announces it
     ArpConflict,
+    /// A firewall on the backup drops the owner's adverts; the address still answers
+    Firewall,
 }
 
 /// What the standard promises, to stand beside what was measured.
@@ -73,19 +83,41 @@ pub struct Outcome {
     pub healed: Result<(), String>,
     /// For how long the client reached a third host instead of the owner, where there was one.
     pub astray: Option<Duration>,
+    /// What came of the return of a machine that had stood still.
+    pub returned: Option<Return>,
+}
+
+/// A machine that had stood still goes on, and another has taken over meanwhile.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Return {
+    /// How often the other one's agent changed its state after that.
+    pub transitions: usize,
+    /// Announcements of the shared address that came from it.
+    pub announcements: usize,
+    /// Its answers to the client.
+    pub answers: usize,
+}
+
+impl Return {
+    /// Nobody noticed.
+    pub const fn is_silent(self) -> bool {
+        self.transitions == 0 && self.announcements == 0 && self.answers == 0
+    }
 }
 
 impl Scenario {
     /// All, in the order of the documentation.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 10] = [
         Self::HostKill,
         Self::AgentKill,
         Self::Freeze,
+        Self::Resume,
         Self::Stop,
         Self::LinkDown,
         Self::Partition,
         Self::Failback,
         Self::ArpConflict,
+        Self::Firewall,
     ];
 
     /// As on the command line.
@@ -94,11 +126,13 @@ impl Scenario {
             Self::HostKill => "host-kill",
             Self::AgentKill => "agent-kill",
             Self::Freeze => "freeze",
+            Self::Resume => "resume",
             Self::Stop => "stop",
             Self::LinkDown => "link-down",
             Self::Partition => "partition",
             Self::Failback => "failback",
             Self::ArpConflict => "arp-conflict",
+            Self::Firewall => "firewall",
         }
     }
 
@@ -108,10 +142,12 @@ impl Scenario {
             Self::HostKill => "node-a loses power",
             Self::AgentKill => "the agent on node-a is killed (SIGKILL); the machine lives on",
             Self::Freeze => "the agent on node-a hangs (SIGSTOP) for 5 s",
+            Self::Resume => "node-a stands still as a whole, until node-b has taken over; then it goes on",
             Self::Stop => "the agent on node-a is stopped in good order (SIGTERM)",
             Self::LinkDown => "the network cable of node-a is pulled",
             Self::Partition => "node-a and node-b no longer hear each other; the client reaches both",
             Self::Failback => "node-a, which was dead, comes back",
+            Self::Firewall => "a firewall on node-b drops the adverts of node-a; all else passes",
             Self::ArpConflict => "a third host configures the address by itself, and announces it twice",
         }
     }
@@ -120,10 +156,15 @@ impl Scenario {
     pub fn bound(self, pair: &Pair) -> Bound {
         let [a, b] = [pair.nodes[A].router(), pair.nodes[B].router()];
         match self {
-            Self::HostKill | Self::AgentKill | Self::Freeze | Self::LinkDown | Self::Partition => {
+            Self::HostKill | Self::AgentKill | Self::Freeze | Self::Resume | Self::LinkDown | Self::Partition => {
                 Bound { takeover: b.active_down(), formula: "3 × interval + (256 − priority) / 256 × interval" }
             }
             Self::Stop => Bound { takeover: b.skew(), formula: "(256 − priority) / 256 × interval" },
+            // The owner answers when it is asked, so the backup waits.
+            Self::Firewall => Bound {
+                takeover: b.active_down() + LONGEST_WAIT,
+                formula: "3 × interval + (256 − priority) / 256 × interval, and 3 s while the address answers",
+            },
             // While the third host lives, it is the client's belief that is fought for: the owner answers each second at most.
             Self::ArpConflict => {
                 Bound { takeover: RIVAL_SPACING, formula: "the spacing of announcements against a rival" }
@@ -141,9 +182,16 @@ impl Scenario {
     /// The lab failed. An agent that fails is an outcome, not an error, once the fault was made.
     pub fn run(self, pair: &mut Pair, phase: Duration, watch: &mut dyn Watch) -> Result<Outcome> {
         let (fault, measured) = self.strike(pair, phase, watch)?;
+        let (returned, measured) = if self == Self::Resume {
+            let returned = come_back(pair, watch)?;
+            // Its return is part of what is measured.
+            (Some(returned), pair.probe().record().measure(fault, Instant::now(), &pair.nodes[B].macs()))
+        } else {
+            (None, measured)
+        };
         let astray = (self == Self::ArpConflict).then(|| pair.probe().record().answered_by(fault, STRANGER_MAC));
         let healed = self.heal(pair, watch).map_err(|error| format!("{error:#}"));
-        Ok(Outcome { fault, measured, healed, astray })
+        Ok(Outcome { fault, measured, healed, astray, returned })
     }
 
     /// Like [`run`](Self::run), but leaves it broken: gives when the fault was made, and what the client saw of it.
@@ -151,6 +199,9 @@ impl Scenario {
     /// # Errors
     /// The lab failed.
     pub fn strike(self, pair: &mut Pair, phase: Duration, watch: &mut dyn Watch) -> Result<(Instant, Measurement)> {
+        if self == Self::Resume {
+            begin_without_preemption(pair, watch)?;
+        }
         begin(pair, watch)?;
         let successor = if matches!(self, Self::Failback | Self::ArpConflict) { A } else { B };
         if self == Self::Failback {
@@ -166,6 +217,11 @@ impl Scenario {
             Self::HostKill => pair.nodes[A].host.kill()?,
             Self::AgentKill => timed(|| agent(pair)?.kill())?,
             Self::Freeze => timed(|| agent(pair)?.signal(Signal::SIGSTOP))?,
+            Self::Resume => timed(|| {
+                // A machine that stands still does not answer, and what is sent to it is not waiting for it either.
+                pair.nodes[A].host.port(INTERFACE)?.set_forwarding(false)?;
+                agent(pair)?.signal(Signal::SIGSTOP)
+            })?,
             Self::Stop => timed(|| agent(pair)?.signal(Signal::SIGTERM))?,
             Self::LinkDown => {
                 let port = pair.nodes[A].host.port(INTERFACE)?;
@@ -177,6 +233,7 @@ impl Scenario {
                 pair.start(A)?;
                 at
             }
+            Self::Firewall => timed(|| set_firewall(&pair.nodes[B].host, INTERFACE, true))?,
             Self::ArpConflict => {
                 let stranger = pair.new_stranger()?;
                 let at = stranger.take(INTERFACE)?;
@@ -185,12 +242,15 @@ impl Scenario {
             }
         };
         watch.note(fault, "fault", self.fault());
+        if self == Self::Firewall {
+            note_told(pair, B, fault, bound, " still answers at ", watch)?;
+        }
         self.await_successor(pair, watch, seen, successor)?;
         match self {
-            Self::HostKill | Self::Stop | Self::LinkDown | Self::Failback => {
+            Self::HostKill | Self::Resume | Self::Stop | Self::LinkDown | Self::Failback => {
                 pair.wait(pair.options().interval.max(Duration::from_millis(200)), watch)?;
             }
-            Self::AgentKill | Self::Partition => pair.wait(WATCH_DUAL, watch)?,
+            Self::AgentKill | Self::Partition | Self::Firewall => pair.wait(WATCH_DUAL, watch)?,
             Self::Freeze => {
                 pair.wait(FREEZE.saturating_sub(fault.elapsed()), watch)?;
                 watch.note(Instant::now(), "lab", "the agent on node-a goes on (SIGCONT)");
@@ -199,11 +259,7 @@ impl Scenario {
                 pair.wait(2 * bound, watch)?;
             }
             Self::ArpConflict => {
-                pair.wait_until(RIVAL_SPACING, watch, |pair| Ok(conflict(pair, fault)?.is_some()))?;
-                match conflict(pair, fault)? {
-                    Some((at, text)) => watch.note(at, "node-a", &text),
-                    None => watch.note(Instant::now(), "node-a", "has not noticed"),
-                }
+                note_told(pair, A, fault, RIVAL_SPACING, " also answers for ", watch)?;
                 pair.wait(ANNOUNCE_INTERVAL.saturating_sub(fault.elapsed()), watch)?;
                 if let Some(stranger) = &pair.stranger {
                     watch.note(stranger.announce()?, "lab", "the third host announces the address again");
@@ -225,7 +281,9 @@ impl Scenario {
             let node = &pair.nodes[successor];
             let its = |answer: &&Answer| {
                 let kind = match self {
-                    Self::Partition | Self::AgentKill | Self::Freeze => answer.kind != Kind::Announcement,
+                    Self::Partition | Self::AgentKill | Self::Freeze | Self::Firewall => {
+                        answer.kind != Kind::Announcement
+                    }
                     _ => matches!(answer.kind, Kind::Echo(_)),
                 };
                 node.answers_from(answer.from) && kind
@@ -262,9 +320,18 @@ impl Scenario {
                 watch.note(Instant::now(), "lab", "the nodes hear each other again");
                 isolate(pair, false)?;
             }
+            Self::Firewall => {
+                watch.note(Instant::now(), "lab", "the firewall of node-b lets adverts pass again");
+                set_firewall(&pair.nodes[B].host, INTERFACE, false)?;
+            }
             Self::ArpConflict => {
                 watch.note(Instant::now(), "lab", "the third host is switched off");
                 pair.stranger.take().map_or(Ok(()), Stranger::remove)?;
+            }
+            Self::Resume => {
+                watch.note(Instant::now(), "lab", "the agent on node-a is started again, and may preempt");
+                pair.nodes[A].set_preempt(true);
+                pair.start(A)?;
             }
             Self::Freeze | Self::Failback => {}
         }
@@ -272,10 +339,29 @@ impl Scenario {
     }
 }
 
-/// What the owner's agent has said first of a third host: when, and in which words.
-fn conflict(pair: &Pair, since: Instant) -> Result<Option<(Instant, String)>> {
-    let lines = agent(pair)?.processes().iter().flat_map(|process| process.lines_from(0));
-    let mut told = lines.filter(|line| line.at >= since && line.text.contains(" also answers for "));
+/// Waits until an agent has said something of that kind, and shows in which words it did.
+fn note_told(
+    pair: &mut Pair,
+    node: usize,
+    since: Instant,
+    patience: Duration,
+    words: &str,
+    watch: &mut dyn Watch,
+) -> Result<()> {
+    pair.wait_until(patience, watch, |pair| Ok(told(pair, node, since, words)?.is_some()))?;
+    let name = pair.nodes[node].host.name().to_owned();
+    match told(pair, node, since, words)? {
+        Some((at, text)) => watch.note(at, &name, &text),
+        None => watch.note(Instant::now(), &name, "has not noticed"),
+    }
+    Ok(())
+}
+
+/// What an agent has said first with these words in it: when, and all of it.
+fn told(pair: &Pair, node: usize, since: Instant, words: &str) -> Result<Option<(Instant, String)>> {
+    let agent = pair.nodes[node].agent.as_ref().context("no agent runs there")?;
+    let lines = agent.processes().iter().flat_map(|process| process.lines_from(0));
+    let mut told = lines.filter(|line| line.at >= since && line.text.contains(words));
     Ok(told.find_map(|line| {
         let document: serde_json::Value = serde_json::from_str(&line.text).ok()?;
         Some((line.at, document["fields"]["message"].as_str()?.to_owned()))
@@ -294,6 +380,36 @@ fn begin(pair: &mut Pair, watch: &mut dyn Watch) -> Result<()> {
     watch.note(Instant::now(), "client", &format!("{name} answers at {}", pair.address()));
     // Else what node-b has not yet heard would be measured.
     pair.wait(2 * pair.options().interval, watch)
+}
+
+/// node-a is the owner, and would not take the address from node-b, so that it has nothing to say once it was deposed.
+fn begin_without_preemption(pair: &mut Pair, watch: &mut dyn Watch) -> Result<()> {
+    pair.nodes.iter_mut().for_each(|node| node.agent = None);
+    pair.nodes[A].set_preempt(false);
+    pair.start(A)?;
+    pair.wait_for_owner(A, patience(pair), watch)
+}
+
+/// node-a goes on. Watches what comes of it, for longer than it listens before it might speak.
+fn come_back(pair: &mut Pair, watch: &mut dyn Watch) -> Result<Return> {
+    let seen = pair.probe().count();
+    let at = Instant::now();
+    pair.nodes[A].host.port(INTERFACE)?.set_forwarding(true)?;
+    agent(pair)?.signal(Signal::SIGCONT)?;
+    watch.note(at, "lab", "node-a goes on");
+    let listens = pair.nodes[A].router().active_down() + pair.nodes[B].router().active_down();
+    pair.wait(listens.max(WATCH_RETURN), watch)?;
+    let answers = pair.probe().answers_from(seen);
+    let (announcements, answers): (Vec<&Answer>, Vec<&Answer>) = answers
+        .iter()
+        .filter(|answer| answer.at >= at && pair.nodes[A].answers_from(answer.from))
+        .partition(|answer| answer.kind == Kind::Announcement);
+    let moved = |agent: &super::software::Agent| agent.events().iter().filter(|event| event.at >= at).count();
+    Ok(Return {
+        transitions: pair.nodes[B].agent.as_ref().map_or(0, moved),
+        announcements: announcements.len(),
+        answers: answers.len(),
+    })
 }
 
 /// Waits until so long after an advert. Of unicast adverts the client sees nothing; then any moment is as good.

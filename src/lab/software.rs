@@ -45,6 +45,8 @@ pub struct Router {
     pub interface: String,
     /// Each as `IP/PREFIX`, IPv6 with a link-local one first.
     pub addresses: Vec<String>,
+    /// Whether it takes the addresses from an owner of lower priority.
+    pub preempt: bool,
     /// This node's own address for unicast, and its peers; `None`: multicast.
     pub unicast: Option<(IpAddr, Vec<IpAddr>)>,
 }

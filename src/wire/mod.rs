@@ -20,5 +20,6 @@ mod drop_reason;
 pub mod frame;
 pub mod grant;
 pub mod ndisc;
+pub mod seal;
 
 pub use drop_reason::DropReason;

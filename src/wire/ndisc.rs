@@ -40,6 +40,16 @@ pub struct NeighborProbe {
     pub target: Ipv6Addr,
 }
 
+/// A question who has an address, from a node that is told: the answer says that it is one (RFC 4861 §7.2.2). Unlike
+/// [`NeighborProbe`] it is no duplicate detection, by which a host that has only just configured the address would give it up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NeighborSolicitation {
+    /// Who asks.
+    pub source: Ipv6Addr,
+    /// The address asked for.
+    pub target: Ipv6Addr,
+}
+
 /// Why an IPv6 packet is no neighbor advertisement.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NdiscError {
@@ -178,6 +188,18 @@ impl NeighborProbe {
     }
 }
 
+impl NeighborSolicitation {
+    /// Replaces the content of `out` by an Ethernet frame from `source_mac`, which is told to whoever answers, to the target's
+    /// solicited-node group.
+    pub fn emit(&self, source_mac: MacAddr, out: &mut Vec<u8>) {
+        let group = solicited_node_group(self.target);
+        let mut message = start_message(NEIGHBOR_SOLICITATION, 0, self.target);
+        message.extend([SOURCE_LINK_LAYER_ADDRESS, 1]);
+        message.extend(source_mac.octets());
+        emit_message(source_mac, group, self.source, group, message, out);
+    }
+}
+
 /// The group that whoever has an address listens to (RFC 4291 §2.7.1).
 pub const fn solicited_node_group(address: Ipv6Addr) -> Ipv6Addr {
     let [.., sixth, seventh] = address.segments();
@@ -196,6 +218,7 @@ const NEIGHBOR_ADVERTISEMENT: u8 = 136;
 const FLAG_ROUTER: u8 = 0x80;
 const FLAG_SOLICITED: u8 = 0x40;
 const FLAG_OVERRIDE: u8 = 0x20;
+const SOURCE_LINK_LAYER_ADDRESS: u8 = 1;
 const TARGET_LINK_LAYER_ADDRESS: u8 = 2;
 
 /// What an IPv6 packet says that carries ICMPv6 from a neighbor.

@@ -24,6 +24,7 @@ pub fn trials() -> Vec<Trial> {
         trial("addresses::a_missing_interface_has_nothing_to_remove", a_missing_interface_has_nothing_to_remove),
         trial("addresses::only_own_addresses_are_listed", only_own_addresses_are_listed),
         trial("addresses::a_lifetime_ends_and_is_renewed", a_lifetime_ends_and_is_renewed),
+        trial("addresses::a_lifetimes_end_spares_the_nodes_address_and_routes", a_lifetimes_end_spares),
         trial("addresses::the_prefix_route_can_be_left_out", the_prefix_route_can_be_left_out),
     ]
 }
@@ -240,6 +241,34 @@ fn a_lifetime_ends_and_is_renewed() {
     addresses.install(ifindex, &vips, lease(1)).expect("shortened");
     assert_eq!(listed().len(), 2);
     eventually("the addresses lapse", || listed().is_empty().then_some(()));
+}
+
+fn a_lifetimes_end_spares() {
+    let ifindex = interface();
+    sysctl("ipv4/conf/all/promote_secondaries", "0");
+    promote(0);
+    let mut addresses = Addresses::open().expect("netlink opens");
+    // The host's own come second, so that it is the vips that lead their subnets.
+    let vips = [virtual_address("10.0.0.100", 24), virtual_address("2001:db8::100", 64)];
+    let second = InstallOptions { valid_lifetime: Some(Duration::from_secs(1)), ..Default::default() };
+    addresses.spare_others(ifindex).expect("the setting is written");
+    assert_eq!(promoted().trim(), "1");
+    addresses.install(ifindex, &vips, second).expect("installed");
+    add_address("eth0", "10.0.0.1", 24);
+    add_address("eth0", "2001:db8::1", 64);
+    addresses.restore().expect("the kernel answers");
+    assert_eq!(promoted().trim(), "1", "as long as there is one of ours");
+    eventually("the addresses lapse", || (listed() == ["10.0.0.1/24", "2001:db8::1/64"]).then_some(()));
+    // Longer than the life that the vip's route had.
+    std::thread::sleep(Duration::from_secs(2));
+    let routes = |file: &str| fs::read_to_string(format!("/proc/thread-self/net/{file}")).expect("routes are listed");
+    assert!(routes("route").contains("0000000A"), "{}", routes("route"));
+    assert!(routes("ipv6_route").contains("20010db8000000000000000000000000 40"), "{}", routes("ipv6_route"));
+    let mut next = Addresses::open().expect("netlink opens");
+    promote(0);
+    next.spare_others(ifindex).expect("the setting is written");
+    next.restore().expect("the setting is written");
+    assert_eq!(promoted().trim(), "0", "none of ours is left");
 }
 
 fn the_prefix_route_can_be_left_out() {

@@ -25,6 +25,7 @@ pub fn trials() -> Vec<Trial> {
         trial("links::what_is_watched_can_change", what_is_watched_can_change),
         trial("links::the_source_stays_while_it_exists", the_source_stays_while_it_exists),
         trial("links::a_foreign_deletion_is_told_from_ours", a_foreign_deletion_is_told_from_ours),
+        trial("links::a_lifetimes_end_is_told_from_a_deletion", a_lifetimes_end_is_told_from_a_deletion),
         trial("links::what_is_put_back_at_once_is_not_gone", what_is_put_back_at_once_is_not_gone),
         trial("links::an_overrun_is_made_good", an_overrun_is_made_good),
         trial("links::a_stopped_monitor_ends", a_stopped_monitor_ends),
@@ -86,7 +87,7 @@ impl Watch {
 
     fn gone(&self) -> (u32, IpAddr, u32) {
         loop {
-            if let LinkEvent::AddressGone { ifindex, ip, by_port } = self.next() {
+            if let LinkEvent::AddressGone { ifindex, ip, by_port, .. } = self.next() {
                 return (ifindex, ip, by_port);
             }
         }
@@ -293,6 +294,34 @@ fn a_foreign_deletion_is_told_from_ours() {
     let mut both = [watch.gone(), watch.gone()];
     both.sort();
     assert_eq!(both, [(ifindex, ip("10.0.0.100"), 0), (ifindex, ip("2001:db8::100"), 0)]);
+}
+
+fn a_lifetimes_end_is_told_from_a_deletion() {
+    cable();
+    set_up("eth0", true);
+    let watch = Watch::new(&["eth0"], &[]);
+    watch.state("eth0");
+    let mut addresses = Addresses::open().expect("netlink opens");
+    let vips = [virtual_address("10.0.0.100", 24), virtual_address("2001:db8::100", 64)];
+    let lasting = |seconds| InstallOptions {
+        valid_lifetime: Some(std::time::Duration::from_secs(seconds)),
+        ..Default::default()
+    };
+    for (lifetime, ended) in [(1, true), (5, false)] {
+        addresses.install(index("eth0"), &vips, lasting(lifetime)).expect("installed");
+        if !ended {
+            delete_address("eth0", "10.0.0.100", 24);
+            delete_address("eth0", "2001:db8::100", 64);
+        }
+        for _ in &vips {
+            let expired = loop {
+                if let LinkEvent::AddressGone { expired, .. } = watch.next() {
+                    break expired;
+                }
+            };
+            assert_eq!(expired, ended, "a lifetime of {lifetime} s");
+        }
+    }
 }
 
 fn what_is_put_back_at_once_is_not_gone() {

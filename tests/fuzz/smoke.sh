@@ -8,7 +8,7 @@ set -euo pipefail
 
 cd "$(dirname "$0")"
 seconds=${1:-20}
-targets=(advert arp ndisc)
+targets=(advert arp ndisc seal)
 host=$(rustc -vV | sed -n 's/^host: //p')
 
 export RUSTFLAGS="--cfg fuzzing -Ccodegen-units=1 -Cpasses=sancov-module \

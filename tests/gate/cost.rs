@@ -8,7 +8,7 @@ use nix::time::{ClockId, clock_gettime};
 use vipd::driver::gate::{Gate, Renewal};
 
 use crate::support::{ip, set_up, veth};
-use crate::trial;
+use crate::{open_gate, trial};
 
 pub fn trials() -> Vec<Trial> {
     vec![trial("gate: the cost of a renewal", the_cost_of_a_renewal)]
@@ -19,7 +19,7 @@ fn the_cost_of_a_renewal() {
     set_up("eth0", true);
     set_up("eth1", true);
     let start = Instant::now();
-    let mut gate = Gate::open().expect("this kernel has nftables");
+    let mut gate = open_gate();
     println!("open: {:?}", start.elapsed());
     for in_place in [true, false] {
         if !in_place {

@@ -4,36 +4,38 @@ use std::io;
 use std::time::{Duration, Instant};
 
 use libtest_mimic::Trial;
+use netlink_packet_netfilter::NetfilterProtoFamily;
 use netlink_packet_netfilter::nftables::{NfTablesMessage, TableAttribute, TableMessage};
 use vipd::driver::errno;
-use vipd::driver::gate::{Gate, Renewal};
+use vipd::driver::gate::{Gate, Layer, Renewal};
 use vipd::driver::nftables::{Change, Nftables};
 
 use crate::exact::{Stage, VIP, VIP6, closed_gate, lease};
 use crate::prober::{ask_for, ping};
 use crate::support::{add_address, delete_link, ip, set_up, veth};
-use crate::trial;
+use crate::{both, layer, open_gate, trial};
 
 const LONG: Duration = Duration::from_secs(60);
 const WHILE: Duration = Duration::from_millis(100);
 
 pub fn trials() -> Vec<Trial> {
-    vec![
-        trial("gate: without its agent it closes and stays closed", without_its_agent_it_closes),
-        trial("gate: the next agent goes on with a lease that runs", the_next_agent_goes_on),
-        trial("gate: the next agent cannot go on with a lease that lapsed", a_lapsed_lease_is_not_adopted),
-        trial("gate: rules made anew while open lose nothing", rules_made_anew_lose_nothing),
-        trial("gate: rules made anew while closed let nothing through", rules_made_anew_let_nothing_through),
-        trial(
-            "gate: more addresses are closed and opened again without a word to the others",
-            more_and_fewer_addresses,
-        ),
-        trial("gate: nothing is left after removal", nothing_is_left_after_removal),
-        trial("gate: an interface that comes back is gated again", an_interface_that_comes_back),
-        trial("gate: nobody else can remove it", nobody_else_can_remove_it),
-        trial("gate: one that was removed is noticed", one_that_was_removed_is_noticed),
+    let both = [
+        both("without its agent it closes and stays closed", without_its_agent_it_closes),
+        both("the next agent goes on with a lease that runs", the_next_agent_goes_on),
+        both("the next agent cannot go on with a lease that lapsed", a_lapsed_lease_is_not_adopted),
+        both("rules made anew while open lose nothing", rules_made_anew_lose_nothing),
+        both("rules made anew while closed let nothing through", rules_made_anew_let_nothing_through),
+        both("more addresses are closed and opened again without a word to the others", more_and_fewer_addresses),
+        both("nothing is left after removal", nothing_is_left_after_removal),
+        both("an interface that comes back is gated again", an_interface_that_comes_back),
+        both("nobody else can remove it", nobody_else_can_remove_it),
+        both("one that was removed is noticed", one_that_was_removed_is_noticed),
+    ];
+    let one = [
         trial("gate: an unknown interface is refused or has no traffic", an_unknown_interface),
-    ]
+        trial("gate: what another layer left is removed", what_another_layer_left_is_removed),
+    ];
+    both.into_iter().flatten().chain(one).collect()
 }
 
 fn without_its_agent_it_closes() {
@@ -48,7 +50,7 @@ fn without_its_agent_it_closes() {
         assert!(record.last_answer(ping(*vip)).expect("a lease outlives its agent") <= until);
     }
     stage.probe_during(WHILE).assert_silent();
-    let mut next = Gate::open().expect("this kernel has nftables");
+    let mut next = open_gate();
     assert_eq!(next.interfaces().expect("tables can be listed"), ["eth0"]);
     stage.probe_during(WHILE).assert_silent();
 }
@@ -61,7 +63,7 @@ fn the_next_agent_goes_on() {
     drop(gate);
     std::thread::sleep(WHILE);
 
-    let mut next = Gate::open().expect("this kernel has nftables");
+    let mut next = open_gate();
     let owned = next.owned("eth0").expect("the gate stands");
     assert_eq!(owned.iter().map(|(address, _)| *address).collect::<Vec<_>>(), stage.vips);
     for (_, left) in owned {
@@ -82,7 +84,7 @@ fn a_lapsed_lease_is_not_adopted() {
     let mut gate = closed_gate(&stage);
     lease(&mut gate, &stage, Duration::from_millis(200));
     drop(gate);
-    let mut next = Gate::open().expect("this kernel has nftables");
+    let mut next = open_gate();
     next.manage("eth0", &stage.vips).expect("eth0 exists");
     assert_eq!(next.owned("eth0").expect("the gate stands").len(), 2);
     std::thread::sleep(Duration::from_millis(200));
@@ -159,7 +161,9 @@ fn nothing_is_left_after_removal() {
     veth("eth1", "eth9", None);
     let other = TableMessage { attributes: vec![TableAttribute::Name("somebodys".to_owned())] };
     let mut others = Nftables::open().expect("this kernel has nftables");
-    others.commit(vec![Change { message: NfTablesMessage::NewTable(other), flags: 0x400 }]).expect("a table");
+    others
+        .commit(vec![Change { family: families()[0], message: NfTablesMessage::NewTable(other), flags: 0x400 }])
+        .expect("a table");
 
     let mut gate = closed_gate(&stage);
     gate.manage("eth1", &[ip(VIP)]).expect("eth1 exists");
@@ -172,14 +176,36 @@ fn nothing_is_left_after_removal() {
     // What is left of an agent before this one goes, too.
     gate.manage("eth0", &stage.vips).expect("eth0 exists");
     drop(gate);
-    Gate::open().expect("this kernel has nftables").remove_all().expect("the gate stands");
+    open_gate().remove_all().expect("the gate stands");
     assert_eq!(tables(), ["somebodys"]);
 }
 
-/// All netdev tables, sorted.
+fn what_another_layer_left_is_removed() {
+    let stage = Stage::new();
+    for (one, other) in [(Layer::Netdev, Layer::InetArp), (Layer::InetArp, Layer::Netdev)] {
+        let mut gate = Gate::open_in(one).expect("this kernel has both layers");
+        gate.manage("eth0", &stage.vips).expect("eth0 exists");
+        let mut next = Gate::open_in(other).expect("this kernel has both layers");
+        if gate.survives_flush() {
+            let refused = next.remove_other_layers().expect_err("that agent still runs");
+            assert_eq!(refused.kind(), io::ErrorKind::PermissionDenied, "{refused}");
+        }
+        drop(gate);
+        next.manage("eth0", &stage.vips).expect("eth0 exists");
+        lease(&mut next, &stage, LONG);
+        stage.probe_during(WHILE).assert_silent();
+        next.remove_other_layers().expect("that agent has ended");
+        stage.probe_during(WHILE).assert_lossless(&ask_for(&stage.vips));
+        next.remove_all().expect("the gate stands");
+    }
+}
+
+/// All tables of the layer, sorted.
 fn tables() -> Vec<String> {
     let all = NfTablesMessage::GetTable(TableMessage { attributes: Vec::new() });
-    let answers = Nftables::open().and_then(|mut nftables| nftables.list(&all)).expect("tables can be listed");
+    let mut nftables = Nftables::open().expect("this kernel has nftables");
+    let list = |family| nftables.list(family, &all).expect("tables can be listed");
+    let answers: Vec<_> = families().into_iter().flat_map(list).collect();
     let mut names: Vec<String> = answers
         .into_iter()
         .filter_map(|answer| match answer {
@@ -193,7 +219,16 @@ fn tables() -> Vec<String> {
         })
         .collect();
     names.sort();
+    names.dedup();
     names
+}
+
+/// Those of the layer's tables.
+fn families() -> Vec<NetfilterProtoFamily> {
+    match layer() {
+        Layer::Netdev => vec![NetfilterProtoFamily::NetDev],
+        Layer::InetArp => vec![NetfilterProtoFamily::Inet, NetfilterProtoFamily::ARP],
+    }
 }
 
 fn an_interface_that_comes_back() {
@@ -237,15 +272,18 @@ fn nobody_else_can_remove_it() {
     }
     let remove = TableMessage { attributes: vec![TableAttribute::Name("vipd-eth0".to_owned())] };
     let mut others = Nftables::open().expect("this kernel has nftables");
-    let refused = others.commit(vec![Change { message: NfTablesMessage::DeleteTable(remove), flags: 0 }]);
+    let refused =
+        others.commit(vec![Change { family: families()[0], message: NfTablesMessage::DeleteTable(remove), flags: 0 }]);
     assert_eq!(refused.map_err(|error| error.kind()), Err(io::ErrorKind::PermissionDenied));
-    let mut second = Gate::open().expect("this kernel has nftables");
+    let mut second = open_gate();
     let refused = second.manage("eth0", &stage.vips).expect_err("the first agent still runs");
     assert_eq!(refused.kind(), io::ErrorKind::PermissionDenied, "{refused}");
     lease(&mut gate, &stage, LONG);
     // Without a name all tables are meant: what `nft flush ruleset` asks for.
     let all = TableMessage { attributes: Vec::new() };
-    others.commit(vec![Change { message: NfTablesMessage::DeleteTable(all), flags: 0 }]).expect("a flush");
+    others
+        .commit(vec![Change { family: families()[0], message: NfTablesMessage::DeleteTable(all), flags: 0 }])
+        .expect("a flush");
     assert!(gate.stands("eth0").expect("an answer"));
     assert_eq!(gate.owned("eth0").expect("the gate stands").len(), 2);
 }
@@ -264,7 +302,7 @@ fn one_that_was_removed_is_noticed() {
 }
 
 fn an_unknown_interface() {
-    let mut gate = Gate::open().expect("this kernel has nftables");
+    let mut gate = open_gate();
     match gate.manage("eth7", &[ip(VIP)]) {
         Ok(()) => println!("accepted: the kernel waits for the interface"),
         Err(error) => assert_eq!((error.kind(), errno(&error)), (io::ErrorKind::NotFound, Some(2)), "{error}"),

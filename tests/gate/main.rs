@@ -14,7 +14,10 @@ mod scope;
 #[allow(dead_code)] // Made for the other drivers' tests.
 mod support;
 
+use std::cell::Cell;
+
 use libtest_mimic::{Arguments, Trial};
+use vipd::driver::gate::{Gate, Layer};
 
 fn main() -> std::process::ExitCode {
     let mut arguments = Arguments::from_args();
@@ -25,11 +28,40 @@ fn main() -> std::process::ExitCode {
     libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit_code()
 }
 
-/// A test that runs on a thread in a new network namespace.
+thread_local! {
+    static LAYER: Cell<Layer> = const { Cell::new(Layer::Netdev) };
+}
+
+/// The layer that this test is about.
+fn layer() -> Layer {
+    LAYER.get()
+}
+
+/// A gate in that layer.
+fn open_gate() -> Gate {
+    Gate::open_in(layer()).expect("this kernel has nftables with all hooks")
+}
+
+/// A test of each layer.
+fn both(name: &str, test: fn()) -> [Trial; 2] {
+    let name = |layer: Layer| match layer {
+        Layer::Netdev => format!("gate: {name}"),
+        Layer::InetArp => format!("gate in {}: {name}", layer.name()),
+    };
+    Layer::ALL.map(|layer| trial_in(layer, &name(layer), test))
+}
+
+/// A test of the strongest layer.
 fn trial(name: &str, test: fn()) -> Trial {
+    trial_in(Layer::Netdev, name, test)
+}
+
+/// A test that runs on a thread in a new network namespace.
+fn trial_in(layer: Layer, name: &str, test: fn()) -> Trial {
     Trial::test(name.to_owned(), move || {
         std::thread::spawn(move || {
             support::enter_network_namespace();
+            LAYER.set(layer);
             test();
         })
         .join()

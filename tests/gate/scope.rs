@@ -10,14 +10,13 @@ use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL};
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::link::{InfoData, InfoKind, InfoMacVlan, InfoVlan, LinkAttribute, LinkInfo, MacVlanMode};
 use vipd::driver::frames::{FrameSocket, Urgency};
-use vipd::driver::gate::Gate;
 use vipd::driver::netlink::Netlink;
 
 use crate::exact::{Stage, VIP, VIP6, closed_gate, lease, mac};
 use crate::frames::{End, Mac, advertisement, announcement, arp, questions, tagged};
 use crate::prober::ask_for;
 use crate::support::{PATIENCE, add_address, change, delete_address, eventually, index, ip, link, set_up, sysctl};
-use crate::trial;
+use crate::{both, open_gate, trial};
 
 const LONG: Duration = Duration::from_secs(60);
 const WHILE: Duration = Duration::from_millis(100);
@@ -25,14 +24,18 @@ const WHILE: Duration = Duration::from_millis(100);
 const OTHER_MAC: Mac = [2, 0, 0, 0, 0, 9];
 
 pub fn trials() -> Vec<Trial> {
-    vec![
-        trial("gate: only managed addresses are closed", only_managed_addresses_are_closed),
-        trial("gate: addresses open one by one", addresses_open_one_by_one),
-        trial("gate: an address on a macvlan is closed and opened at the interface below", macvlan),
+    let both = [
+        both("only managed addresses are closed", only_managed_addresses_are_closed),
+        both("addresses open one by one", addresses_open_one_by_one),
+        both("an address on a macvlan is closed and opened at the interface below", macvlan),
+        both("a closed host is a client of the owner", a_closed_host_is_a_client_of_the_owner),
+        both("a program cannot speak as a closed address, but with its own host", programs),
+    ];
+    let one = [
         trial("gate: an announcement cannot leave a closed gate", announcements),
-        trial("gate: a closed host is a client of the owner", a_closed_host_is_a_client_of_the_owner),
         trial("gate: frames of a VLAN pass, those of VLAN 0 do not", vlans),
-    ]
+    ];
+    both.into_iter().flatten().chain(one).collect()
 }
 
 fn only_managed_addresses_are_closed() {
@@ -112,19 +115,32 @@ fn announcements() {
         let refused = socket.send(index("eth0"), std::slice::from_ref(frame)).expect_err("the gate is closed");
         assert_eq!(vipd::driver::errno(&refused), Some(libc_enobufs()), "{refused}");
     }
-    // Nor can a program that is bound to the address speak.
-    let bound = UdpSocket::bind((v4, 0)).expect("the address is there");
-    let heard = stage.client.run(|| UdpSocket::bind("10.0.0.2:7000").expect("a free port"));
-    heard.set_read_timeout(Some(WHILE)).expect("a timeout can be set");
-    bound.send_to(b"?", "10.0.0.2:7000").expect("UDP does not tell");
-    assert_eq!(heard.recv(&mut [0; 1]).map_err(|error| error.kind()), Err(io::ErrorKind::WouldBlock));
-
     lease(&mut gate, &stage, LONG);
     assert_eq!(socket.send(index("eth0"), &frames).expect("the gate is open"), frames.len());
-    // The closed gate stopped the question for the client's MAC, which the kernel repeats once a second.
-    heard.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set");
-    bound.send_to(b"?", "10.0.0.2:7000").expect("the gate is open");
-    assert_eq!(heard.recv(&mut [0; 1]).expect("the gate is open"), 1);
+}
+
+fn programs() {
+    let stage = Stage::new();
+    let mut gate = closed_gate(&stage);
+    for (vip, client) in [(VIP, "10.0.0.2"), (VIP6, "2001:db8::2")] {
+        let bound = UdpSocket::bind((ip(vip), 0)).expect("the address is there");
+        let heard = stage.client.run(|| UdpSocket::bind((ip(client), 7000)).expect("a free port"));
+        heard.set_read_timeout(Some(WHILE)).expect("a timeout can be set");
+        // The layers differ in whether they tell the program.
+        println!("sent: {:?}", bound.send_to(b"?", (ip(client), 7000)));
+        assert_eq!(heard.recv(&mut [0; 1]).map_err(|error| error.kind()), Err(io::ErrorKind::WouldBlock));
+        let neighbour = UdpSocket::bind((ip(vip), 7001)).expect("the address is there");
+        neighbour.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set");
+        bound.send_to(b"?", (ip(vip), 7001)).expect("on the host itself it passes");
+        assert_eq!(neighbour.recv(&mut [0; 1]).expect("on the host itself it passes"), 1);
+
+        lease(&mut gate, &stage, LONG);
+        // The closed gate stopped the question for the client's MAC, which the kernel repeats once a second.
+        heard.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set");
+        bound.send_to(b"?", (ip(client), 7000)).expect("the gate is open");
+        assert_eq!(heard.recv(&mut [0; 1]).expect("the gate is open"), 1);
+        gate.end("eth0", &stage.vips).expect("the gate stands");
+    }
 }
 
 /// `ENOBUFS`, what the kernel says where an egress hook drops.
@@ -177,7 +193,7 @@ fn neighbor(address: &str) -> Option<Mac> {
 
 fn vlans() {
     let stage = Stage::new();
-    let mut gate = Gate::open().expect("this kernel has nftables");
+    let mut gate = open_gate();
     gate.manage("eth0", &[ip(VIP), ip("10.5.0.1"), ip("10.5.0.2")]).expect("eth0 exists");
     match add_vlan().and_then(|()| stage.client.run(add_vlan)) {
         Ok(()) => in_the_vlan(&stage),

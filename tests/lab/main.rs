@@ -31,6 +31,8 @@ fn trials() -> Vec<Trial> {
         trial("a_process_ends_with_its_handle", a_process_ends_with_its_handle),
         trial("vipd_lab_measures_a_failover", vipd_lab_measures_a_failover),
         trial("vipd_lab_shows_a_host_that_takes_the_address_and_how_long_it_misled", vipd_lab_shows_a_conflict),
+        trial("vipd_lab_shows_the_wait_for_an_owner_behind_a_firewall", vipd_lab_shows_a_firewall),
+        trial("vipd_lab_shows_that_nobody_notices_a_return", vipd_lab_shows_that_nobody_notices_a_return),
         trial("vipd_lab_leaves_nothing_when_it_is_killed", vipd_lab_leaves_nothing_when_it_is_killed),
     ]
 }
@@ -240,6 +242,44 @@ fn vipd_lab_shows_a_conflict() -> Result<()> {
     ensure!(events.iter().any(named), "node-a did not name it: {text}");
     let after = |event: &serde_json::Value| event["at_ms"].as_f64().is_some_and(|at| at > 0.0);
     ensure!(!events.iter().any(|event| after(event) && !event["to"].is_null()), "somebody moved: {text}");
+    Ok(())
+}
+
+fn vipd_lab_shows_a_firewall() -> Result<()> {
+    let output = Command::new(env!("CARGO_BIN_EXE_vipd")).args(["lab", "firewall", "--json"]).output()?;
+    let text = String::from_utf8(output.stdout)?;
+    ensure!(output.status.success(), "{}: {}\n{text}", output.status, String::from_utf8_lossy(&output.stderr));
+    let run = &serde_json::from_str::<serde_json::Value>(&text)?["scenarios"][0]["runs"][0];
+    let takeover = run["takeover_ms"].as_f64().context("no takeover")?;
+    ensure!(takeover > 3_000.0, "node-b did not wait: {text}");
+    ensure!(run["two_owners_ms"].as_f64().is_some_and(|dual| dual > 0.0), "two owners go unseen: {text}");
+    let events = run["events"].as_array().context("no events")?;
+    let named = |event: &serde_json::Value| {
+        let alarm = "10.77.0.100 still answers at 02:04:0a:4d:00:01";
+        event["who"] == "node-b" && event["what"].as_str().is_some_and(|what| what.contains(alarm))
+    };
+    ensure!(events.iter().any(named), "node-b did not name the owner: {text}");
+    Ok(())
+}
+
+fn vipd_lab_shows_that_nobody_notices_a_return() -> Result<()> {
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_vipd")).args(["lab", "resume", "--repeat", "2", "--json"]).output()?;
+    let text = String::from_utf8(output.stdout)?;
+    ensure!(output.status.success(), "{}: {}\n{text}", output.status, String::from_utf8_lossy(&output.stderr));
+    let scenario = &serde_json::from_str::<serde_json::Value>(&text)?["scenarios"][0];
+    ensure!(scenario["two_owners_ms"]["max"] == 0.0, "{text}");
+    let runs = scenario["runs"].as_array().context("no runs")?;
+    ensure!(runs.len() == 2, "{text}");
+    for run in runs {
+        let nothing = serde_json::json!({ "answers": 0, "announcements": 0, "transitions_of_the_other": 0 });
+        ensure!(run["returned"] == nothing, "{text}");
+        let events = run["events"].as_array().context("no events")?;
+        let deposed = |event: &serde_json::Value| {
+            event["who"] == "node-a" && event["cause"].as_str().is_some_and(|cause| cause.ends_with("the lease lapsed"))
+        };
+        ensure!(events.iter().any(deposed), "node-a did not count itself deposed: {text}");
+    }
     Ok(())
 }
 

@@ -158,7 +158,7 @@ impl World {
         }
         let (quorum, voter) = state.hosts[node].agent.as_mut()?;
         let release = quorum.release(now)?;
-        voter.on_release(NAMES[node], &release);
+        voter.on_release(now, NAMES[node], &release);
         for to in (0..NAMES.len()).filter(|to| *to != node) {
             state.under_way.insert((node, to, GrantMessage::Release(release.clone())));
         }

@@ -7,7 +7,8 @@ use libtest_mimic::Trial;
 use vipd::lab::Host;
 
 use crate::support::{
-    Agent, CONFIG, CONTROL, Segment, Transition, V4, V6, Vip, await_none, ensure_calm, eventually, own_addresses, vipd,
+    Agent, CONFIG, CONTROL, STATE_DIR, Segment, Transition, V4, V6, Vip, await_none, ensure_calm, eventually,
+    own_addresses, vipd,
 };
 use crate::trial;
 
@@ -24,7 +25,8 @@ fn second_agent() -> Result<()> {
     let segment = Segment::new()?;
     let agent = Agent::start(&segment.a, &[Vip::new(200)])?;
     agent.await_state("Active")?;
-    let (code, _, said) = vipd(&segment.a, &["run", "--config", CONFIG, "--control", CONTROL])?;
+    let (code, _, said) =
+        vipd(&segment.a, &["run", "--config", CONFIG, "--control", CONTROL, "--state-dir", STATE_DIR])?;
     ensure!(code == Some(6) && said.contains("running already"), "{code:?}: {said}");
     ensure_calm(&[&agent], Duration::from_millis(500))?;
     ensure!(own_addresses(&segment.a)?.len() == 3, "the first lost addresses");

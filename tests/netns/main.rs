@@ -12,12 +12,17 @@
 mod commands;
 mod conflict;
 mod freeze;
+mod holds;
 mod hostile;
+mod journal;
+mod layers;
 mod links;
 mod many;
 mod peers;
 mod reload;
 mod restore;
+mod sealed;
+mod silence;
 mod stop;
 mod support;
 mod takeover;
@@ -51,15 +56,20 @@ fn trials() -> Vec<Trial> {
     let modules = [
         peers::trials(),
         many::trials(),
+        layers::trials(),
         hostile::trials(),
+        silence::trials(),
         takeover::trials(),
         links::trials(),
         reload::trials(),
         restore::trials(),
+        sealed::trials(),
         conflict::trials(),
         virtual_mac::trials(),
         stop::trials(),
         commands::trials(),
+        journal::trials(),
+        holds::trials(),
         freeze::trials(),
     ];
     modules.into_iter().flatten().collect()

@@ -85,6 +85,13 @@ impl World {
         }
     }
 
+    /// The agent ends, and leaves what it owns to the next one.
+    pub fn hand_on(&mut self, host: Port) {
+        self.log(|| format!("host {host}: agent ends for another to go on"));
+        self.input(host, Input::HandOn);
+        self.live(host, Life::Stopped);
+    }
+
     /// The agent is told to keep to other settings.
     pub fn reload(&mut self, host: Port, settings: Settings) {
         self.log(|| format!("host {host}: reloads"));

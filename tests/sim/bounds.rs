@@ -3,6 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
+use vipd::engine::election::PATIENCE;
 use vipd::engine::{
     Arrival, Cause, Engine, EventKind, Input, Instant, LinkState, Output, Preempt, Settings, StateName, VipSettings,
 };
@@ -33,8 +34,9 @@ impl Alone {
     fn heir(settings: VipSettings, until: Duration, up: Duration) -> (Self, Vec<Output>) {
         let all = Settings { node: "a".into(), vips: vec![settings.clone()], quorum: None };
         let mut alone = Self { engine: Engine::new(all, Instant::ZERO), settings };
+        let term = alone.settings.interval.duration() * PATIENCE;
         let until = Instant::ZERO + until;
-        assert_eq!(alone.take(Duration::ZERO, Input::Inherited { vip: vip_id(0), until }), []);
+        assert_eq!(alone.take(Duration::ZERO, Input::Inherited { vip: vip_id(0), until, term }), []);
         let outputs = alone.link_up(up);
         (alone, outputs)
     }
@@ -47,7 +49,7 @@ impl Alone {
     /// One that has become the owner, and when.
     fn owner(settings: VipSettings) -> (Self, Duration) {
         let mut alone = Self::new(settings);
-        let claimed = alone.deadline();
+        let claimed = alone.claim_at();
         let outputs = alone.take(claimed, Input::Deadline);
         let request = outputs
             .iter()
@@ -81,12 +83,29 @@ impl Alone {
         Duration::from_nanos(self.engine.next_deadline().expect("it waits for something").as_nanos())
     }
 
+    /// When it claims, after all that it asks before.
+    fn claim_at(&mut self) -> Duration {
+        loop {
+            let at = self.deadline();
+            let mut ahead = self.engine.clone();
+            ahead.handle(Instant::ZERO + at, Input::Deadline);
+            if ahead.vips()[0].state() != StateName::Backup {
+                return at;
+            }
+            let outputs = self.take(at, Input::Deadline);
+            assert!(outputs.iter().all(|output| matches!(output, Output::Ask(_))), "{outputs:?}");
+        }
+    }
+
     fn state(&self) -> StateName {
         self.engine.vips()[0].state()
     }
 
     /// Nothing happens a nanosecond before, something does at the moment.
     fn require_exactly(&mut self, at: Duration) -> Vec<Output> {
+        if self.state() == StateName::Backup {
+            assert_eq!(self.claim_at(), at);
+        }
         assert_eq!(self.deadline(), at);
         assert_eq!(self.take(at - Duration::from_nanos(1), Input::Deadline), [], "early");
         let outputs = self.take(at, Input::Deadline);
@@ -135,7 +154,7 @@ fn a_resignation_never_makes_the_wait_longer() {
     let mut alone = Alone::new(vip(100));
     alone.hear(ms(10), 200);
     alone.hear(ms(311), 0);
-    assert_eq!(alone.deadline(), ms(10) + ms(300) + Duration::from_nanos(60_937_500));
+    assert_eq!(alone.claim_at(), ms(10) + ms(300) + Duration::from_nanos(60_937_500));
 }
 
 #[test]

@@ -3,7 +3,7 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use vipd::engine::{AnnounceSettings, ChecksumPolicy, OnConflict, Preempt, Settings, VipSettings};
+use vipd::engine::{AnnounceSettings, ChecksumPolicy, OnConflict, OnSilentOwner, Preempt, Settings, VipSettings};
 use vipd::types::{AdvertInterval, Family, MacMode, Priority, Version, VirtualAddress, Vrid};
 use vipd::wire::advert::{Advert, ChecksumForm, Endpoints, HOP_LIMIT, group};
 
@@ -43,6 +43,7 @@ pub fn vip(priority: u8) -> VipSettings {
         password: None,
         announce: AnnounceSettings { repeat: [1, 5, 30].map(secs).to_vec(), refresh: Some(secs(60)) },
         on_conflict: OnConflict::Assert,
+        on_silent_owner: OnSilentOwner::Wait,
         addresses: vec![address(VIP_V4)],
     }
 }

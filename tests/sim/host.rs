@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::time::Duration;
 
 use vipd::engine::{AddressSet, Cause, Engine, Input, Instant, LinkState, Settings, StateName, VipSettings};
 use vipd::types::{Family, Version, VirtualAddress};
@@ -54,6 +55,8 @@ pub struct KernelVip {
     pub installed: BTreeSet<IpAddr>,
     /// On the host's clock. Meaningless without a gate.
     pub lease_until: Option<Instant>,
+    /// How long the lease was when it was last renewed.
+    pub term: Duration,
     /// Whether the watch for its end is on the world's agenda.
     pub lapse_watched: bool,
 }

@@ -12,6 +12,7 @@
 //! | `partition` | the same with voters: every shape of partition, and no overlap at all |
 //! | `mutation` | that the judge can fail |
 //! | `build` and the rest | named scenarios: each test's name is its claim |
+//! | `matrix` | each fault that can befall a pair, judged by the same five sentences |
 //! | `table` | the state × input table as a golden file |
 //!
 //! `VIPD_SIM_SEEDS=100000 cargo test --test sim random` runs more worlds, `VIPD_SIM_SEED=4711` one of them with a trace.
@@ -43,12 +44,16 @@ mod families;
 mod forged;
 mod freeze;
 mod heal;
+mod hold;
 mod links;
+mod matrix;
 mod mutation;
 mod partition;
 mod preempt;
 mod quorum;
 mod reload;
+mod restart;
+mod silence;
 mod table;
 mod takeover;
 mod vanish;

@@ -1,11 +1,16 @@
 //! The judge can fail: worlds that are broken on purpose are caught, each by the sentence that is meant for it.
 
-use vipd::engine::{Input, Instant, Output, StateName, Voter};
+use vipd::engine::{Input, Instant, OnSilentOwner, Output, StateName, VipSettings, Voter};
 
 use super::build::{VIP_V4, host, ms, secs, vip, world};
 use super::clock::{Clock, nanos};
 use super::network::Network;
 use super::world::World;
+
+/// One that does not ask whether the address still answers, which would save many a broken world.
+fn bold(priority: u8) -> VipSettings {
+    VipSettings { on_silent_owner: OnSilentOwner::Take, ..vip(priority) }
+}
 
 fn violation_in(world: &mut World, time: std::time::Duration) -> String {
     world.run_unchecked(nanos(time));
@@ -14,7 +19,7 @@ fn violation_in(world: &mut World, time: std::time::Duration) -> String {
 
 #[test]
 fn without_the_lease_in_the_kernel_a_frozen_owner_is_caught() {
-    let mut world = world([vip(200), vip(100)]);
+    let mut world = world([bold(200), bold(100)]);
     world.gate = false;
     world.run(secs(2));
     world.freeze(0);
@@ -24,7 +29,7 @@ fn without_the_lease_in_the_kernel_a_frozen_owner_is_caught() {
 
 #[test]
 fn without_the_lease_in_the_kernel_a_crashed_owner_is_caught() {
-    let mut world = world([vip(200), vip(100)]);
+    let mut world = world([bold(200), bold(100)]);
     world.gate = false;
     world.run(secs(2));
     world.crash(0);
@@ -34,7 +39,7 @@ fn without_the_lease_in_the_kernel_a_crashed_owner_is_caught() {
 
 #[test]
 fn a_lease_longer_than_the_patience_is_caught() {
-    let mut world = world([vip(200), vip(100)]);
+    let mut world = world([bold(200), bold(100)]);
     world.run(secs(2));
     world.freeze(0);
     world.hosts[0].kernel[0].lease_until = Some(world.hosts[0].local(world.now + nanos(ms(370))));
@@ -45,7 +50,7 @@ fn a_lease_longer_than_the_patience_is_caught() {
 #[test]
 fn a_clock_that_is_far_too_slow_overlaps() {
     // At priority 254 the skew time is 1/128 interval, 0.26 % of the lease. 2 % are more than that.
-    let mut specs = vec![host(0, vec![vip(100)]), host(1, vec![vip(254)])];
+    let mut specs = vec![host(0, vec![bold(100)]), host(1, vec![bold(254)])];
     specs[0].clock = Clock { offset: 0, ppm: -20_000 };
     specs[1].settings.vips[0].preempt = vipd::engine::Preempt::Off;
     let mut world = World::new(1, Network::quiet(), specs);
@@ -60,7 +65,7 @@ fn a_clock_that_is_far_too_slow_overlaps() {
 
 #[test]
 fn two_live_owners_that_can_talk_are_caught() {
-    let mut world = world([vip(200), vip(100)]);
+    let mut world = world([bold(200), bold(100)]);
     world.run(secs(2));
     // What an agent would be that ignores adverts.
     let it = &mut world.hosts[1].kernel[0];
@@ -88,7 +93,7 @@ fn a_witness_that_votes_anew_without_waiting_is_caught() {
 
 #[test]
 fn a_settled_vip_that_moves_is_caught() {
-    let mut world = world([vip(200), vip(100)]);
+    let mut world = world([bold(200), bold(100)]);
     world.run(secs(2));
     world.watch.settled = Some(vec![0]);
     world.kill(0);
@@ -98,7 +103,7 @@ fn a_settled_vip_that_moves_is_caught() {
 
 #[test]
 fn a_transition_that_nobody_told_of_is_caught() {
-    let mut world = world([vip(200), vip(100)]);
+    let mut world = world([bold(200), bold(100)]);
     world.run(secs(2));
     world.hosts[0].agent[0].state = StateName::Held;
     world.stop(0);

@@ -35,6 +35,8 @@ pub struct Network {
     /// How much longer a late packet may take: others overtake it.
     pub late_by: Nanos,
     cuts: BTreeSet<(Port, Port)>,
+    /// Where only the adverts are stopped, as a firewall does.
+    filtered: BTreeSet<(Port, Port)>,
     last_arrival: BTreeMap<(Port, Port), Nanos>,
     lost_at: BTreeMap<(Port, Port), Nanos>,
 }
@@ -49,6 +51,7 @@ impl Network {
             late_permille: 0,
             late_by: 0,
             cuts: BTreeSet::new(),
+            filtered: BTreeSet::new(),
             last_arrival: BTreeMap::new(),
             lost_at: BTreeMap::new(),
         }
@@ -68,6 +71,11 @@ impl Network {
         self.cuts.insert((from, to));
     }
 
+    /// Adverts no longer get from one to the other; all else does.
+    pub fn filter(&mut self, from: Port, to: Port) {
+        self.filtered.insert((from, to));
+    }
+
     pub fn mend(&mut self, from: Port, to: Port) {
         self.cuts.remove(&(from, to));
     }
@@ -75,6 +83,7 @@ impl Network {
     /// Every way is open again and nothing is lost or late from now on; what is under way arrives.
     pub fn heal(&mut self) {
         self.cuts.clear();
+        self.filtered.clear();
         self.lost_permille = 0;
         self.doubled_permille = 0;
         self.late_permille = 0;
@@ -91,8 +100,17 @@ impl Network {
         *last = now.max(*last);
     }
 
-    /// When a packet arrives: never, once, or twice.
+    /// When an advert or an announcement arrives: never, once, or twice.
     pub fn arrivals(&mut self, rng: &mut Rng, now: Nanos, from: Port, to: Port) -> Vec<Nanos> {
+        if self.filtered.contains(&(from, to)) {
+            self.note_lost(now, from, to);
+            return Vec::new();
+        }
+        self.arp_arrivals(rng, now, from, to)
+    }
+
+    /// The same of a question or an answer, which no filter of adverts stops.
+    pub fn arp_arrivals(&mut self, rng: &mut Rng, now: Nanos, from: Port, to: Port) -> Vec<Nanos> {
         if self.cuts.contains(&(from, to)) || rng.permille(self.lost_permille) {
             self.note_lost(now, from, to);
             return Vec::new();

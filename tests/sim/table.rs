@@ -8,8 +8,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use vipd::engine::{
-    Arrival, ClaimKind, Engine, Event, EventKind, Input, Instant, LinkState, Output, Preempt, RequestId, Settings,
-    StateName, VipSettings,
+    Arrival, ClaimKind, Engine, Event, EventKind, Hold, HoldReason, Input, Instant, LinkState, Output, Preempt,
+    RequestId, Settings, StateName, VipSettings,
 };
 use vipd::types::{Family, MacAddr, Priority, Version, Vrid};
 use vipd::wire::DropReason;
@@ -84,7 +84,7 @@ fn row(case: &mut Case, name: &str, at: Duration, input: Input) -> String {
 }
 
 fn after_input(instant: Instant, now: Duration) -> String {
-    let ahead = instant.as_nanos() - u64::try_from(now.as_nanos()).expect("a short time");
+    let ahead = instant.as_nanos().saturating_sub(u64::try_from(now.as_nanos()).expect("a short time"));
     format!("{}.{:01} ms", ahead / 1_000_000, ahead / 100_000 % 10)
 }
 
@@ -98,10 +98,14 @@ fn shown(output: &Output, now: Duration) -> Option<String> {
         Output::Trim(_) => "trim".into(),
         Output::Announce(_) => "announce".into(),
         Output::Vote { to, .. } => format!("vote to {to}"),
+        Output::Ask(_) => "ask".into(),
+        Output::KeepHolds => "keep holds".into(),
         Output::Event(Event { kind, .. }) => match kind {
             // In the column before.
             EventKind::Transition { .. } => return None,
             EventKind::Rival { .. } => "[rival]".into(),
+            EventKind::SilentOwner { .. } => "[silent owner answers]".into(),
+            EventKind::SilentOwnerEnds { .. } => "[wait for a silent owner ends]".into(),
             EventKind::AddressRestored { count, .. } => format!("[address restored, {count}]"),
             EventKind::IntervalLearned { .. } => "[interval learned]".into(),
             EventKind::ChecksumFollowed { .. } => "[checksum form followed]".into(),
@@ -173,6 +177,8 @@ fn inputs(case: &Case) -> Vec<(&'static str, Duration, Input)> {
         ("removed", Input::Removed { request: RequestId(0), vip, result: Ok(()) }),
         ("removal refused", Input::Removed { request: RequestId(0), vip, result: refused() }),
         ("lease ended by the kernel", Input::LeaseLapsed { vip }),
+        ("drained", Input::Hold { vip: Some(vip), hold: drain(None) }),
+        ("undrained", Input::Release { vip: None }),
         ("restart of the agent", Input::HandOn),
         ("settings as they are", settings(vec![own.clone()])),
         ("settings, priority 50", settings(vec![VipSettings { priority: Priority(50), ..own.clone() }])),
@@ -203,6 +209,10 @@ fn inputs(case: &Case) -> Vec<(&'static str, Duration, Input)> {
     inputs
 }
 
+fn drain(until: Option<Instant>) -> Hold {
+    Hold { reason: HoldReason::Drained, until }
+}
+
 fn arrival(source: [u8; 4], advert: Advert) -> Arrival {
     Arrival { link: LINK, source: IpAddr::from(source), hop_limit: 255, advert, checksum: ChecksumForm::Rfc9568 }
 }
@@ -230,6 +240,8 @@ fn states() -> Vec<(&'static str, Case)> {
         ("Backup, about to preempt 10.0.0.9 of priority 50", later(heard(listening(vip(100)), 50))),
         ("Backup, following 10.0.0.9 of priority 50, preemption off", later(heard(listening(off), 50))),
         ("Backup, hearing 10.0.0.9 of priority 50, preemption after 30 s", later(heard(listening(delayed), 50))),
+        ("Backup, no owner known, both questions asked", prepared(vip(100))),
+        ("Backup, waiting for a silent owner", waiting(vip(100))),
         ("Claiming", later(claiming(vip(100)))),
         ("Active, for ten seconds", later(long_active(vip(100)))),
         ("Active, 1 ms after its last advert", {
@@ -239,6 +251,12 @@ fn states() -> Vec<(&'static str, Case)> {
         }),
         ("Active, for ten seconds, priority 255", later(long_active(vip(255)))),
         ("Held, for 5 s after a refusal", later(held())),
+        ("Held, drained for 1 s", {
+            let mut case = active(vip(100));
+            let until = Instant::ZERO + case.now + Duration::from_secs(1);
+            take(&mut case, Input::Hold { vip: None, hold: drain(Some(until)) });
+            later(case)
+        }),
         ("Stopped", {
             let mut case = active(vip(100));
             take(&mut case, Input::Shutdown);
@@ -263,9 +281,35 @@ fn listening(settings: VipSettings) -> Case {
 fn claiming(settings: VipSettings) -> Case {
     let mut case = listening(settings);
     if case.engine.vips()[0].settings().priority != Priority::OWNER {
-        case.now = Duration::from_nanos(case.engine.next_deadline().expect("it listens").as_nanos());
-        take(&mut case, Input::Deadline);
+        while case.engine.vips()[0].state() == StateName::Backup {
+            due(&mut case);
+        }
     }
+    case
+}
+
+/// What is due next.
+fn due(case: &mut Case) {
+    case.now = Duration::from_nanos(case.engine.next_deadline().expect("it waits for something").as_nanos());
+    take(case, Input::Deadline);
+}
+
+/// The owner is silent since a moment ago, and what is to be asked before a claim has been.
+fn prepared(settings: VipSettings) -> Case {
+    let mut case = listening(settings);
+    due(&mut case);
+    due(&mut case);
+    case
+}
+
+/// The owner is silent, and its address answers.
+fn waiting(settings: VipSettings) -> Case {
+    let mut case = prepared(settings);
+    case.now += Duration::from_millis(1);
+    let mac = MacAddr(2, 0, 0, 0, 0, 9);
+    take(&mut case, Input::AddressClaimed { vip: vip_id(0), address: VIP_V4, mac, kind: ClaimKind::Answer });
+    due(&mut case);
+    assert!(case.engine.vips()[0].silent_owner().is_some());
     case
 }
 

@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 use std::net::IpAddr;
 use std::rc::Rc;
 
-use vipd::engine::{AddressSet, Arrival, Input, StateName, Transmit};
-use vipd::types::{Family, Priority};
+use vipd::engine::{AddressSet, Arrival, ClaimKind, Input, Question, StateName, Transmit};
+use vipd::types::{Family, MacAddr, Priority};
 use vipd::wire::advert::{Advert, Endpoints, HOP_LIMIT};
 
 use super::host::{Life, Wire};
 use super::network::{NEIGHBOURS, Packet, Port};
-use super::world::{Entry, PacketRef, Sent, World, place};
+use super::world::{Entry, PacketRef, Sent, World, place, vip_id};
 
 impl World {
     pub fn transmit(&mut self, host: Port, transmit: Transmit, advertised: &mut BTreeSet<usize>) {
@@ -66,6 +66,42 @@ impl World {
             Err(reason) => Input::Dropped { link, family, source, reason },
         };
         self.input(to, input);
+    }
+
+    /// Asks all hosts who has some addresses. Their kernels answer, whatever their agents do.
+    pub fn ask(&mut self, host: Port, question: &Question) {
+        let vip = place(question.vip);
+        self.log(|| format!("host {host}: asks who has vip {vip}"));
+        self.asked.push((self.now, host, vip));
+        if self.hosts[host].wire != Wire::Up {
+            return;
+        }
+        for to in (0..self.hosts.len()).filter(|to| *to != host) {
+            for at in self.network.arp_arrivals(&mut self.rng, self.now, host, to) {
+                self.push(at, Entry::Question { to, by: host, vip, addresses: question.addresses.clone() });
+            }
+        }
+    }
+
+    /// A host's kernel is asked.
+    pub fn answer(&mut self, host: Port, by: Port, vip: usize, addresses: Vec<IpAddr>) {
+        if !self.hosts[host].answers(vip, self.now, self.gate) {
+            return;
+        }
+        let installed = &self.hosts[host].kernel[vip].installed;
+        for address in addresses.into_iter().filter(|it| installed.contains(it)).collect::<Vec<_>>() {
+            for at in self.network.arp_arrivals(&mut self.rng, self.now, host, by) {
+                self.push(at, Entry::Reply { to: by, by: host, vip, address });
+            }
+        }
+    }
+
+    pub fn hear_reply(&mut self, host: Port, by: Port, vip: usize, address: IpAddr) {
+        if self.hosts[host].wire != Wire::Up {
+            return;
+        }
+        let mac = MacAddr(2, 0, 0, 0, 0, u8::try_from(by).expect("few"));
+        self.input(host, Input::AddressClaimed { vip: vip_id(vip), address, mac, kind: ClaimKind::Answer });
     }
 
     pub fn announce(&mut self, host: Port, set: &AddressSet) {

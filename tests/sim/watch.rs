@@ -34,6 +34,15 @@ pub struct Watch {
     overlaps: Vec<Overlap>,
     /// How long two hosts answered, in all.
     pub overlapped: Nanos,
+    /// For how long nobody answered for the first vip.
+    silence: Silence,
+}
+
+/// Nobody answers.
+#[derive(Clone, Copy, Debug, Default)]
+struct Silence {
+    since: Option<Nanos>,
+    longest: Nanos,
 }
 
 /// Two hosts that answer for the same vip.
@@ -59,7 +68,18 @@ impl Watch {
             owners: vec![vec![false; hosts]; vips],
             overlaps: Vec::new(),
             overlapped: 0,
+            silence: Silence::default(),
         }
+    }
+
+    /// From now on the longest time without an owner of the first vip counts; there is one now.
+    pub const fn forget_silence(&mut self) {
+        self.silence = Silence { since: None, longest: 0 };
+    }
+
+    /// The longest time without an owner of the first vip.
+    pub fn longest_silence(&self, now: Nanos) -> Nanos {
+        self.silence.longest.max(self.silence.since.map_or(0, |since| now - since))
     }
 
     /// From now on there are so many vips.
@@ -105,6 +125,14 @@ impl Watch {
         let owners: Vec<Port> = (0..self.hosts).filter(|host| self.owners[vip][*host]).collect();
         if self.exclusive && owners.len() > 1 {
             self.fail(now, format!("vip {vip} has the owners {owners:?}, in spite of voters"));
+        }
+        match self.silence.since {
+            None if vip == 0 && owners.is_empty() => self.silence.since = Some(now),
+            Some(since) if vip == 0 && !owners.is_empty() => {
+                let longest = self.silence.longest.max(now - since);
+                self.silence = Silence { since: None, longest };
+            }
+            Some(_) | None => {}
         }
         let over = |overlap: &Overlap| {
             overlap.vip == vip && !(owners.contains(&overlap.pair.0) && owners.contains(&overlap.pair.1))

@@ -37,6 +37,8 @@ pub struct World {
     pub sent: Vec<Sent>,
     /// Announcements that left a host: when, who, which vip.
     pub announced: Vec<(Nanos, Port, usize)>,
+    /// Who asked for a vip's addresses, and when.
+    pub asked: Vec<(Nanos, Port, usize)>,
     /// What the agents told.
     pub events: Vec<(Nanos, Port, Event)>,
     /// Who votes and owns nothing.
@@ -64,6 +66,8 @@ pub struct Sent {
 pub enum Entry {
     Deliver { to: Port, packet: PacketRef },
     Announcement { vip: usize, from: Port, addresses: Vec<IpAddr> },
+    Question { to: Port, by: Port, vip: usize, addresses: Vec<IpAddr> },
+    Reply { to: Port, by: Port, vip: usize, address: IpAddr },
     Wake { host: Port, incarnation: u32 },
     Apply { host: Port, incarnation: u32 },
     Answer { host: Port, incarnation: u32, failed: bool },
@@ -118,6 +122,7 @@ impl World {
             gate: true,
             sent: Vec::new(),
             announced: Vec::new(),
+            asked: Vec::new(),
             events: Vec::new(),
             witness: None,
             votes_sent: 0,
@@ -158,6 +163,8 @@ impl World {
                     self.neighbours.hear(self.now, vip, address, from);
                 }
             }
+            Entry::Question { to, by, vip, addresses } => self.answer(to, by, vip, addresses),
+            Entry::Reply { to, by, vip, address } => self.hear_reply(to, by, vip, address),
             Entry::Wake { host, incarnation } => {
                 if self.hosts[host].incarnation == incarnation && self.hosts[host].wake_at == Some(self.now) {
                     self.hosts[host].wake_at = None;
@@ -213,12 +220,38 @@ impl World {
 impl World {
     /// Starts an agent on a host, after whatever was there before has been cleaned away, as its driver does.
     pub fn start(&mut self, host: Port) {
-        let now = self.now;
-        let it = &mut self.hosts[host];
-        for kernel in &mut it.kernel {
+        for kernel in &mut self.hosts[host].kernel {
             kernel.installed.clear();
             kernel.lease_until = None;
         }
+        self.begin(host, &[]);
+    }
+
+    /// Starts an agent where another has just ended: it finds what that one left, as its driver does. What can be gone on with
+    /// is kept, and the rest is cleaned away.
+    pub fn restart(&mut self, host: Port) {
+        let it = &mut self.hosts[host];
+        let now = it.local(self.now);
+        let mut inherited = Vec::new();
+        for (place, settings) in it.spec.settings.vips.iter().enumerate() {
+            let Some(kernel) = it.kernel.get_mut(place) else { continue };
+            let wanted: BTreeSet<IpAddr> = settings.addresses.iter().map(|address| address.ip).collect();
+            match kernel.lease_until {
+                Some(until) if until > now && kernel.installed == wanted => {
+                    inherited.push(Input::Inherited { vip: vip_id(place), until, term: kernel.term });
+                }
+                _ => {
+                    kernel.installed.clear();
+                    kernel.lease_until = None;
+                }
+            }
+        }
+        self.begin(host, &inherited);
+    }
+
+    fn begin(&mut self, host: Port, inherited: &[Input]) {
+        let now = self.now;
+        let it = &mut self.hosts[host];
         it.incarnation += 1;
         it.inbox.clear();
         it.effects.clear();
@@ -231,6 +264,7 @@ impl World {
         it.engine = Some(Engine::new(it.spec.settings.clone(), it.local(now)));
         let state = it.link_state();
         self.log(|| format!("host {host}: agent starts"));
+        inherited.iter().for_each(|input| self.input(host, input.clone()));
         self.tell_links(host, state);
     }
 
@@ -315,7 +349,9 @@ impl World {
                 if !advertised.remove(&vip) && !voted {
                     self.watch.fail(self.now, format!("host {host}: a lease of vip {vip} without an advert before it"));
                 }
-                self.hosts[host].kernel[vip].lease_until = Some(until);
+                let term = until.since(self.hosts[host].local(self.now));
+                let kernel = &mut self.hosts[host].kernel[vip];
+                (kernel.lease_until, kernel.term) = (Some(until), term);
                 self.watch_lapse(host, vip);
             }
             Output::EndLease { vip } => {
@@ -328,6 +364,9 @@ impl World {
             Output::Remove(set) | Output::Trim(set) => self.queue_effect(host, Effect::Remove(set)),
             Output::Announce(set) => self.announce(host, &set),
             Output::Vote { to, message } => self.vote(host, &to, &message),
+            Output::Ask(question) => self.ask(host, &question),
+            // No scenario restarts a held agent.
+            Output::KeepHolds => {}
             Output::Event(event) => self.on_event(host, event),
         }
     }

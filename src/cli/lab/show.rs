@@ -4,7 +4,7 @@ use std::io::{self, Write as _};
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
 
-use crate::lab::{AgentEvent, Answer, Outcome, Pair, Scenario, Watch, strip};
+use crate::lab::{AgentEvent, Answer, Outcome, Pair, Return, Scenario, Watch, strip};
 
 /// An agent's line may be read later than the client's answer that came after it: lines wait so long for their order.
 const ORDERING: Duration = Duration::from_millis(60);
@@ -118,6 +118,13 @@ impl Show {
                     ms(measured.outage)
                 )
             }
+        };
+        let result = match outcome.returned {
+            None => result,
+            Some(Return { transitions, announcements, answers }) => format!(
+                "{result}; after its return: {answers} answers and {announcements} announcements of node-a, {transitions} \
+                 transitions of node-b"
+            ),
         };
         if self.detailed {
             self.print_strip(pair, outcome)?;

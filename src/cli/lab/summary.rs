@@ -7,7 +7,7 @@ use serde_json::{Value as Json, json};
 
 use super::show::{Shown, ms};
 use crate::cli::output::table;
-use crate::lab::{Bound, Outcome, Scenario};
+use crate::lab::{Bound, Outcome, Return, Scenario};
 
 /// The version of the JSON output. It grows when a field changes its meaning or goes away.
 const JSON_VERSION: u32 = 1;
@@ -56,12 +56,14 @@ impl Series {
         self.spread(|outcome| Some(outcome.measured.dual))
     }
 
-    fn row(&self) -> [String; 10] {
+    fn row(&self) -> [String; 11] {
         let of = |spread: Option<Spread>, get: fn(Spread) -> Duration| {
             spread.map_or_else(|| "never".to_owned(), |spread| ms(get(spread)))
         };
         let (takeover, outage, two) = (self.takeover(), self.outage(), self.two_owners());
-        let two = two.filter(|two| !two.max.is_zero()).map_or_else(|| "never".to_owned(), |two| ms(two.max));
+        let two = |get: fn(Spread) -> Duration| {
+            two.filter(|two| !two.max.is_zero()).map_or_else(|| "never".to_owned(), |two| ms(get(two)))
+        };
         [
             self.scenario.name().to_owned(),
             self.runs.len().to_string(),
@@ -71,14 +73,18 @@ impl Series {
             of(takeover, |spread| spread.median),
             of(takeover, |spread| spread.max),
             ms(self.bound.takeover),
-            two,
+            two(|spread| spread.median),
+            two(|spread| spread.max),
             if self.well() { "yes" } else { "NO" }.to_owned(),
         ]
     }
 
     /// Whether each run ended as it should.
     fn well(&self) -> bool {
-        self.runs.iter().all(|(outcome, _)| outcome.healed.is_ok() && outcome.measured.takeover.is_some())
+        self.runs.iter().all(|(outcome, _)| {
+            let silent = outcome.returned.is_none_or(Return::is_silent);
+            outcome.healed.is_ok() && outcome.measured.takeover.is_some() && silent
+        })
     }
 
     fn json(&self) -> Json {
@@ -110,14 +116,14 @@ impl Document {
     /// For a person.
     pub(super) fn table(&self) -> String {
         let header =
-            ["SCENARIO", "RUNS", "OUTAGE", "MIN", "MAX", "TAKEOVER", "MAX", "BOUND", "TWO OWNERS", "WELL AFTER"];
+            ["SCENARIO", "RUNS", "OUTAGE", "MIN", "MAX", "TAKEOVER", "MAX", "BOUND", "TWO OWNERS", "MAX", "WELL AFTER"];
         let mut rows = vec![header.map(str::to_owned)];
         rows.extend(self.series.iter().map(Series::row));
         format!(
             "\n{}\n\
              OUTAGE      the longest time for which nobody answered the client (median, and of all runs)\n\
              TAKEOVER    from the fault to the first answer of the successor; BOUND is the longest that VRRP allows\n\
-             TWO OWNERS  how long two hosts answered at most\n",
+             TWO OWNERS  how long two hosts answered (median, and the longest)\n",
             table(&rows)
         )
     }
@@ -169,6 +175,11 @@ fn run_json(outcome: &Outcome, events: &[Shown]) -> Json {
         "two_owners_from_ms": measured.dual_from.map(millis),
         "two_owners_until_ms": measured.dual_until.map(millis),
         "wrong_host_ms": outcome.astray.map(millis),
+        "returned": outcome.returned.map(|it| json!({
+            "answers": it.answers,
+            "announcements": it.announcements,
+            "transitions_of_the_other": it.transitions,
+        })),
         "well": outcome.healed.is_ok(),
         "error": outcome.healed.as_ref().err(),
         "events": events.iter().map(event).collect::<Vec<_>>(),

@@ -4,13 +4,14 @@ use std::io;
 use std::net::{IpAddr, Ipv4Addr};
 use std::time::Duration;
 
-use super::table::{self, Direction, OWNED, Set, Term};
+use super::Layer;
+use super::table::{self, Direction, OWNED, Place, Set, Table, Term};
 use crate::driver::error::context;
 use crate::driver::nftables::{Change, Nftables};
 use crate::types::Family;
 
 /// No interface can have this in its name, so no gate's table has this name.
-const TABLE: &str = "vipd/probe";
+const NAME: &str = "vipd/probe";
 
 /// Exists in every network namespace.
 const INTERFACE: &str = "lo";
@@ -34,36 +35,63 @@ pub(super) struct Abilities {
 ///
 /// # Errors
 ///
-/// Says what is missing that the gate cannot be without.
-pub(super) fn abilities(nftables: &mut Nftables) -> io::Result<Abilities> {
-    let tables = nftables.commit(table::clear(TABLE));
-    tables.map_err(context("use nftables (the kernel's NF_TABLES with NF_TABLES_NETDEV, and CAP_NET_ADMIN)"))?;
-    let mut chain = |direction| with_table(nftables, false, vec![table::add_chain(TABLE, direction, INTERFACE)]);
-    chain(Direction::Ingress).map_err(context("make an nftables ingress hook (the kernel's NETFILTER_INGRESS)"))?;
-    chain(Direction::Egress)
-        .map_err(context("make an nftables egress hook (Linux 5.16 with the kernel's NETFILTER_EGRESS)"))?;
+/// Says what is missing that this layer cannot be without.
+pub(super) fn abilities(nftables: &mut Nftables, layer: Layer) -> io::Result<Abilities> {
+    for place in layer.places() {
+        let table = table(*place);
+        let (needs, hooks) = needs(*place);
+        nftables
+            .commit(table::clear(&table))
+            .map_err(context(&format!("use nftables ({needs}, and CAP_NET_ADMIN)")))?;
+        for (direction, hook) in Direction::ALL.into_iter().zip(hooks) {
+            let chain = vec![table::add_chain(&table, direction, INTERFACE)];
+            with_table(nftables, &table, false, chain).map_err(context(&format!("make an nftables {hook}")))?;
+        }
+    }
+    let first = layer.places().first().copied().map(table).expect("each layer has a table");
     // Kernels refuse flags that they do not know.
-    let persists = with_table(nftables, true, Vec::new()).is_ok();
-    Ok(Abilities { refreshes: refreshes(nftables)?, persists })
+    let persists = with_table(nftables, &first, true, Vec::new()).is_ok();
+    Ok(Abilities { refreshes: refreshes(nftables, &first)?, persists })
+}
+
+fn table(place: Place) -> Table {
+    Table { name: NAME.to_owned(), place }
+}
+
+/// What the kernel must have been built with for a table, and for its hooks in each direction.
+const fn needs(place: Place) -> (&'static str, [&'static str; 2]) {
+    match place {
+        Place::Device => (
+            "the kernel's NF_TABLES with NF_TABLES_NETDEV",
+            [
+                "ingress hook (the kernel's NETFILTER_INGRESS)",
+                "egress hook (Linux 5.16 with the kernel's NETFILTER_EGRESS)",
+            ],
+        ),
+        Place::Ip => ("the kernel's NF_TABLES with NF_TABLES_INET", ["inet input hook", "inet output hook"]),
+        Place::Arp => ("the kernel's NF_TABLES with NF_TABLES_ARP", ["arp input hook", "arp output hook"]),
+    }
 }
 
 /// Makes a table with all that, and removes it in the same transaction.
-fn with_table(nftables: &mut Nftables, persistent: bool, content: Vec<Change>) -> io::Result<()> {
-    let make = [table::make(TABLE, persistent)];
-    nftables.commit(make.into_iter().chain(content).chain([table::remove(TABLE)]).collect())
+fn with_table(nftables: &mut Nftables, table: &Table, persistent: bool, content: Vec<Change>) -> io::Result<()> {
+    let make = [table::make(table, persistent)];
+    nftables.commit(make.into_iter().chain(content).chain([table::remove(table)]).collect())
 }
 
-fn refreshes(nftables: &mut Nftables) -> io::Result<bool> {
-    nftables.commit(vec![table::make(TABLE, false), table::add_set(TABLE, SET, 1)])?;
-    let refreshes = TERMS.iter().try_fold(true, |so_far, term| Ok::<_, io::Error>(so_far && takes(nftables, *term)?));
-    nftables.commit(table::clear(TABLE))?;
+fn refreshes(nftables: &mut Nftables, table: &Table) -> io::Result<bool> {
+    nftables.commit(vec![table::make(table, false), table::add_set(table, SET, 1)])?;
+    let refreshes =
+        TERMS.iter().try_fold(true, |so_far, term| Ok::<_, io::Error>(so_far && takes(nftables, table, *term)?));
+    nftables.commit(table::clear(table))?;
     refreshes
 }
 
 /// Whether the element has that term once it was given it.
-fn takes(nftables: &mut Nftables, term: u64) -> io::Result<bool> {
-    nftables.commit(table::add_elements(TABLE, SET, &[ADDRESS], Term::Milliseconds(term)))?;
-    let left = nftables.list(&table::elements(TABLE, SET))?.into_iter().flat_map(table::elements_of).next();
+fn takes(nftables: &mut Nftables, table: &Table, term: u64) -> io::Result<bool> {
+    nftables.commit(table::add_elements(table, SET, &[ADDRESS], Term::Milliseconds(term)))?;
+    let answers = nftables.list(table.place.family(), &table::elements(table, SET))?;
+    let lease = answers.into_iter().flat_map(table::elements_of).next();
     let term = Duration::from_millis(term);
-    Ok(left.is_some_and(|(_, left)| left <= term && left > term / 2))
+    Ok(lease.is_some_and(|lease| lease.left <= term && lease.left > term / 2))
 }

@@ -1,4 +1,4 @@
-//! What is dropped at an interface: one rule for each way in which a host can answer to an address, or speak as it.
+//! What is dropped: one rule for each way in which a host can answer to an address, or speak as it.
 //!
 //! Each rule names a kind of packet and the field in it that holds the address; it drops the packet where that address is
 //! managed and not owned. ARP is read in the layout that it has on Ethernet (RFC 826 with 6-byte hardware addresses).
@@ -42,19 +42,19 @@ const NEIGHBOR_SOLICITATION: u8 = 135;
 const NEIGHBOR_ADVERTISEMENT: u8 = 136;
 const ND_TARGET_OFFSET: u32 = 8;
 
+const NFPROTO_IPV4: u8 = 2;
+const NFPROTO_IPV6: u8 = 10;
+
+const LOOPBACK: &str = "lo";
+/// `IFNAMSIZ`
+const INTERFACE_NAME_LEN: usize = 16;
+
 /// `NFT_LOOKUP_F_INV`
 const NOT_IN_SET: u32 = 1;
 
 /// Of what comes in: questions for an address, and what is sent to it.
 pub(super) fn ingress() -> Vec<Rule> {
-    let arp_request = [
-        protocol(ETHERTYPE_ARP),
-        field(NETWORK_HEADER, ARP_OPERATION_OFFSET, 2, Operator::Equal, &ARP_REQUEST.to_be_bytes()),
-        // An announcement has the form of a request (RFC 5227 §3). That of the owner shall reach this host's own ARP
-        // cache; nobody expects an answer to it.
-        vec![load(NETWORK_HEADER, ARP_SENDER_IP_OFFSET, 4), lookup(Set { kind: MANAGED, family: Family::V4 }, false)],
-        drop_unless_owned(NETWORK_HEADER, ARP_TARGET_IP_OFFSET, Family::V4),
-    ];
+    let arp_request = [protocol(ETHERTYPE_ARP), arp_request()];
     let ipv4 = [protocol(ETHERTYPE_IPV4), drop_unless_owned(NETWORK_HEADER, IPV4_DESTINATION_OFFSET, Family::V4)];
     let ipv6 = [protocol(ETHERTYPE_IPV6), drop_unless_owned(NETWORK_HEADER, IPV6_DESTINATION_OFFSET, Family::V6)];
     let solicitation = neighbor_discovery(NEIGHBOR_SOLICITATION);
@@ -70,9 +70,52 @@ pub(super) fn egress() -> Vec<Rule> {
     [tagged(), vec![arp.concat(), ipv4.concat(), ipv6.concat(), advertisement]].concat()
 }
 
-fn neighbor_discovery(kind: u8) -> Rule {
+/// The same in the host's own IP, which sees what is for the host itself, whichever interface it came by. What the host says to itself
+/// passes.
+pub(super) fn ip_input() -> Vec<Rule> {
+    let ipv4 = [of_family(NFPROTO_IPV4), drop_unless_owned(NETWORK_HEADER, IPV4_DESTINATION_OFFSET, Family::V4)];
+    let ipv6 = [of_family(NFPROTO_IPV6), drop_unless_owned(NETWORK_HEADER, IPV6_DESTINATION_OFFSET, Family::V6)];
+    let solicitation = [of_family(NFPROTO_IPV6), neighbor_discovery_of(NEIGHBOR_SOLICITATION)];
+    let rules = [ipv4.concat(), ipv6.concat(), solicitation.concat()];
+    rules.map(|rule| [not_at_home(MetaKey::Iifname), rule].concat()).to_vec()
+}
+
+/// What the host's own programs and its kernel say as an address. Not what they put on an interface as a whole frame.
+pub(super) fn ip_output() -> Vec<Rule> {
+    let ipv4 = [of_family(NFPROTO_IPV4), drop_unless_owned(NETWORK_HEADER, IPV4_SOURCE_OFFSET, Family::V4)];
+    let ipv6 = [of_family(NFPROTO_IPV6), drop_unless_owned(NETWORK_HEADER, IPV6_SOURCE_OFFSET, Family::V6)];
+    let advertisement = [of_family(NFPROTO_IPV6), neighbor_discovery_of(NEIGHBOR_ADVERTISEMENT)];
+    let rules = [ipv4.concat(), ipv6.concat(), advertisement.concat()];
+    rules.map(|rule| [not_at_home(MetaKey::Oifname), rule].concat()).to_vec()
+}
+
+/// Questions for an address.
+pub(super) fn arp_input() -> Vec<Rule> {
+    vec![arp_request()]
+}
+
+/// The kernel's answers, and its questions in the name of an address.
+pub(super) fn arp_output() -> Vec<Rule> {
+    vec![drop_unless_owned(NETWORK_HEADER, ARP_SENDER_IP_OFFSET, Family::V4)]
+}
+
+fn arp_request() -> Rule {
     let rule = [
-        protocol(ETHERTYPE_IPV6),
+        field(NETWORK_HEADER, ARP_OPERATION_OFFSET, 2, Operator::Equal, &ARP_REQUEST.to_be_bytes()),
+        // An announcement has the form of a request (RFC 5227 §3). That of the owner shall reach this host's own ARP
+        // cache; nobody expects an answer to it.
+        vec![load(NETWORK_HEADER, ARP_SENDER_IP_OFFSET, 4), lookup(Set { kind: MANAGED, family: Family::V4 }, false)],
+        drop_unless_owned(NETWORK_HEADER, ARP_TARGET_IP_OFFSET, Family::V4),
+    ];
+    rule.concat()
+}
+
+fn neighbor_discovery(kind: u8) -> Rule {
+    [protocol(ETHERTYPE_IPV6), neighbor_discovery_of(kind)].concat()
+}
+
+fn neighbor_discovery_of(kind: u8) -> Rule {
+    let rule = [
         vec![meta(MetaKey::L4Proto), compare(Operator::Equal, &[ICMPV6])],
         field(TRANSPORT_HEADER, 0, 1, Operator::Equal, &[kind]),
         drop_unless_owned(TRANSPORT_HEADER, ND_TARGET_OFFSET, Family::V6),
@@ -114,6 +157,18 @@ fn drop_unless_owned(base: u32, offset: u32, family: Family) -> Rule {
 
 fn protocol(ethertype: u16) -> Rule {
     vec![meta(MetaKey::EtherTypeProtocol), compare(Operator::Equal, &ethertype.to_be_bytes())]
+}
+
+/// In tables that see both families.
+fn of_family(family: u8) -> Rule {
+    vec![meta(MetaKey::Nfproto), compare(Operator::Equal, &[family])]
+}
+
+/// What goes through another interface than the loopback.
+fn not_at_home(interface: MetaKey) -> Rule {
+    let mut name = [0; INTERFACE_NAME_LEN];
+    name.iter_mut().zip(LOOPBACK.bytes()).for_each(|(to, from)| *to = from);
+    vec![meta(interface), compare(Operator::NotEqual, &name)]
 }
 
 fn field(base: u32, offset: u32, len: u32, operator: Operator, value: &[u8]) -> Rule {

@@ -1,15 +1,17 @@
-//! An interface's table: its sets of addresses, its two chains, and the messages that make and fill them.
+//! An interface's tables: their sets of addresses, their two chains, and the messages that make and fill them.
 
 use std::net::IpAddr;
 use std::time::Duration;
 
 use netlink_packet_core::{NLM_F_APPEND, NLM_F_CREATE};
+use netlink_packet_netfilter::NetfilterProtoFamily;
 use netlink_packet_netfilter::nftables::{
-    ChainAttribute, ChainMessage, DataAttribute, DevHookNumber, Hook, HookNumber, ListAttribute, NfTablesMessage,
-    RuleAttribute, RuleMessage, SetAttribute, SetElementAttribute, SetElementList, SetElementMessage, SetFlags,
-    SetMessage, TableAttribute, TableFlags, TableMessage,
+    ChainAttribute, ChainMessage, DataAttribute, DevHookNumber, Hook, HookNumber, InetHookNumber, ListAttribute,
+    NfTablesMessage, RuleAttribute, RuleMessage, SetAttribute, SetElementAttribute, SetElementList, SetElementMessage,
+    SetFlags, SetMessage, TableAttribute, TableFlags, TableMessage,
 };
 
+use super::Layer;
 use super::rules::{self, Rule};
 use crate::driver::nftables::Change;
 use crate::types::Family;
@@ -20,10 +22,14 @@ pub(super) const ELEMENTS: usize = 1000;
 /// Ours are named so and then as their interface.
 const PREFIX: &str = "vipd-";
 
-/// On ingress before everything else, so that no flow table picks a packet up first; on egress after everything else,
+/// On the way in before everything else, so that no flow table picks a packet up first; on the way out after everything else,
 /// so that what others rewrite is seen as it leaves.
 const INGRESS_PRIORITY: i32 = -500;
 const EGRESS_PRIORITY: i32 = 500;
+
+/// The kernel's hooks of ARP.
+const NF_ARP_IN: u32 = 0;
+const NF_ARP_OUT: u32 = 1;
 
 /// What nft calls `ipv4_addr` and `ipv6_addr`. The kernel does not look at it.
 const TYPE_IPV4: u32 = 7;
@@ -47,11 +53,80 @@ pub(super) struct Set {
     pub(super) family: Family,
 }
 
-/// A hook of an interface.
+/// A hook.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Direction {
     Ingress,
     Egress,
+}
+
+/// A table of an interface's gate.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Table {
+    pub(super) name: String,
+    pub(super) place: Place,
+}
+
+/// Where a table's rules are asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Place {
+    /// At the interface.
+    Device,
+    /// In the host's IP, for all interfaces.
+    Ip,
+    /// In the host's ARP, for all interfaces.
+    Arp,
+}
+
+impl Layer {
+    /// The tables of this layer. The first knows the addresses of both families.
+    pub(super) fn places(self) -> &'static [Place] {
+        match self {
+            Self::Netdev => &[Place::Device],
+            Self::InetArp => &[Place::Ip, Place::Arp],
+        }
+    }
+}
+
+impl Place {
+    /// As nftables calls it.
+    pub(super) const fn family(self) -> NetfilterProtoFamily {
+        match self {
+            Self::Device => NetfilterProtoFamily::NetDev,
+            Self::Ip => NetfilterProtoFamily::Inet,
+            Self::Arp => NetfilterProtoFamily::ARP,
+        }
+    }
+
+    /// The families of addresses that it has sets of.
+    pub(super) const fn families(self) -> &'static [Family] {
+        match self {
+            Self::Device | Self::Ip => &Family::ALL,
+            Self::Arp => &[Family::V4],
+        }
+    }
+
+    const fn hook(self, direction: Direction) -> HookNumber {
+        match (self, direction) {
+            (Self::Device, Direction::Ingress) => HookNumber::Dev(DevHookNumber::Ingress),
+            (Self::Device, Direction::Egress) => HookNumber::Dev(DevHookNumber::Egress),
+            (Self::Ip, Direction::Ingress) => HookNumber::Inet(InetHookNumber::LocalIn),
+            (Self::Ip, Direction::Egress) => HookNumber::Inet(InetHookNumber::LocalOut),
+            (Self::Arp, Direction::Ingress) => HookNumber::Other(NF_ARP_IN),
+            (Self::Arp, Direction::Egress) => HookNumber::Other(NF_ARP_OUT),
+        }
+    }
+
+    fn rules(self, direction: Direction) -> Vec<Rule> {
+        match (self, direction) {
+            (Self::Device, Direction::Ingress) => rules::ingress(),
+            (Self::Device, Direction::Egress) => rules::egress(),
+            (Self::Ip, Direction::Ingress) => rules::ip_input(),
+            (Self::Ip, Direction::Egress) => rules::ip_output(),
+            (Self::Arp, Direction::Ingress) => rules::arp_input(),
+            (Self::Arp, Direction::Egress) => rules::arp_output(),
+        }
+    }
 }
 
 /// For how long elements pass.
@@ -64,13 +139,6 @@ pub(super) enum Term {
 }
 
 impl Set {
-    pub(super) const ALL: [Self; 4] = [
-        Self { kind: MANAGED, family: Family::V4 },
-        Self { kind: OWNED, family: Family::V4 },
-        Self { kind: MANAGED, family: Family::V6 },
-        Self { kind: OWNED, family: Family::V6 },
-    ];
-
     pub(super) fn name(self) -> String {
         let name = match (self.kind, self.family) {
             (Kind::Managed, Family::V4) => "managed4",
@@ -83,6 +151,8 @@ impl Set {
 }
 
 impl Direction {
+    pub(super) const ALL: [Self; 2] = [Self::Ingress, Self::Egress];
+
     fn chain(self) -> String {
         let name = match self {
             Self::Ingress => "ingress",
@@ -92,9 +162,9 @@ impl Direction {
     }
 }
 
-/// The name of an interface's table.
-pub(super) fn name_of(interface: &str) -> String {
-    format!("{PREFIX}{interface}")
+/// An interface's tables in a layer.
+pub(super) fn tables_of(interface: &str, layer: Layer) -> Vec<Table> {
+    layer.places().iter().map(|place| Table { name: format!("{PREFIX}{interface}"), place: *place }).collect()
 }
 
 /// The interface whose table it is; `None`: the table is somebody else's.
@@ -102,45 +172,57 @@ pub(super) fn interface_of(table: &str) -> Option<&str> {
     table.strip_prefix(PREFIX)
 }
 
-/// Makes a table with its rules and empty sets, in the place of one of that name where there is one.
-pub(super) fn replace(table: &str, interface: &str, persistent: bool) -> Vec<Change> {
-    let mut changes = clear(table);
-    changes.push(make(table, persistent));
-    changes.extend((1..).zip(Set::ALL).map(|(id, set)| add_set(table, set, id)));
-    for direction in [Direction::Ingress, Direction::Egress] {
-        changes.push(add_chain(table, direction, interface));
-        let rules = match direction {
-            Direction::Ingress => rules::ingress(),
-            Direction::Egress => rules::egress(),
-        };
-        changes.extend(rules.into_iter().map(|rule| add_rule(table, direction, rule)));
+/// Makes tables with their rules and empty sets, in the place of those of their names where there are such.
+pub(super) fn replace(tables: &[Table], interface: &str, persistent: bool) -> Vec<Change> {
+    let mut changes = Vec::new();
+    let mut ids = 1..;
+    for table in tables {
+        changes.extend(clear(table));
+        changes.push(make(table, persistent));
+        for family in table.place.families() {
+            let sets = [MANAGED, OWNED].map(|kind| Set { kind, family: *family });
+            changes.extend(sets.into_iter().zip(&mut ids).map(|(set, id)| add_set(table, set, id)));
+        }
+        for direction in Direction::ALL {
+            changes.push(add_chain(table, direction, interface));
+            let rules = table.place.rules(direction);
+            changes.extend(rules.into_iter().map(|rule| add_rule(table, direction, rule)));
+        }
     }
     changes
 }
 
 /// Removes a table, which need not exist.
-pub(super) fn clear(table: &str) -> Vec<Change> {
+pub(super) fn clear(table: &Table) -> Vec<Change> {
     vec![make(table, false), remove(table)]
 }
 
 /// Makes a table unless there is one. A persistent one is that of this socket: nobody else can change it, a flush of the
 /// whole rule set leaves it alone, and it outlives the socket.
-pub(super) fn make(table: &str, persistent: bool) -> Change {
-    let mut attributes = vec![TableAttribute::Name(table.to_owned())];
+pub(super) fn make(table: &Table, persistent: bool) -> Change {
+    let mut attributes = vec![TableAttribute::Name(table.name.clone())];
     if persistent {
         attributes.push(TableAttribute::Flags(TableFlags::Owner | TableFlags::Persisent));
     }
-    Change { message: NfTablesMessage::NewTable(TableMessage { attributes }), flags: NLM_F_CREATE }
+    Change {
+        family: table.place.family(),
+        message: NfTablesMessage::NewTable(TableMessage { attributes }),
+        flags: NLM_F_CREATE,
+    }
 }
 
 /// Removes a table that exists.
-pub(super) fn remove(table: &str) -> Change {
-    let attributes = vec![TableAttribute::Name(table.to_owned())];
-    Change { message: NfTablesMessage::DeleteTable(TableMessage { attributes }), flags: 0 }
+pub(super) fn remove(table: &Table) -> Change {
+    let attributes = vec![TableAttribute::Name(table.name.clone())];
+    Change {
+        family: table.place.family(),
+        message: NfTablesMessage::DeleteTable(TableMessage { attributes }),
+        flags: 0,
+    }
 }
 
 /// The id has to be unique within a transaction.
-pub(super) fn add_set(table: &str, set: Set, id: u32) -> Change {
+pub(super) fn add_set(table: &Table, set: Set, id: u32) -> Change {
     let (key_type, key_len) = match set.family {
         Family::V4 => (TYPE_IPV4, 4),
         Family::V6 => (TYPE_IPV6, 16),
@@ -150,52 +232,64 @@ pub(super) fn add_set(table: &str, set: Set, id: u32) -> Change {
         Kind::Owned => SetFlags::Timeout,
     };
     let attributes = vec![
-        SetAttribute::Table(table.to_owned()),
+        SetAttribute::Table(table.name.clone()),
         SetAttribute::Name(set.name()),
         SetAttribute::Flags(flags),
         SetAttribute::KeyType(key_type),
         SetAttribute::KeyLen(key_len),
         SetAttribute::Id(id),
     ];
-    Change { message: NfTablesMessage::NewSet(SetMessage { attributes }), flags: NLM_F_CREATE }
+    Change {
+        family: table.place.family(),
+        message: NfTablesMessage::NewSet(SetMessage { attributes }),
+        flags: NLM_F_CREATE,
+    }
 }
 
 /// A chain that lets pass what no rule drops.
-pub(super) fn add_chain(table: &str, direction: Direction, interface: &str) -> Change {
-    let (hook, priority) = match direction {
-        Direction::Ingress => (DevHookNumber::Ingress, INGRESS_PRIORITY),
-        Direction::Egress => (DevHookNumber::Egress, EGRESS_PRIORITY),
+pub(super) fn add_chain(table: &Table, direction: Direction, interface: &str) -> Change {
+    let priority = match direction {
+        Direction::Ingress => INGRESS_PRIORITY,
+        Direction::Egress => EGRESS_PRIORITY,
     };
+    let mut hook = vec![Hook::Number(table.place.hook(direction)), Hook::Priority(priority.cast_unsigned())];
+    if table.place == Place::Device {
+        hook.push(Hook::NetDeviceName(interface.to_owned()));
+    }
     let attributes = vec![
-        ChainAttribute::Table(table.to_owned()),
+        ChainAttribute::Table(table.name.clone()),
         ChainAttribute::Name(direction.chain()),
-        ChainAttribute::Hook(vec![
-            Hook::Number(HookNumber::Dev(hook)),
-            Hook::Priority(priority.cast_unsigned()),
-            Hook::NetDeviceName(interface.to_owned()),
-        ]),
+        ChainAttribute::Hook(hook),
         ChainAttribute::Type("filter".to_owned()),
     ];
-    Change { message: NfTablesMessage::NewChain(ChainMessage { attributes }), flags: NLM_F_CREATE }
+    Change {
+        family: table.place.family(),
+        message: NfTablesMessage::NewChain(ChainMessage { attributes }),
+        flags: NLM_F_CREATE,
+    }
 }
 
 /// Which chain, as a question.
-pub(super) fn chain(table: &str, direction: Direction) -> NfTablesMessage {
-    let attributes = vec![ChainAttribute::Table(table.to_owned()), ChainAttribute::Name(direction.chain())];
+pub(super) fn chain(table: &Table, direction: Direction) -> NfTablesMessage {
+    let attributes = vec![ChainAttribute::Table(table.name.clone()), ChainAttribute::Name(direction.chain())];
     NfTablesMessage::GetChain(ChainMessage { attributes })
 }
 
-fn add_rule(table: &str, direction: Direction, rule: Rule) -> Change {
+fn add_rule(table: &Table, direction: Direction, rule: Rule) -> Change {
     let attributes = vec![
-        RuleAttribute::Table(table.to_owned()),
+        RuleAttribute::Table(table.name.clone()),
         RuleAttribute::Chain(direction.chain()),
         RuleAttribute::Expressions(rule),
     ];
-    Change { message: NfTablesMessage::NewRule(RuleMessage { attributes }), flags: NLM_F_CREATE | NLM_F_APPEND }
+    Change {
+        family: table.place.family(),
+        message: NfTablesMessage::NewRule(RuleMessage { attributes }),
+        flags: NLM_F_CREATE | NLM_F_APPEND,
+    }
 }
 
 /// Adds the addresses of the set's family, or refreshes those that are there where the kernel can.
-pub(super) fn add_elements(table: &str, set: Set, addresses: &[IpAddr], term: Term) -> Vec<Change> {
+pub(super) fn add_elements(table: &Table, set: Set, addresses: &[IpAddr], term: Term) -> Vec<Change> {
     let element = |key: Vec<u8>| {
         let mut element = vec![SetElementAttribute::Key(DataAttribute::Value(key))];
         if let Term::Milliseconds(term) = term {
@@ -205,25 +299,44 @@ pub(super) fn add_elements(table: &str, set: Set, addresses: &[IpAddr], term: Te
         element
     };
     messages(table, set, addresses, element)
-        .map(|message| Change { message: NfTablesMessage::NewSetElement(message), flags: NLM_F_CREATE })
+        .map(|message| Change {
+            family: table.place.family(),
+            message: NfTablesMessage::NewSetElement(message),
+            flags: NLM_F_CREATE,
+        })
         .collect()
 }
 
 /// Removes the addresses of the set's family. The kernel refuses where one is missing or has ended.
-pub(super) fn remove_elements(table: &str, set: Set, addresses: &[IpAddr]) -> Vec<Change> {
+pub(super) fn remove_elements(table: &Table, set: Set, addresses: &[IpAddr]) -> Vec<Change> {
     messages(table, set, addresses, |key| vec![SetElementAttribute::Key(DataAttribute::Value(key))])
-        .map(|message| Change { message: NfTablesMessage::DeleteSetElement(message), flags: 0 })
+        .map(|message| Change {
+            family: table.place.family(),
+            message: NfTablesMessage::DeleteSetElement(message),
+            flags: 0,
+        })
         .collect()
 }
 
 /// All elements, as a question.
-pub(super) fn elements(table: &str, set: Set) -> NfTablesMessage {
-    let attributes = vec![SetElementList::Table(table.to_owned()), SetElementList::Set(set.name())];
+pub(super) fn elements(table: &Table, set: Set) -> NfTablesMessage {
+    let attributes = vec![SetElementList::Table(table.name.clone()), SetElementList::Set(set.name())];
     NfTablesMessage::GetSetElement(SetElementMessage { attributes })
 }
 
-/// The elements of an answer that have not ended, each with what is left of it.
-pub(super) fn elements_of(answer: NfTablesMessage) -> Vec<(IpAddr, Duration)> {
+/// An address that passes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lease {
+    /// The address.
+    pub address: IpAddr,
+    /// For how long yet.
+    pub left: Duration,
+    /// How long it was when it was given.
+    pub term: Duration,
+}
+
+/// The elements of an answer that have not ended.
+pub(super) fn elements_of(answer: NfTablesMessage) -> Vec<Lease> {
     let NfTablesMessage::NewSetElement(SetElementMessage { attributes }) = answer else { return Vec::new() };
     let lists = attributes.into_iter().filter_map(|attribute| match attribute {
         SetElementList::Elements(elements) => Some(elements),
@@ -232,7 +345,7 @@ pub(super) fn elements_of(answer: NfTablesMessage) -> Vec<(IpAddr, Duration)> {
     lists.flatten().filter_map(|element| element_of(&element)).collect()
 }
 
-fn element_of(element: &ListAttribute<SetElementAttribute>) -> Option<(IpAddr, Duration)> {
+fn element_of(element: &ListAttribute<SetElementAttribute>) -> Option<Lease> {
     let ListAttribute::Element(attributes) = element else { return None };
     let address = attributes.iter().find_map(|attribute| match attribute {
         SetElementAttribute::Key(DataAttribute::Value(key)) => address_of(key),
@@ -242,11 +355,15 @@ fn element_of(element: &ListAttribute<SetElementAttribute>) -> Option<(IpAddr, D
         SetElementAttribute::Expiration(milliseconds) => Some(Duration::from_millis(*milliseconds)),
         _ => None,
     })?;
-    (!left.is_zero()).then_some((address, left))
+    let term = attributes.iter().find_map(|attribute| match attribute {
+        SetElementAttribute::Timeout(milliseconds) => Some(Duration::from_millis(*milliseconds)),
+        _ => None,
+    });
+    (!left.is_zero()).then_some(Lease { address, left, term: term.unwrap_or(left) })
 }
 
 fn messages(
-    table: &str,
+    table: &Table,
     set: Set,
     addresses: &[IpAddr],
     element: impl Fn(Vec<u8>) -> Vec<SetElementAttribute>,
@@ -263,7 +380,7 @@ fn messages(
             return None;
         }
         let attributes = vec![
-            SetElementList::Table(table.to_owned()),
+            SetElementList::Table(table.name.clone()),
             SetElementList::Set(set.name()),
             SetElementList::Elements(chunk),
         ];

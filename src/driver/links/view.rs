@@ -29,10 +29,25 @@ pub(super) struct View {
     /// The interfaces' own addresses, in the kernel's order.
     own: HashMap<u32, Vec<KernelAddress>>,
     present: HashSet<(u32, IpAddr)>,
-    /// Virtual addresses that went since the last report, and the port of who asked for it.
-    gone: Vec<(u32, IpAddr, u32)>,
+    /// Virtual addresses that went since the last report.
+    gone: Vec<Gone>,
     /// Virtual addresses that were there before everything was listed anew.
     before_listing: HashSet<(u32, IpAddr)>,
+}
+
+/// A virtual address that went.
+#[derive(Debug)]
+struct Gone {
+    place: (u32, IpAddr),
+    /// The port of who asked for it.
+    by_port: u32,
+    expired: bool,
+}
+
+impl Gone {
+    const fn unexplained(place: (u32, IpAddr)) -> Self {
+        Self { place, by_port: 0, expired: false }
+    }
 }
 
 impl View {
@@ -92,7 +107,7 @@ impl View {
     /// Everything was told.
     pub(super) fn end_listing(&mut self) {
         let before = std::mem::take(&mut self.before_listing);
-        self.gone.extend(before.into_iter().map(|(ifindex, ip)| (ifindex, ip, 0)));
+        self.gone.extend(before.into_iter().map(Gone::unexplained));
     }
 
     /// What is different from the last report.
@@ -107,8 +122,13 @@ impl View {
             }
         }
         let present = &self.present;
-        let gone = self.gone.drain(..).filter(|(ifindex, ip, _)| !present.contains(&(*ifindex, *ip)));
-        events.extend(gone.map(|(ifindex, ip, by_port)| LinkEvent::AddressGone { ifindex, ip, by_port }));
+        let gone = self.gone.drain(..).filter(|gone| !present.contains(&gone.place));
+        events.extend(gone.map(|Gone { place: (ifindex, ip), by_port, expired }| LinkEvent::AddressGone {
+            ifindex,
+            ip,
+            by_port,
+            expired,
+        }));
         events
     }
 
@@ -116,7 +136,7 @@ impl View {
         self.links.remove(&ifindex);
         self.own.remove(&ifindex);
         let gone: Vec<_> = self.present.extract_if(|(on, _)| *on == ifindex).collect();
-        self.gone.extend(gone.into_iter().map(|(ifindex, ip)| (ifindex, ip, 0)));
+        self.gone.extend(gone.into_iter().map(Gone::unexplained));
     }
 
     fn on_address(&mut self, address: KernelAddress) {
@@ -134,7 +154,8 @@ impl View {
     fn on_address_gone(&mut self, address: &KernelAddress, port: u32) {
         if self.is_virtual(address) {
             self.present.remove(&(address.ifindex, address.ip));
-            self.gone.push((address.ifindex, address.ip, port));
+            let place = (address.ifindex, address.ip);
+            self.gone.push(Gone { place, by_port: port, expired: address.expired });
         } else if let Some(own) = self.own.get_mut(&address.ifindex) {
             own.retain(|known| !is_same(known, address));
         }

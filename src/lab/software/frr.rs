@@ -61,6 +61,9 @@ fn config(routers: &[Router]) -> String {
              vrrp {vrid} advertisement-interval {interval_ms}\n"
         )
         .expect("a String takes all");
+        if !router.preempt {
+            writeln!(text, " no vrrp {vrid} preempt").expect("a String takes all");
+        }
         let family = if router.is_ipv6() { "ipv6" } else { "ip" };
         for address in router.addresses.iter().filter_map(|address| address.split('/').next()) {
             writeln!(text, " vrrp {vrid} {family} {address}").expect("a String takes all");

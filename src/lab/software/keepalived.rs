@@ -35,6 +35,9 @@ fn config(routers: &[Router]) -> String {
              priority {priority}\n  version {version}\n  advert_int {seconds}.{centiseconds:02}\n"
         )
         .expect("a String takes all");
+        if !router.preempt {
+            text.push_str("  nopreempt\n");
+        }
         if let Some((source, peers)) = &router.unicast {
             writeln!(text, "  unicast_src_ip {source}\n  unicast_peer {{").expect("a String takes all");
             peers.iter().for_each(|peer| writeln!(text, "    {peer}").expect("a String takes all"));

@@ -13,6 +13,7 @@ use crate::lab::host::Host;
 use crate::lab::process::Line;
 
 const CONFIG: &str = "/run/vipd/vipd.toml";
+const STATE_DIR: &str = "/run/vipd/state";
 const CONTROL: &str = "/run/vipd/control.sock";
 
 pub(super) fn commands(program: &Path, host: &Host, routers: &[Router]) -> Result<Vec<Command>> {
@@ -20,7 +21,7 @@ pub(super) fn commands(program: &Path, host: &Host, routers: &[Router]) -> Resul
     let mut command = host.command(program);
     // The program may be /proc/self/exe, which tells a reader of `ps` nothing.
     command.arg0("vipd");
-    command.args(["run", "--config", CONFIG, "--control", CONTROL, "--log", "json"]);
+    command.args(["run", "--config", CONFIG, "--control", CONTROL, "--state-dir", STATE_DIR, "--log", "json"]);
     Ok(vec![command])
 }
 
@@ -35,6 +36,9 @@ fn config(node: &str, routers: &[Router]) -> String {
              version = {version}\nadvert_interval = \"{interval_ms}ms\"\naddresses = {addresses:?}\n"
         )
         .expect("a String takes all");
+        if !router.preempt {
+            text.push_str("preempt = false\n");
+        }
         if let Some((_, peers)) = &router.unicast {
             let peers: Vec<_> = peers.iter().map(ToString::to_string).collect();
             writeln!(text, "peers = {peers:?}").expect("a String takes all");

@@ -18,6 +18,9 @@ pub const CONFIG: &str = "/run/vipd/vipd.toml";
 /// Where a host's agent answers.
 pub const CONTROL: &str = "/run/vipd/control.sock";
 
+/// What outlives a host's agent.
+pub const STATE_DIR: &str = "/run/vipd/state";
+
 /// A `[[vip]]` table.
 #[derive(Clone)]
 pub struct Vip {
@@ -108,17 +111,25 @@ pub struct Transition {
 impl Agent {
     /// Starts one.
     pub fn start(host: &Host, vips: &[Vip]) -> Result<Self> {
+        Self::start_with(host, vips, &[])
+    }
+
+    /// Starts one with more arguments.
+    pub fn start_with(host: &Host, vips: &[Vip], arguments: &[&str]) -> Result<Self> {
+        Self::start_as(host, vips, STATE_DIR, arguments)
+    }
+
+    /// Starts one that keeps its state in a directory of its own.
+    pub fn start_with_state(host: &Host, vips: &[Vip], state_dir: &str) -> Result<Self> {
+        Self::start_as(host, vips, state_dir, &[])
+    }
+
+    fn start_as(host: &Host, vips: &[Vip], state_dir: &str, arguments: &[&str]) -> Result<Self> {
         configure(host, vips)?;
         let namespace = host.namespace().clone();
-        let process = Process::start(namespace.command(VIPD).args([
-            "run",
-            "--config",
-            CONFIG,
-            "--control",
-            CONTROL,
-            "--log",
-            "json",
-        ]))?;
+        let mut command = namespace.command(VIPD);
+        command.args(["run", "--config", CONFIG, "--control", CONTROL, "--state-dir", state_dir, "--log", "json"]);
+        let process = Process::start(command.args(arguments))?;
         Ok(Self { name: host.name().to_owned(), namespace, process })
     }
 

@@ -42,6 +42,27 @@ pub fn addresses(host: &Host) -> Result<Vec<Address>> {
     listed.with_context(|| format!("addresses of {}", host.name()))
 }
 
+/// Whole seconds for which the addresses that an agent has installed on a host live yet.
+pub fn lifetimes_left(host: &Host) -> Result<Vec<u32>> {
+    let listed = host.run_in(|| {
+        let mut listed = Vec::new();
+        Netlink::open()?.dump(&RouteNetlinkMessage::GetAddress(AddressMessage::default()), |_, body| {
+            let message = AddressMessage::parse(body).map_err(std::io::Error::other)?;
+            let ours = message
+                .attributes
+                .iter()
+                .any(|it| matches!(it, AddressAttribute::Protocol(number) if u8::from(*number) == OWN_PROTOCOL));
+            listed.extend(message.attributes.iter().filter(|_| ours).find_map(|attribute| match attribute {
+                AddressAttribute::CacheInfo(cache) => Some(cache.ifa_valid),
+                _ => None,
+            }));
+            Ok(())
+        })?;
+        std::io::Result::Ok(listed)
+    })?;
+    listed.with_context(|| format!("addresses of {}", host.name()))
+}
+
 /// The addresses of a host that an agent has installed, known by their protocol number.
 pub fn own_addresses(host: &Host) -> Result<Vec<Address>> {
     Ok(addresses(host)?.into_iter().filter(|address| address.protocol == Some(OWN_PROTOCOL)).collect())

@@ -5,10 +5,11 @@ mod forge;
 mod kernel;
 mod segment;
 
-pub use agent::{Agent, CONFIG, CONTROL, Transition, Vip, configure, ensure_calm, vipd};
+pub use agent::{Agent, CONFIG, CONTROL, STATE_DIR, Transition, Vip, configure, ensure_calm, vipd};
 pub use forge::{Forger, Forgery};
 pub use kernel::{
-    Address, addresses, await_all, await_none, interfaces, neighbour, own_addresses, resident_kib, sysctls,
+    Address, addresses, await_all, await_none, interfaces, lifetimes_left, neighbour, own_addresses, resident_kib,
+    sysctls,
 };
 pub use segment::{LINK_LOCAL, MAC_A, MAC_B, Segment, V4, V6, host, ip, learn};
 

@@ -1,0 +1,187 @@
+//! An event as the journal keeps it: one JSON object a line. Fields are added; none goes or changes its meaning.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+use serde_json::{Value, json};
+
+use super::clock::{self, rfc3339};
+use super::log::{Names, claim_name, silence_text};
+use super::status::checksum_name;
+use crate::engine::{Event, EventKind, WaitEnd};
+
+/// One event.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+pub struct Record {
+    /// The wall clock at the event, RFC 3339.
+    pub at: String,
+    /// Which boot of the host it was (`/proc/sys/kernel/random/boot_id`).
+    pub boot: String,
+    /// Nanoseconds since that boot, suspended time included: no step of the wall clock moves it.
+    pub monotonic_ns: u64,
+    /// The node's name.
+    pub node: String,
+    /// The vip's name; none where the event is the node's or a link's.
+    pub vip: Option<String>,
+    /// What sort of event, such as `transition` or `conflict`.
+    pub kind: String,
+    /// Why it happened, where that is known.
+    pub cause: Option<String>,
+    /// All of it in one line, for a person.
+    pub text: String,
+    /// The facts behind it.
+    pub evidence: BTreeMap<String, Value>,
+}
+
+impl Record {
+    /// An event of the engine.
+    pub(super) fn of_event(event: &Event, boot: &str, names: &Names) -> Self {
+        let Told { kind, cause, text, evidence } = tell(&event.kind, names);
+        Self {
+            at: rfc3339(clock::wall_of(event.at)),
+            boot: boot.to_owned(),
+            monotonic_ns: event.at.as_nanos(),
+            node: names.node().to_owned(),
+            vip: event.vip.map(|vip| names.vip(Some(vip)).to_owned()),
+            kind: kind.to_owned(),
+            cause,
+            text,
+            evidence,
+        }
+    }
+
+    /// Something that befell the agent itself, now.
+    pub(super) fn of_agent(kind: &str, text: impl Into<String>, boot: &str, names: &Names) -> Self {
+        Self {
+            at: rfc3339(clock::wall()),
+            boot: boot.to_owned(),
+            monotonic_ns: clock::now().as_nanos(),
+            node: names.node().to_owned(),
+            vip: None,
+            kind: kind.to_owned(),
+            cause: None,
+            text: text.into(),
+            evidence: BTreeMap::new(),
+        }
+    }
+}
+
+/// An event's part of a record.
+struct Told {
+    kind: &'static str,
+    cause: Option<String>,
+    text: String,
+    evidence: BTreeMap<String, Value>,
+}
+
+fn told<const N: usize>(kind: &'static str, text: String, evidence: [(&str, Value); N]) -> Told {
+    Told { kind, cause: None, text, evidence: evidence.map(|(name, value)| (name.to_owned(), value)).into() }
+}
+
+fn tell(kind: &EventKind, names: &Names) -> Told {
+    match kind {
+        EventKind::Transition { from, to, cause } => {
+            let (from, to, cause) = (from.to_string(), to.to_string(), cause.to_string());
+            let text = format!("{from} -> {to}: {cause}");
+            Told { cause: Some(cause), ..told("transition", text, [("from", from.into()), ("to", to.into())]) }
+        }
+        EventKind::Rival { source, priority } => {
+            let text = format!("{source} advertises itself as owner too, with priority {priority}");
+            told("rival", text, [("source", json!(source)), ("priority", priority.0.into())])
+        }
+        EventKind::Conflict { address, mac, kind, count, former_owner } => {
+            let evidence = [
+                ("address", json!(address)),
+                ("mac", mac.to_string().into()),
+                ("by", claim_name(*kind).into()),
+                ("claims", (*count).into()),
+                ("former_owner", (*former_owner).into()),
+            ];
+            told("conflict", format!("{mac} also answers for {address}; the neighbours were told again"), evidence)
+        }
+        EventKind::ConflictPersists { address, mac, count, lasts, former_owner } => {
+            let text = format!("{mac} has been answering for {address} for {} s", lasts.as_secs());
+            let evidence = [
+                ("address", json!(address)),
+                ("mac", mac.to_string().into()),
+                ("claims", (*count).into()),
+                ("lasts_s", lasts.as_secs().into()),
+                ("former_owner", (*former_owner).into()),
+            ];
+            told("conflict-persists", text, evidence)
+        }
+        EventKind::ClonedHost { source, priority } => {
+            let text = format!("another host advertises from this node's own address {source}");
+            told("cloned-host", text, [("source", json!(source)), ("priority", priority.0.into())])
+        }
+        EventKind::ForeignGroup { source, theirs } => {
+            let text = format!("{source} uses this VRID for other addresses");
+            told("foreign-group", text, [("source", json!(source)), ("theirs", json!(theirs))])
+        }
+        EventKind::SilentOwner { address, mac, silence } => {
+            let text = format!("{}, but {address} still answers at {mac}: this node waits", silence_text(*silence));
+            let silence = silence.map(|silence| silence.as_millis());
+            let evidence =
+                [("address", json!(address)), ("mac", mac.to_string().into()), ("silence_ms", json!(silence))];
+            told("silent-owner", text, evidence)
+        }
+        EventKind::SilentOwnerEnds { address, mac, waited, end } => {
+            let end = match end {
+                WaitEnd::FellSilent => "it answers no more",
+                WaitEnd::HeardAgain => "an owner is heard again",
+                WaitEnd::Overruled => "the longest wait is over",
+            };
+            let text = format!("no longer waits for {address} at {mac}: {end}");
+            let evidence = [
+                ("address", json!(address)),
+                ("mac", mac.to_string().into()),
+                ("waited_ms", json!(waited.as_millis())),
+                ("end", end.into()),
+            ];
+            told("silent-owner-ends", text, evidence)
+        }
+        EventKind::NoMajority { missing } => {
+            let missing = super::log::list(missing);
+            let text = format!("does not claim: no majority of the voters: without {missing}");
+            told("no-majority", text, [("missing", missing.into())])
+        }
+        EventKind::VoterSilent { voter, silence } => {
+            let ms = silence.as_millis();
+            let text = format!("voter {voter} has not answered for {ms} ms");
+            told("voter-silent", text, [("voter", json!(**voter)), ("silence_ms", json!(ms))])
+        }
+        EventKind::VoterAnswers { voter, silence } => {
+            let ms = silence.as_millis();
+            let text = format!("voter {voter} answers again, after {ms} ms");
+            told("voter-answers", text, [("voter", json!(**voter)), ("silence_ms", json!(ms))])
+        }
+        EventKind::AddressRestored { address, count } => {
+            let text = format!("another program removed {address}: put back ({count} times)");
+            told("address-restored", text, [("address", json!(address)), ("count", (*count).into())])
+        }
+        EventKind::ChecksumFollowed { source, form } => {
+            let form = checksum_name(*form);
+            let text = format!("{source} uses the checksum form {form}: now used here too");
+            told("checksum-followed", text, [("source", json!(source)), ("form", form.into())])
+        }
+        EventKind::IntervalLearned { source, interval } => {
+            let interval = interval.duration();
+            let text = format!("the owner {source} advertises every {interval:?}: used here too");
+            told("interval-learned", text, [("source", json!(source)), ("interval_ms", json!(interval.as_millis()))])
+        }
+        EventKind::AddressesDiffer { source, theirs } => {
+            let text = format!("{source} advertises other addresses than this node");
+            told("addresses-differ", text, [("source", json!(source)), ("theirs", json!(theirs))])
+        }
+        EventKind::Dropped { link, family, source, reason } => {
+            let interface = names.link(*link);
+            let text = format!("{interface}: dropped an {family} packet from {source}: {reason}");
+            let evidence =
+                [("interface", interface.into()), ("source", json!(source)), ("reason", reason.label().into())];
+            told("dropped", text, evidence)
+        }
+        EventKind::RemoveFailed(error) => {
+            told("remove-failed", format!("addresses could not be removed: {error}"), [("error", json!(error.0))])
+        }
+    }
+}

@@ -1,0 +1,115 @@
+//! Holds: a vip keeps itself out of every election, because an operator said so or because this host may have been fenced.
+//!
+//! A hold ends at its time or by an operator, and by nothing else: not by an interface that goes and comes, not by new settings of the
+//! same name, and not by a restart, over which the driver keeps what [`Engine::holds`] says. The short time for which a vip stays out
+//! after a claim that was refused is no such hold.
+
+use super::output::{Cause, Output};
+use super::time::Instant;
+use super::vip::{State, Step, Vip};
+use super::{Engine, VipId};
+
+/// Why, and until when.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hold {
+    /// Why.
+    pub reason: HoldReason,
+    /// When it ends by itself; `None`: it does not.
+    pub until: Option<Instant>,
+}
+
+/// Why a vip is kept out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum HoldReason {
+    /// An operator drained it.
+    Drained,
+    /// The host went down while it was the owner, without a stop: it was fenced, by a peer or by its own watchdog, or it
+    /// crashed. It may do so again.
+    HostDied,
+}
+
+impl HoldReason {
+    const fn cause(self) -> Cause {
+        match self {
+            Self::Drained => Cause::Drained,
+            Self::HostDied => Cause::HostDied,
+        }
+    }
+}
+
+impl Hold {
+    fn is_over(&self, now: Instant) -> bool {
+        self.until.is_some_and(|until| now >= until)
+    }
+}
+
+impl Engine {
+    /// The hold on all vips, those to come as well; and that of each vip, by its name.
+    pub fn holds(&self) -> (Option<Hold>, impl Iterator<Item = (&str, Hold)>) {
+        let vips = self.vips.iter().filter_map(|vip| Some((vip.settings().name.as_str(), *vip.held_by()?)));
+        (self.hold, vips)
+    }
+
+    pub(super) fn on_hold(&mut self, now: Instant, vip: Option<VipId>, hold: Hold) {
+        if vip.is_none() {
+            self.hold = Some(hold);
+        }
+        self.each(now, vip, |vip, step| vip.on_hold(step, hold));
+        self.outputs.push_back(Output::KeepHolds);
+    }
+
+    pub(super) fn on_release(&mut self, now: Instant, vip: Option<VipId>) {
+        if vip.is_none() {
+            self.hold = None;
+        }
+        self.each(now, vip, Vip::on_release);
+        self.outputs.push_back(Output::KeepHolds);
+    }
+
+    fn each(&mut self, now: Instant, vip: Option<VipId>, change: impl Fn(&mut Vip, &mut Step<'_>)) {
+        let all = self.vips.iter().map(Vip::id).filter(|id| vip.is_none_or(|vip| vip == *id));
+        for id in all.collect::<alloc::vec::Vec<_>>() {
+            self.step(now, id, &change);
+        }
+    }
+}
+
+impl Vip {
+    /// Why this vip is kept out, if it is.
+    pub const fn held_by(&self) -> Option<&Hold> {
+        self.hold.as_ref()
+    }
+
+    /// Gives up at once, so that the peer takes over within its skew time.
+    pub(super) fn on_hold(&mut self, step: &mut Step<'_>, hold: Hold) {
+        self.depose_if_late(step);
+        self.hold = Some(hold);
+        match &self.state {
+            State::Initialize => {}
+            State::Backup(_) | State::Held { .. } => self.keep_out(step, hold),
+            State::Claiming { .. } | State::Active(_) => {
+                self.give_up(step);
+                self.keep_out(step, hold);
+            }
+        }
+    }
+
+    /// Takes part again, as at boot. Ends the short holds too: an operator has seen to what they were for.
+    pub(super) fn on_release(&mut self, step: &mut Step<'_>) {
+        self.hold = None;
+        if let State::Held { .. } = &self.state {
+            self.start(step, Cause::Undrained);
+        }
+    }
+
+    /// A hold whose time has come is none.
+    pub(super) fn expire_hold(&mut self, step: &mut Step<'_>) {
+        if self.hold.take_if(|hold| hold.is_over(step.now)).is_some() {
+            step.outputs.push_back(Output::KeepHolds);
+        }
+    }
+
+    pub(super) fn keep_out(&mut self, step: &mut Step<'_>, hold: Hold) {
+        self.enter(step, State::Held { until: hold.until }, hold.reason.cause());
+    }
+}
