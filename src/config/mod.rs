@@ -9,17 +9,22 @@
 //! | `raw` | the shape of the file as types: the source of the JSON schema and of the reference |
 //! | `resolve` | the whole file: its tables, and a function that reads each of the small ones |
 //! | `vip` | `[[vip]]`; `vip_options` has its optional keys, `address` the addresses, `across` what must hold among vips |
+//! | `fence` | `[fence]`: how silent owners are fenced |
 //! | `seal`, `key_file` | `[seal]`, and the file with the keys that it names |
+//! | `heartbeat` | `[node] heartbeat`, the second paths |
 //! | `read` | typed access to parsed TOML; whoever reads a key makes it known, so no list of keys can drift |
 //! | `duration` | times as text |
 //! | `problem`, `report` | what is wrong, and how that is shown to a person and to a program |
-//! | `secret`, `suggest`, `system` | hiding passwords; "did you mean"; what is asked of this machine |
+//! | `secret`, `suggest` | hiding passwords; "did you mean" |
+//! | `system`, `trust` | what is asked of this machine; whether its files are to be trusted |
 //!
 //! A new table gets a file with one function that takes a [`read::Table`], is called from `resolve::root`, and a type in `raw`.
 
 mod across;
 mod address;
 mod duration;
+mod fence;
+mod heartbeat;
 mod key_file;
 mod problem;
 pub mod raw;
@@ -32,6 +37,7 @@ mod suggest;
 mod system;
 #[cfg(test)]
 mod tests;
+mod trust;
 mod vip;
 mod vip_options;
 
@@ -39,6 +45,7 @@ use std::io::Read;
 use std::path::Path;
 
 pub use duration::Short;
+pub use heartbeat::HeartbeatPath;
 pub use problem::{Kind, Note, Problem};
 pub use report::{Colour, Report};
 pub use seal::Seal;
@@ -59,6 +66,8 @@ pub struct Config {
     pub settings: Settings,
     /// How nodes believe each other; `None`: not at all, or the file is for another machine.
     pub seal: Option<Seal>,
+    /// The second paths; none where `settings.heartbeat` is `None`.
+    pub heartbeat: Vec<HeartbeatPath>,
     /// What is legal but may surprise; in the order of the file.
     pub notes: Vec<Note>,
 }

@@ -2,13 +2,15 @@
 //!
 //! Nothing here decides and nothing logs. A driver does what it is told, or says what it tried and why that failed.
 //! It knows the plain types of [`crate::types`] and the bytes of [`crate::wire`], and of the engine only the state
-//! of a link and the kinds of claims. Sockets that the loop polls never block; what can block (netlink) says so, and belongs on another thread.
+//! of a link, the kinds of claims and the ways to references. Sockets that the loop polls never block; what can block (netlink) says so, and belongs on another thread.
 
 pub mod addresses;
 pub mod adverts;
 pub mod announce;
 pub mod datagrams;
+pub mod echo;
 mod error;
+pub mod fencing;
 pub mod frames;
 pub mod gate;
 pub mod ipv4_conf;
@@ -18,10 +20,12 @@ pub mod netlink;
 pub mod nftables;
 pub mod random;
 pub mod readiness;
+pub mod routes;
 pub mod schedule;
 pub mod state_dir;
 pub mod timer;
 pub mod virtual_mac;
 pub mod watch;
+pub mod watchdog;
 
 pub use error::errno;

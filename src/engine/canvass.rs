@@ -74,8 +74,12 @@ impl Vip {
             self.canvass(step);
         }
         if self.quorum.as_ref().is_none_or(|quorum| quorum.is_held(step.now)) {
+            if let Some(canvass) = &mut self.canvass {
+                canvass.wants_since = None;
+            }
             return None;
         }
+        self.void_answers(step);
         let patience = self.settings.interval.duration() * PATIENCE;
         let canvass = self.canvass.as_mut()?;
         let since = *canvass.wants_since.get_or_insert(step.now);
@@ -92,6 +96,17 @@ impl Vip {
         if self.canvass.take().is_some() {
             self.release_grants(step);
         }
+    }
+
+    /// This node is not fit to claim until then: what was granted is given back, and asked for anew in time.
+    pub(super) fn put_off_canvass(&mut self, step: &mut Step<'_>, until: Instant) -> Instant {
+        if self.quorum.is_some() {
+            self.release_grants(step);
+            let in_time = until - self.skew_time(self.interval()) / 2;
+            let next_ask_at = in_time.max(step.now + FASTEST);
+            self.canvass = Some(Canvass { next_ask_at, wants_since: None, told: false, rounds: 0 });
+        }
+        until
     }
 
     /// The claim begins.
@@ -128,7 +143,7 @@ impl Vip {
         if is_held {
             if canvass.wants_since.is_some() {
                 if let State::Backup(backup) = &mut self.state {
-                    backup.claim_at(step.now);
+                    backup.put_off(step.now);
                 }
                 self.backup_on_deadline(step);
             }
@@ -205,7 +220,7 @@ impl Vip {
     }
 
     /// A voter is there. A candidate that had stopped to ask it does so now.
-    pub(super) fn on_present(&mut self, step: &mut Step<'_>, from: &str) {
+    pub(super) fn on_present(&mut self, step: &Step<'_>, from: &str) {
         let returned = self.quorum.as_mut().is_some_and(|quorum| quorum.note_present(from));
         if returned && let Some(canvass) = &mut self.canvass {
             canvass.next_ask_at = step.now;

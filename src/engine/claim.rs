@@ -24,8 +24,17 @@ impl Vip {
     }
 
     /// When to ask again, if something speaks against a claim now.
+    ///
+    /// The voters come before a silent owner: while a majority is that one's it answers by right, and must not be fenced. What a
+    /// majority grants to this node is kept while it waits for one that answers without any, or has it fenced.
     fn objection(&mut self, step: &mut Step<'_>, cause: &Cause) -> Option<Instant> {
-        self.quorum_objection(step).or_else(|| self.object_for_silent_owner(step, cause))
+        let unfit = self.object_for_isolation(step, cause).or_else(|| self.owner_elsewhere(step, cause));
+        if let Some(until) = unfit {
+            return Some(self.put_off_canvass(step, until));
+        }
+        self.quorum_objection(step)
+            .or_else(|| self.object_for_silent_owner(step, cause))
+            .or_else(|| self.object_until_fenced(step, cause))
     }
 
     /// When [`Self::prepare`] is due, where anybody is to be asked: an interval before the claim, which is after two missed ones.
@@ -36,13 +45,14 @@ impl Vip {
 
     /// Whether somebody is to be asked before a claim.
     fn has_to_ask(&self) -> bool {
-        self.asks_silent_owner()
+        self.asks_silent_owner() || self.asks_references()
     }
 
     /// Asks what can be asked in advance, so that a claim loses no time by it. Called once before a claim that comes by a
     /// Backup's timer, for the cause that it would have by now; at once where the claim is nearer than an interval. An owner that is
     /// heard meanwhile makes it void: the state that it leaves belongs into [`Backup`](super::backup::Backup).
     pub(super) fn prepare(&mut self, step: &mut Step<'_>, cause: &Cause) {
+        self.prepare_for_isolation(step);
         self.prepare_for_silence(step, cause);
     }
 }
@@ -72,6 +82,7 @@ impl Vip {
     ///
     /// The grants that its lease rests on were given to that agent; this one asks for its own, and has until then.
     pub(super) fn adopt(&mut self, step: &mut Step<'_>, until: Instant, term: Duration) {
+        self.count_references_from(step.now);
         let stretch = Stretch::inherited(step.now, term, self.settings.interval);
         let interval = stretch.map_or(self.settings.interval, Stretch::pace);
         self.transmit(step, self.settings.priority);

@@ -12,13 +12,16 @@ use core::time::Duration;
 use super::backup::Backup;
 use super::canvass::Canvass;
 use super::election::{self, PATIENCE, Rank};
+use super::fence::Fences;
 use super::hold::Hold;
 use super::input::{Arrival, LinkId, LinkState, RequestId};
+use super::isolation::References;
 use super::output::{AddressSet, Cause, Event, EventKind, Output, StateName, Transmit};
 use super::owner::Ownership;
 use super::quorum::{Quorum, QuorumSettings};
 use super::rival::Evidence;
 use super::router::Router;
+use super::second_path::SecondPath;
 use super::settings::VipSettings;
 use super::silence::Silence;
 use super::stats::Reports;
@@ -51,6 +54,8 @@ pub struct Vip {
     pub(super) hold: Option<Hold>,
     pub(super) evidence: Evidence,
     pub(super) silence: Option<Silence>,
+    pub(super) references: References,
+    pub(super) second_path: SecondPath,
     /// The grants, where voters are configured, and this node's name among them.
     pub(super) quorum: Option<Quorum>,
     pub(super) own_name: Option<Arc<str>>,
@@ -84,6 +89,7 @@ pub(super) struct Step<'a> {
     pub(super) now: Instant,
     pub(super) outputs: &'a mut VecDeque<Output>,
     pub(super) next_request: &'a mut u64,
+    pub(super) fences: &'a mut Fences,
     /// Where this node votes itself.
     pub(super) voter: Option<&'a mut Voter>,
 }
@@ -188,6 +194,10 @@ impl Vip {
 
     /// When it wants to be called.
     pub fn deadline(&self) -> Option<Instant> {
+        [self.deadline_of_state(), self.isolation_due_at()].into_iter().flatten().min()
+    }
+
+    fn deadline_of_state(&self) -> Option<Instant> {
         match &self.state {
             State::Initialize => self.hold.as_ref().and_then(|hold| hold.until),
             State::Backup(backup) => {
@@ -221,7 +231,7 @@ impl Vip {
         let grants = |quorum: &QuorumSettings| {
             Quorum::new(now, RouterId { cluster: Arc::clone(&quorum.cluster), vrid }, &quorum.voters)
         };
-        Self {
+        let mut vip = Self {
             id,
             link,
             settings,
@@ -241,7 +251,11 @@ impl Vip {
             quorum: quorum.map(grants),
             own_name: quorum.map(|quorum| Arc::clone(&quorum.own)),
             canvass: None,
-        }
+            references: References::default(),
+            second_path: SecondPath::default(),
+        };
+        vip.follow_references(now);
+        vip
     }
 
     pub(super) const fn on_inherited(&mut self, until: Instant, term: Duration) {
@@ -295,6 +309,7 @@ impl Vip {
         let learned = router.note(step.now, arrival, &self.settings);
         let own = router.rank(self.settings.priority);
         self.report(step, arrival.source, learned);
+        self.on_advert_through(step, arrival.source);
         // Without a source address the vip is in Initialize, and takes no part.
         let Some(own) = own else { return };
         let sender = Rank { priority: arrival.advert.priority, source: arrival.source };
@@ -311,6 +326,7 @@ impl Vip {
     pub(super) fn on_deadline(&mut self, step: &mut Step<'_>) {
         self.depose_if_late(step);
         self.expire_hold(step);
+        self.isolation_on_deadline(step);
         match &self.state {
             State::Initialize => {}
             State::Backup(_) => self.backup_on_deadline(step),
@@ -360,6 +376,7 @@ impl Vip {
     /// started anew within its lease is one still.
     pub(super) fn start(&mut self, step: &mut Step<'_>, cause: Cause) {
         self.expire_hold(step);
+        self.count_references_from(step.now);
         if let Some(hold) = self.hold {
             if self.inherited.take().is_some() {
                 self.give_up(step);
@@ -396,6 +413,11 @@ impl Vip {
         self.state = state;
         self.since = step.now;
         self.transitions = self.transitions.saturating_add(1);
+        self.note_transition();
+        let (was_owner, is_owner) = (from.is_owner(), self.state().is_owner());
+        if was_owner != is_owner {
+            self.forget_blocked();
+        }
         // That the kernel obeyed is no reason: what made this node claim stays the reason why it is Active.
         if cause != Cause::Installed {
             self.cause = cause.clone();
@@ -413,9 +435,10 @@ impl Vip {
     }
 
     /// Gives up the addresses, and says so to nobody.
-    pub(super) fn withdraw(&self, step: &mut Step<'_>) {
+    pub(super) fn withdraw(&mut self, step: &mut Step<'_>) {
         step.outputs.push_back(Output::EndLease { vip: self.id });
         let set = self.address_set(step);
+        self.note_removal(set.request);
         step.outputs.push_back(Output::Remove(set));
     }
 

@@ -17,9 +17,12 @@ pub mod advert;
 pub mod arp;
 mod checksum;
 mod drop_reason;
+pub mod echo;
 pub mod frame;
 pub mod grant;
+pub mod heartbeat;
 pub mod ndisc;
 pub mod seal;
+pub mod sealed_advert;
 
 pub use drop_reason::DropReason;

@@ -11,9 +11,11 @@
 
 mod commands;
 mod conflict;
+mod fence;
 mod freeze;
 mod holds;
 mod hostile;
+mod isolation;
 mod journal;
 mod layers;
 mod links;
@@ -22,6 +24,7 @@ mod peers;
 mod reload;
 mod restore;
 mod sealed;
+mod second_path;
 mod silence;
 mod stop;
 mod support;
@@ -58,7 +61,9 @@ fn trials() -> Vec<Trial> {
         many::trials(),
         layers::trials(),
         hostile::trials(),
+        second_path::trials(),
         silence::trials(),
+        isolation::trials(),
         takeover::trials(),
         links::trials(),
         reload::trials(),
@@ -70,6 +75,7 @@ fn trials() -> Vec<Trial> {
         commands::trials(),
         journal::trials(),
         holds::trials(),
+        fence::trials(),
         freeze::trials(),
     ];
     modules.into_iter().flatten().collect()

@@ -6,6 +6,7 @@
 //! | `network`, `neighbours`, `host` | what the world is made of |
 //! | `world`, `travel`, `kernel` | how it goes on |
 //! | `voters` | the witness, and the talk about grants |
+//! | `second` | another network, on which the agents send each other heartbeats |
 //! | `acts`, `ask` | what befalls it, and what a scenario asks of it |
 //! | `watch` | what must never happen, with each excuse |
 //! | `plan`, `random` | thousands of worlds by seed: faults, then heal and require progress |
@@ -32,6 +33,7 @@ mod network;
 mod plan;
 mod random;
 mod rng;
+mod second;
 mod travel;
 mod voters;
 mod watch;
@@ -41,10 +43,12 @@ mod answers;
 mod checksums;
 mod conflict;
 mod families;
+mod fence;
 mod forged;
 mod freeze;
 mod heal;
 mod hold;
+mod isolation;
 mod links;
 mod matrix;
 mod mutation;
@@ -53,6 +57,8 @@ mod preempt;
 mod quorum;
 mod reload;
 mod restart;
+mod seals;
+mod second_path;
 mod silence;
 mod table;
 mod takeover;

@@ -2,10 +2,11 @@
 
 use std::time::Duration;
 
-use vipd::engine::{Cause, EventKind, Preempt, StateName, VipSettings};
+use vipd::engine::{Cause, EventKind, FenceSettings, Preempt, StateName, VipSettings};
 
 use super::build::{host, interval, ms, secs, vip};
 use super::clock::Clock;
+use super::fence::fence;
 use super::network::Network;
 use super::voters::{WITNESS, Witness, quorum};
 use super::world::World;
@@ -14,12 +15,17 @@ const LONGEST_GRANT: Duration = Duration::from_secs(3);
 
 /// Nodes with one vip each and, where their number is even, a witness: all started, but not settled.
 fn starting(vips: impl IntoIterator<Item = VipSettings>) -> World {
+    starting_with(vips, |_| FenceSettings::default())
+}
+
+fn starting_with(vips: impl IntoIterator<Item = VipSettings>, fence: impl Fn(usize) -> FenceSettings) -> World {
     let vips: Vec<VipSettings> = vips.into_iter().collect();
     let hosts = vips.len();
     let with_witness = hosts.is_multiple_of(2);
     let specs = vips.into_iter().enumerate().map(|(place, vip)| {
         let mut spec = host(u8::try_from(place).expect("few"), vec![vip]);
         spec.settings.quorum = Some(quorum(place, hosts, with_witness, LONGEST_GRANT));
+        spec.settings.fence = fence(place);
         spec
     });
     let mut world = World::new(1, Network::quiet(), specs.collect());
@@ -281,4 +287,36 @@ fn a_restarted_witness_votes_only_once_its_grants_are_over() {
     assert_eq!(world.owner(), None);
     world.run(secs(2));
     assert!(world.owner().is_some());
+}
+
+/// Its addresses answer, but by right.
+#[test]
+fn an_owner_with_a_majority_whose_adverts_are_stopped_is_neither_waited_for_nor_fenced() {
+    let mut world = voting([vip(200), vip(100)]);
+    world.network.filter(0, 1);
+    let since = world.now;
+    world.run(secs(60));
+    assert_eq!((world.owner(), world.state(1)), (Some(0), StateName::Backup));
+    let told = world.told(1, since);
+    assert!(matches!(told[..], [EventKind::NoMajority { .. }]), "{told:?}");
+    world.crash(0);
+    world.run(ms(350));
+    assert_eq!(world.owner(), Some(1), "nor is an answer from before its end");
+}
+
+#[test]
+fn only_the_node_that_a_majority_grants_fences_the_owner() {
+    let mut world = starting_with([vip(200), vip(100)], |place| fence(true, secs(1), &[1 - place]));
+    world.run(secs(5));
+    assert_eq!(world.owner(), Some(0));
+    world.isolate(1);
+    world.run(secs(30));
+    assert_eq!((world.owner(), world.fenced.len()), (Some(0), 0));
+    world.heal();
+    world.run(secs(1));
+    world.isolate(0);
+    // The silence, the delay of the one that would lose, and the fence agent's time.
+    world.run(ms(370) + secs(1) + Duration::from_nanos(world.fence_time));
+    let fenced: Vec<_> = world.fenced.iter().map(|(_, by, whom)| (*by, *whom)).collect();
+    assert_eq!((world.owner(), &fenced[..]), (Some(1), &[(1, 0)][..]));
 }

@@ -99,11 +99,17 @@ fn shown(output: &Output, now: Duration) -> Option<String> {
         Output::Announce(_) => "announce".into(),
         Output::Vote { to, .. } => format!("vote to {to}"),
         Output::Ask(_) => "ask".into(),
+        Output::Fence(_) => "fence".into(),
         Output::KeepHolds => "keep holds".into(),
+        Output::Echo(_) => "echo".into(),
+        Output::SendHeartbeat { .. } => "heartbeat".into(),
         Output::Event(Event { kind, .. }) => match kind {
             // In the column before.
             EventKind::Transition { .. } => return None,
             EventKind::Rival { .. } => "[rival]".into(),
+            EventKind::ReferenceLost { .. } => "[reference lost]".into(),
+            EventKind::ReferenceBack { .. } => "[reference back]".into(),
+            EventKind::IsolatedFromReferences => "[isolated]".into(),
             EventKind::SilentOwner { .. } => "[silent owner answers]".into(),
             EventKind::SilentOwnerEnds { .. } => "[wait for a silent owner ends]".into(),
             EventKind::AddressRestored { count, .. } => format!("[address restored, {count}]"),
@@ -117,6 +123,15 @@ fn shown(output: &Output, now: Duration) -> Option<String> {
             EventKind::ConflictPersists { .. } => "[conflict persists]".into(),
             EventKind::ClonedHost { .. } => "[cloned host]".into(),
             EventKind::ForeignGroup { .. } => "[foreign group]".into(),
+            EventKind::PeerHeard { .. } => "[peer heard]".into(),
+            EventKind::PeerSilent { .. } => "[peer silent]".into(),
+            EventKind::AdvertsBlocked { .. } => "[adverts blocked]".into(),
+            EventKind::AdvertsThrough { .. } => "[adverts through]".into(),
+            EventKind::SecondOwner { .. } => "[second owner]".into(),
+            EventKind::Fencing { .. } => "[fencing]".into(),
+            EventKind::Fenced { .. } => "[fenced]".into(),
+            EventKind::FenceFailed { .. } => "[fencing failed]".into(),
+            EventKind::FenceMissing { .. } => "[fencing impossible]".into(),
             EventKind::RemoveFailed(_) => "[removal failed]".into(),
             EventKind::NoMajority { .. } => "[no majority]".into(),
             EventKind::VoterSilent { .. } => "[voter silent]".into(),
@@ -142,7 +157,7 @@ fn inputs(case: &Case) -> Vec<(&'static str, Duration, Input)> {
     let link = |state| Input::Link { link: LINK, state };
     let vip = vip_id(0);
     let refused = || Err("Operation not permitted".into());
-    let settings = |vips| Input::Settings(Settings { node: "a".into(), vips, quorum: None });
+    let settings = |vips| Input::Settings(Settings::of("a", vips));
     let (one, more) = (address(VIP_V4), address([10, 0, 0, 101].into()));
     let mut inputs = vec![
         ("advert, priority 200", Input::Advert(from(LARGER, 200))),
@@ -266,7 +281,7 @@ fn states() -> Vec<(&'static str, Case)> {
 }
 
 fn missing(settings: VipSettings) -> Case {
-    let settings = Settings { node: "a".into(), vips: vec![settings], quorum: None };
+    let settings = Settings::of("a", vec![settings]);
     let engine = Engine::new(settings, Instant::ZERO);
     Case { engine, now: Duration::from_secs(1), request: RequestId(u64::MAX) }
 }

@@ -65,7 +65,7 @@ impl World {
         let mut bytes = Vec::new();
         message.emit(&mut bytes);
         self.votes_sent += 1;
-        for at in self.network.arrivals(&mut self.rng, self.now, from, to) {
+        for at in self.network.unfiltered_arrivals(&mut self.rng, self.now, from, to) {
             self.push(at, Entry::Vote { from, to, bytes: bytes.clone() });
         }
     }
