@@ -129,7 +129,7 @@ impl Vip {
         canvass.rounds = rounds.saturating_add(1);
         canvass.next_ask_at = step.now + pause;
         let preempts = matches!(&self.state, State::Backup(backup) if backup.preempts());
-        let challenge = (preempts || self.settings.priority == Priority::OWNER).then_some(self.settings.priority);
+        let challenge = (preempts || self.settings.priority == Priority::OWNER).then_some(self.priority());
         self.ask_voters(step, challenge, false);
     }
 
@@ -167,7 +167,7 @@ impl Vip {
         let rounds = self.canvass.as_ref().map_or(0, |canvass| canvass.rounds);
         let name = self.own_name.as_deref().unwrap_or_default();
         let hash = name.bytes().fold(rounds, |hash, byte| hash.wrapping_mul(16_777_619) ^ u32::from(byte));
-        let rank = u32::from(u8::MAX - self.settings.priority.0);
+        let rank = u32::from(u8::MAX - self.priority().0);
         interval * rank / 1_024 + interval * (hash % 64) / 1_024
     }
 }
@@ -189,7 +189,7 @@ impl Vip {
 
     fn owner_on_reply(&mut self, step: &mut Step<'_>) {
         let Some(quorum) = &self.quorum else { return };
-        if let Some(challenger) = quorum.challenger(step.now).filter(|it| it.priority > self.settings.priority) {
+        if let Some(challenger) = quorum.challenger(step.now).filter(|it| it.priority > self.priority()) {
             let cause = Cause::Challenged { by: Arc::clone(&challenger.name), priority: challenger.priority };
             self.give_up(step);
             let backup = Backup::listening(step.now + self.active_down_interval(self.settings.interval));

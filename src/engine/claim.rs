@@ -28,7 +28,10 @@ impl Vip {
     /// The voters come before a silent owner: while a majority is that one's it answers by right, and must not be fenced. What a
     /// majority grants to this node is kept while it waits for one that answers without any, or has it fenced.
     fn objection(&mut self, step: &mut Step<'_>, cause: &Cause) -> Option<Instant> {
-        let unfit = self.object_for_isolation(step, cause).or_else(|| self.owner_elsewhere(step, cause));
+        let unfit = self
+            .object_for_isolation(step, cause)
+            .or_else(|| self.object_for_stale_data(step))
+            .or_else(|| self.owner_elsewhere(step, cause));
         if let Some(until) = unfit {
             return Some(self.put_off_canvass(step, until));
         }
@@ -63,7 +66,7 @@ impl Vip {
     pub(super) fn claim(&mut self, step: &mut Step<'_>, cause: Cause) {
         let interval = self.settings.interval;
         self.end_canvass();
-        self.transmit(step, self.settings.priority);
+        self.transmit(step, self.priority());
         self.ask_to_stay(step);
         // Installed while the kernel is told of the lease; without it they answer nobody.
         let set = self.address_set(step);
@@ -85,7 +88,7 @@ impl Vip {
         self.count_references_from(step.now);
         let stretch = Stretch::inherited(step.now, term, self.settings.interval);
         let interval = stretch.map_or(self.settings.interval, Stretch::pace);
-        self.transmit(step, self.settings.priority);
+        self.transmit(step, self.priority());
         self.ask_to_stay(step);
         let lease = match self.quorum {
             None => self.renew_lease_for(step, interval),

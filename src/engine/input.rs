@@ -7,6 +7,7 @@ use core::time::Duration;
 
 use super::VipId;
 use super::fence::FenceResult;
+use super::health::CheckResult;
 use super::hold::Hold;
 use super::isolation::Path;
 use super::rival::ClaimKind;
@@ -134,6 +135,13 @@ pub enum Input {
         from: Arc<str>,
         /// What it says.
         message: GrantMessage,
+    },
+    /// A check was run.
+    CheckResult {
+        /// Its name.
+        check: String,
+        /// What it found.
+        result: CheckResult,
     },
     /// A node can be spoken to on the second path from now on, or again.
     PeerMet {
