@@ -1,11 +1,13 @@
 //! What can happen to an engine.
 
 use alloc::string::String;
+use alloc::sync::Arc;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::time::Duration;
 
 use super::VipId;
 use super::fence::FenceResult;
+use super::health::CheckResult;
 use super::hold::Hold;
 use super::isolation::Path;
 use super::rival::ClaimKind;
@@ -14,6 +16,7 @@ use super::time::Instant;
 use crate::types::{Family, MacAddr};
 use crate::wire::DropReason;
 use crate::wire::advert::{Advert, ChecksumForm};
+use crate::wire::grant::GrantMessage;
 use crate::wire::heartbeat::Heartbeat;
 
 /// One thing that happened. Hand it to [`Engine::handle`](super::Engine::handle), then drain the outputs.
@@ -125,6 +128,20 @@ pub enum Input {
         vip: VipId,
         /// None of them is left, or what was refused.
         result: Result<(), EffectError>,
+    },
+    /// A node or a voter says something about grants. Who it is has been proved.
+    Grant {
+        /// Its name.
+        from: Arc<str>,
+        /// What it says.
+        message: GrantMessage,
+    },
+    /// A check was run.
+    CheckResult {
+        /// Its name.
+        check: String,
+        /// What it found.
+        result: CheckResult,
     },
     /// A node can be spoken to on the second path from now on, or again.
     PeerMet {
