@@ -23,6 +23,7 @@ mod many;
 mod peers;
 mod reload;
 mod restore;
+mod routes;
 mod sealed;
 mod second_path;
 mod silence;
@@ -68,6 +69,7 @@ fn trials() -> Vec<Trial> {
         links::trials(),
         reload::trials(),
         restore::trials(),
+        routes::trials(),
         sealed::trials(),
         conflict::trials(),
         virtual_mac::trials(),
