@@ -150,6 +150,9 @@ fn write_event(event: &Event, names: &Names) {
         | EventKind::SilentOwner { .. }
         | EventKind::SilentOwnerEnds { .. }
         | EventKind::ForeignGroup { .. } => write_evidence(vip, &at, &event.kind),
+        EventKind::CheckFails { .. } | EventKind::CheckPasses { .. } | EventKind::PriorityChanged { .. } => {
+            write_health(vip, &at, &event.kind);
+        }
         EventKind::ReferenceLost { reference, address } => {
             let of = address.map(|address| format!(" ({address})")).unwrap_or_default();
             warn!(at, vip, %reference, "{vip}: the reference {reference}{of} answers no more");
@@ -213,6 +216,27 @@ fn write_evidence(vip: &str, at: &str, kind: &EventKind) {
         }
         EventKind::ForeignGroup { source, theirs } => {
             warn!(at, vip, %source, ?theirs, "{vip}: {source} uses this VRID for other addresses, {theirs:?}: not heeded; give one of the two groups another vrid");
+        }
+        _ => {}
+    }
+}
+
+/// What the checks found.
+fn write_health(vip: &str, at: &str, kind: &EventKind) {
+    match kind {
+        EventKind::CheckFails { check, output, unable, stay } => {
+            let what = if *unable { "cannot be run" } else { "fails" };
+            let seconds = stay.as_secs();
+            error!(
+                at,
+                vip, check, output, unable, seconds, "{vip}: check {check} {what}: {output} (for {seconds} s at least)"
+            );
+        }
+        EventKind::CheckPasses { check, output } => {
+            info!(at, vip, check, output, "{vip}: check {check} passes: {output}");
+        }
+        EventKind::PriorityChanged { from, to, check } => {
+            warn!(at, vip, %from, %to, check, "{vip}: effective priority {from} -> {to} (check {check})");
         }
         _ => {}
     }
@@ -336,6 +360,7 @@ fn write_transition(vip: &str, at: &str, from: StateName, to: StateName, cause: 
             | Cause::AddressesKeepVanishing
             | Cause::AddressInUse { .. }
             | Cause::HostDied
+            | Cause::CheckFails { .. }
             | Cause::LinkDown
             | Cause::LinkMissing
     );

@@ -210,6 +210,24 @@ fn tell(kind: &EventKind, names: &Names) -> Told {
                 [("interface", interface.into()), ("source", json!(source)), ("reason", reason.label().into())];
             told("dropped", text, evidence)
         }
+        EventKind::CheckFails { check, output, unable, stay } => {
+            let text = format!("check {check} {}: {output}", if *unable { "cannot be run" } else { "fails" });
+            let evidence = [
+                ("check", json!(check)),
+                ("output", json!(output)),
+                ("unable", (*unable).into()),
+                ("stay_s", stay.as_secs().into()),
+            ];
+            told("check-fails", text, evidence)
+        }
+        EventKind::CheckPasses { check, output } => {
+            let text = format!("check {check} passes: {output}");
+            told("check-passes", text, [("check", json!(check)), ("output", json!(output))])
+        }
+        EventKind::PriorityChanged { from, to, check } => {
+            let text = format!("effective priority {from} -> {to} (check {check})");
+            told("priority-changed", text, [("from", from.0.into()), ("to", to.0.into()), ("check", json!(check))])
+        }
         EventKind::Fencing { peer, target, action } => {
             let action = action_name(*action);
             let evidence = [("peer", json!(peer)), ("target", json!(target)), ("action", action.into())];

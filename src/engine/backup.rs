@@ -189,7 +189,7 @@ impl Vip {
     pub(super) fn backup_on_settings(&mut self) {
         let interval = self.interval();
         let patience = self.active_down_interval(interval);
-        let (priority, preempt, since) = (self.settings.priority, self.settings.preempt, self.since());
+        let (priority, preempt, since) = (self.priority(), self.settings.preempt, self.since());
         let waits = self.silent_owner().is_some();
         let State::Backup(backup) = &mut self.state else { return };
         backup.prepared = waits;

@@ -26,6 +26,7 @@ impl Vip {
     /// When to ask again, if something speaks against a claim now.
     fn objection(&mut self, step: &mut Step<'_>, cause: &Cause) -> Option<Instant> {
         self.object_for_isolation(step, cause)
+            .or_else(|| self.object_for_stale_data(step))
             .or_else(|| self.owner_elsewhere(step, cause))
             .or_else(|| self.object_for_silent_owner(step, cause))
             .or_else(|| self.object_until_fenced(step, cause))
@@ -56,7 +57,7 @@ impl Vip {
     /// Advertises, and asks the kernel for the addresses.
     pub(super) fn claim(&mut self, step: &mut Step<'_>, cause: Cause) {
         let interval = self.settings.interval;
-        self.transmit(step, self.settings.priority);
+        self.transmit(step, self.priority());
         // Installed while the kernel is told of the lease; without it they answer nobody.
         let set = self.address_set(step);
         let request = set.request;
@@ -75,7 +76,7 @@ impl Vip {
         self.count_references_from(step.now);
         let stretch = Stretch::inherited(step.now, term, self.settings.interval);
         let interval = stretch.map_or(self.settings.interval, Stretch::pace);
-        self.transmit(step, self.settings.priority);
+        self.transmit(step, self.priority());
         let lease = self.renew_lease_for(step, interval);
         let known = AnnouncePlan::known(step.now, &self.settings.announce);
         let ownership = Ownership::begun(step.now, lease, interval, Restorations::default(), Some(known));

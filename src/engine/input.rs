@@ -6,6 +6,7 @@ use core::time::Duration;
 
 use super::VipId;
 use super::fence::FenceResult;
+use super::health::CheckResult;
 use super::hold::Hold;
 use super::isolation::Path;
 use super::rival::ClaimKind;
@@ -132,6 +133,13 @@ pub enum Input {
         vip: VipId,
         /// None of them is left, or what was refused.
         result: Result<(), EffectError>,
+    },
+    /// A check was run.
+    CheckResult {
+        /// Its name.
+        check: String,
+        /// What it found.
+        result: CheckResult,
     },
     /// A node can be spoken to on the second path from now on, or again.
     PeerMet {

@@ -18,6 +18,7 @@
 //! | `owner` | advertise, yield, rivals, restoring addresses |
 //! | [`lease`] | until when the addresses may be held |
 //! | [`announce`], [`restore`] | when to tell the neighbours, how often to put addresses back |
+//! | [`health`] | what checks make of the priority, and whether the vip takes part |
 //! | [`rival`] | what betrays a second owner beside its adverts, and what is done about it |
 //! | [`heartbeat`] | when a node speaks on a second path, and how fresh what it hears there is |
 //! | [`second_path`] | what a vip makes of a peer's word there |
@@ -51,6 +52,7 @@ mod backup;
 mod claim;
 pub mod election;
 pub mod fence;
+pub mod health;
 pub mod heartbeat;
 pub mod hold;
 pub mod input;
@@ -73,6 +75,7 @@ pub mod time;
 mod vip;
 
 pub use fence::{FenceAction, FenceOrder, FencePeer, FenceResult, FenceSettings, WatchdogSettings};
+pub use health::{Check, CheckEffect, CheckOutcome, CheckResult, CheckSettings, CheckState};
 pub use hold::{Hold, HoldReason};
 pub use input::{Arrival, EffectError, Input, LinkId, LinkState, RequestId};
 pub use output::{AddressSet, Cause, Event, EventKind, Output, Question, StateName, Transmit};
@@ -200,6 +203,7 @@ impl Engine {
                     self.step(now, vip, |vip, _| vip.on_removed(request));
                 }
             }
+            Input::CheckResult { check, result } => self.on_check_result(now, &check, &result),
             Input::PeerMet { peer } => self.on_peer_met(now, peer),
             Input::Heartbeat { peer, heartbeat } => self.on_heartbeat(now, &peer, &heartbeat),
             Input::Settings(settings) => self.on_settings(now, settings),
@@ -319,6 +323,16 @@ impl Engine {
         let there: Vec<VipId> = self.vips.iter().filter(|vip| vip.link() == link).map(Vip::id).collect();
         for vip in there {
             self.step(now, vip, &change);
+        }
+    }
+
+    fn on_check_result(&mut self, now: Instant, check: &str, result: &CheckResult) {
+        if self.stopping {
+            return;
+        }
+        let concerned: Vec<VipId> = self.vips.iter().filter(|vip| vip.has_check(check)).map(Vip::id).collect();
+        for vip in concerned {
+            self.step(now, vip, |vip, step| vip.on_check_result(step, check, result.clone()));
         }
     }
 

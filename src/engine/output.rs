@@ -271,6 +271,33 @@ pub enum EventKind {
         /// Why.
         reason: DropReason,
     },
+    /// A check fails from now on.
+    CheckFails {
+        /// Its name.
+        check: String,
+        /// What it said last.
+        output: String,
+        /// Whether it could not even look.
+        unable: bool,
+        /// For how long at least.
+        stay: Duration,
+    },
+    /// A check passes from now on.
+    CheckPasses {
+        /// Its name.
+        check: String,
+        /// What it said last.
+        output: String,
+    },
+    /// What the checks say makes another priority.
+    PriorityChanged {
+        /// The effective priority until now.
+        from: Priority,
+        /// From now on.
+        to: Priority,
+        /// The check that said so.
+        check: String,
+    },
     /// A node is heard on the second path, for the first time or again.
     PeerHeard {
         /// Its name.
@@ -353,7 +380,7 @@ pub enum EventKind {
 /// The states of a vip, without what they own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum StateName {
-    /// Takes no part: its interface is not ready.
+    /// Takes no part: its interface is not ready, or a check fails.
     Initialize,
     /// Listens, and holds no address.
     Backup,
@@ -475,6 +502,20 @@ pub enum Cause {
     HostDied,
     /// An operator lets it take part again.
     Undrained,
+    /// A check fails that must pass.
+    CheckFails {
+        /// Its name.
+        check: String,
+        /// What it said.
+        output: String,
+    },
+    /// A check has given no result yet.
+    CheckPending {
+        /// Its name.
+        check: String,
+    },
+    /// The checks that must pass do.
+    ChecksPass,
     /// The time to keep out is over.
     HoldOver,
     /// New settings no longer have this vip, or have it as another virtual router.
@@ -526,6 +567,10 @@ impl fmt::Display for Cause {
             Self::Drained => f.write_str("drained by an operator"),
             Self::HostDied => f.write_str("this host went down while it was the owner: fenced, or crashed"),
             Self::Undrained => f.write_str("an operator ended the hold"),
+            Self::CheckFails { check, output } if output.is_empty() => write!(f, "check {check} fails"),
+            Self::CheckFails { check, output } => write!(f, "check {check} fails: {output}"),
+            Self::CheckPending { check } => write!(f, "waiting for the first result of check {check}"),
+            Self::ChecksPass => f.write_str("checks pass"),
             Self::HoldOver => f.write_str("hold is over"),
             Self::Removed => f.write_str("no longer in the configuration"),
             Self::Shutdown => f.write_str("stopping"),

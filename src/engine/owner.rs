@@ -210,7 +210,7 @@ impl Vip {
         if let State::Claiming { ownership, .. } | State::Active(ownership) = &mut self.state {
             ownership.stretch.take_if(|stretch| stretch.is_over(step.now));
         }
-        self.transmit(step, self.settings.priority);
+        self.transmit(step, self.priority());
         let lease = self.renew_lease(step);
         let interval = self.pace().duration();
         if let State::Claiming { ownership, .. } | State::Active(ownership) = &mut self.state {

@@ -7,6 +7,7 @@ use core::net::IpAddr;
 use core::time::Duration;
 
 use super::fence::FenceSettings;
+use super::health::CheckSettings;
 use crate::types::{AdvertInterval, Family, MacMode, Password, Priority, Routing, Version, VirtualAddress, Vrid};
 use crate::wire::advert::ChecksumForm;
 
@@ -71,6 +72,8 @@ pub struct VipSettings {
     pub on_conflict: OnConflict,
     /// What a backup does about an owner that is not heard, and whose addresses still answer.
     pub on_silent_owner: OnSilentOwner,
+    /// What it makes of its health. No two of one name.
+    pub checks: Vec<CheckSettings>,
     /// What answers as long as this node is connected.
     pub references: Vec<Reference>,
     /// What a node does that none of its references answers to.

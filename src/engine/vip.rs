@@ -12,6 +12,7 @@ use core::time::Duration;
 use super::backup::Backup;
 use super::election::{self, PATIENCE, Rank};
 use super::fence::Fences;
+use super::health::Health;
 use super::hold::Hold;
 use super::input::{Arrival, LinkId, LinkState, RequestId};
 use super::isolation::References;
@@ -51,6 +52,7 @@ pub struct Vip {
     pub(super) hold: Option<Hold>,
     pub(super) evidence: Evidence,
     pub(super) silence: Option<Silence>,
+    pub(super) health: Health,
     pub(super) references: References,
     pub(super) second_path: SecondPath,
 }
@@ -152,7 +154,7 @@ impl Vip {
     /// The owner as this node knows it: itself, or the peer that it follows.
     pub fn owner(&self) -> Option<Rank> {
         match &self.state {
-            State::Claiming { .. } | State::Active(_) => self.lead().and_then(|lead| lead.rank(self.settings.priority)),
+            State::Claiming { .. } | State::Active(_) => self.lead().and_then(|lead| lead.rank(self.priority())),
             State::Backup(backup) => {
                 let owner = backup.owner()?;
                 // Of a peer with two addresses the one in the family that leads, if it is heard there too.
@@ -210,6 +212,7 @@ impl Vip {
         let routers = Family::ALL.into_iter().filter_map(|family| Router::new(family, &settings)).collect();
         let addresses = by_family(&settings);
         let routing = settings.routing.as_slice().into();
+        let health = Health::new(&settings, now);
         let mut vip = Self {
             id,
             link,
@@ -228,6 +231,7 @@ impl Vip {
             hold,
             evidence: Evidence::default(),
             silence: None,
+            health,
             references: References::default(),
             second_path: SecondPath::default(),
         };
@@ -235,8 +239,9 @@ impl Vip {
         vip
     }
 
-    pub(super) const fn on_inherited(&mut self, until: Instant, term: Duration) {
+    pub(super) fn on_inherited(&mut self, until: Instant, term: Duration) {
         self.inherited = Some(Inheritance { until, term });
+        self.health.presume();
     }
 
     pub(super) fn on_link(&mut self, step: &mut Step<'_>, link_state: LinkState) {
@@ -253,13 +258,19 @@ impl Vip {
     pub(super) fn follow_readiness(&mut self, step: &mut Step<'_>, was_ready: bool) {
         match (self.unready(), &self.state) {
             (Some(cause), State::Initialize) => self.cause = cause,
+            // A check is no reason to forget what else it keeps out for: it is asked again at the end of that.
+            (Some(Cause::CheckFails { .. } | Cause::CheckPending { .. }), State::Held { .. }) => {}
             // What it held itself out for, it held against an interface that is no more as it was.
             (Some(cause), State::Backup(_) | State::Held { .. }) => self.enter(step, State::Initialize, cause),
             (Some(cause), State::Claiming { .. } | State::Active(_)) => {
                 self.give_up(step);
                 self.enter(step, State::Initialize, cause);
             }
-            (None, State::Initialize) if !was_ready => self.start(step, Cause::LinkReady),
+            (None, State::Initialize) if !was_ready => {
+                let by_checks = matches!(self.cause, Cause::CheckFails { .. } | Cause::CheckPending { .. });
+                let cause = if by_checks { Cause::ChecksPass } else { Cause::LinkReady };
+                self.start(step, cause);
+            }
             (
                 None,
                 State::Initialize | State::Backup(_) | State::Claiming { .. } | State::Active(_) | State::Held { .. },
@@ -284,7 +295,7 @@ impl Vip {
             return;
         }
         let learned = router.note(step.now, arrival, &self.settings);
-        let own = router.rank(self.settings.priority);
+        let own = router.rank(self.health.priority());
         self.report(step, arrival.source, learned);
         self.on_advert_through(step, arrival.source);
         // Without a source address the vip is in Initialize, and takes no part.
@@ -483,8 +494,8 @@ impl Vip {
 
     pub(super) fn skew_time(&self, interval: AdvertInterval) -> Duration {
         match self.settings.version {
-            Version::V2 => election::skew_time_v2(self.settings.priority),
-            Version::V3 => election::skew_time(interval, self.settings.priority),
+            Version::V2 => election::skew_time_v2(self.priority()),
+            Version::V3 => election::skew_time(interval, self.priority()),
         }
     }
 
@@ -495,7 +506,17 @@ impl Vip {
         self.routers.first()
     }
 
+    /// Why the vip takes no part.
     pub(super) fn unready(&self) -> Option<Cause> {
+        self.link_fault().or_else(|| self.health.unready())
+    }
+
+    /// Whether the interface is ready, whatever the checks say.
+    pub(super) fn has_link(&self) -> bool {
+        self.link_fault().is_none()
+    }
+
+    fn link_fault(&self) -> Option<Cause> {
         match self.link_state {
             LinkState::Missing => Some(Cause::LinkMissing),
             LinkState::Down => Some(Cause::LinkDown),

@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, Parseable};
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
-use netlink_packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
+use netlink_packet_route::link::{
+    InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, State,
+};
 use netlink_packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -87,6 +89,8 @@ pub fn pair() -> Host {
     });
     add_address("eth0", "10.0.0.1", 24);
     set_up("eth0", true);
+    await_carrying("eth0");
+    other.run(|| await_carrying("eth0"));
     other
 }
 
@@ -116,7 +120,24 @@ pub fn switched_pair() -> (Host, Host) {
     };
     configure(1);
     other.run(|| configure(2));
+    switch.run(|| ["port1", "port2", "br0"].map(await_carrying));
+    await_carrying("eth0");
+    other.run(|| await_carrying("eth0"));
     (switch, other)
+}
+
+/// Waits until an interface carries packets. The kernel has a cable noticed by a worker of its own, and drops what is sent
+/// before, which on a busy machine is a while after the interface was set up.
+fn await_carrying(name: &str) {
+    let mut question = LinkMessage::default();
+    question.header.index = index(name);
+    eventually("the cable carries", || {
+        let answer =
+            Netlink::open().and_then(|mut netlink| netlink.ask(&RouteNetlinkMessage::GetLink(question.clone())));
+        let answer = answer.expect("the interface is there");
+        let link = LinkMessage::parse(&answer).expect("an interface is understood");
+        link.attributes.contains(&LinkAttribute::OperState(State::Up)).then_some(())
+    });
 }
 
 /// The MAC address that the calling thread's host knows for a neighbour.

@@ -44,6 +44,7 @@ mod fence;
 mod forged;
 mod freeze;
 mod heal;
+mod health;
 mod hold;
 mod isolation;
 mod links;
