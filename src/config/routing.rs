@@ -77,7 +77,7 @@ fn route(
         Some((text, at)) => Some((ip(text, at, "one of the vip's addresses", findings)?, at)),
         None => None,
     };
-    let spoken = via.or(source.map(|(source, _)| source)).map(Family::of);
+    let spoken = via.or_else(|| source.map(|(source, _)| source)).map(Family::of);
     let to = prefix(to, spoken.or_else(|| families.first().copied()), value, findings)?;
     let family = to.family();
     if !families.is_empty() && !families.contains(&family) {
@@ -106,7 +106,7 @@ fn route(
         at.refuse(Kind::OutOfRange, "IPv6 knows no metric 0", "", "write a number from 1, or leave it out", findings);
         return None;
     }
-    let metric = metric.map_or(VirtualRoute::default_metric(family), |(metric, _)| metric);
+    let metric = metric.map_or_else(|| VirtualRoute::default_metric(family), |(metric, _)| metric);
     Some(VirtualRoute { to, via, source: source.map(|(source, _)| source), table, metric })
 }
 

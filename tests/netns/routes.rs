@@ -59,8 +59,8 @@ fn delete(host: &Host, text: &str) -> Result<()> {
     host.run_in(|| {
         let mut tables = RoutingTables::open()?;
         let own = tables.own()?;
-        let found = own.iter().filter(|own| own.routing.to_string() == text);
-        found.map(|own| anyhow::Ok(tables.remove(own.ifindex, &[own.routing])?)).collect::<Result<()>>()
+        let mut found = own.iter().filter(|own| own.routing.to_string() == text);
+        found.try_for_each(|own| anyhow::Ok(tables.remove(own.ifindex, &[own.routing])?))
     })?
 }
 
