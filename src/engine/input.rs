@@ -1,6 +1,7 @@
 //! What can happen to an engine.
 
 use alloc::string::String;
+use alloc::sync::Arc;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::time::Duration;
 
@@ -15,6 +16,7 @@ use super::time::Instant;
 use crate::types::{Family, MacAddr, Routing};
 use crate::wire::DropReason;
 use crate::wire::advert::{Advert, ChecksumForm};
+use crate::wire::grant::GrantMessage;
 use crate::wire::heartbeat::Heartbeat;
 
 /// One thing that happened. Hand it to [`Engine::handle`](super::Engine::handle), then drain the outputs.
@@ -133,6 +135,13 @@ pub enum Input {
         vip: VipId,
         /// None of them is left, or what was refused.
         result: Result<(), EffectError>,
+    },
+    /// A node or a voter says something about grants. Who it is has been proved.
+    Grant {
+        /// Its name.
+        from: Arc<str>,
+        /// What it says.
+        message: GrantMessage,
     },
     /// A check was run.
     CheckResult {

@@ -121,8 +121,12 @@ pub fn switched_pair() -> (Host, Host) {
     configure(1);
     other.run(|| configure(2));
     switch.run(|| ["port1", "port2", "br0"].map(await_carrying));
-    await_carrying("eth0");
-    other.run(|| await_carrying("eth0"));
+    let await_usable = || {
+        await_carrying("eth0");
+        await_no_tentative_address();
+    };
+    await_usable();
+    other.run(await_usable);
     (switch, other)
 }
 
@@ -216,6 +220,18 @@ pub fn delete_link(name: &str) {
 /// Adds an address as an operator does; IPv6 without duplicate detection.
 pub fn add_address(name: &str, ip: &str, prefix_len: u8) {
     change(RouteNetlinkMessage::NewAddress(address(name, ip, prefix_len)), NLM_F_CREATE | NLM_F_EXCL);
+}
+
+/// Waits until the calling thread's host answers for its IPv6 addresses. A worker of the kernel lets it, after the address
+/// was added, with duplicate detection or without.
+pub fn await_no_tentative_address() {
+    const TENTATIVE: u8 = 0x40;
+    eventually("addresses that are not tentative", || {
+        // Address, interface, prefix length, scope, flags, name.
+        let list = fs::read_to_string("/proc/thread-self/net/if_inet6").expect("the kernel lists its addresses");
+        let flags = |line: &str| line.split_whitespace().nth(4).and_then(|it| u8::from_str_radix(it, 16).ok());
+        list.lines().all(|line| flags(line).is_some_and(|flags| flags & TENTATIVE == 0)).then_some(())
+    });
 }
 
 /// Removes an address as an operator does.

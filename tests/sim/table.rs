@@ -97,6 +97,7 @@ fn shown(output: &Output, now: Duration) -> Option<String> {
         Output::Remove(_) => "remove".into(),
         Output::Trim(_) => "trim".into(),
         Output::Announce(_) => "announce".into(),
+        Output::Vote { to, .. } => format!("vote to {to}"),
         Output::Ask(_) => "ask".into(),
         Output::Fence(_) => "fence".into(),
         Output::KeepHolds => "keep holds".into(),
@@ -136,6 +137,9 @@ fn shown(output: &Output, now: Duration) -> Option<String> {
             EventKind::FenceFailed { .. } => "[fencing failed]".into(),
             EventKind::FenceMissing { .. } => "[fencing impossible]".into(),
             EventKind::RemoveFailed(_) => "[removal failed]".into(),
+            EventKind::NoMajority { .. } => "[no majority]".into(),
+            EventKind::VoterSilent { .. } => "[voter silent]".into(),
+            EventKind::VoterAnswers { .. } => "[voter answers]".into(),
         },
     })
 }
