@@ -172,6 +172,13 @@ fn write_event(event: &Event, names: &Names) {
         | EventKind::Fenced { .. }
         | EventKind::FenceFailed { .. }
         | EventKind::FenceMissing { .. } => write_fencing(&at, &event.kind),
+        EventKind::HookDone { moment, said } => {
+            info!(at, vip, hook = moment.name(), said, "{vip}: hook {moment} done: {said}");
+        }
+        EventKind::HookFailed { moment, error, vetoes } => {
+            let then = if *vetoes { "this node does not claim, and asks again in 10 s" } else { "all goes on" };
+            error!(at, vip, hook = moment.name(), %error, vetoes, "{vip}: hook {moment} failed: {error}: {then}");
+        }
         EventKind::RemoveFailed(error) => {
             warn!(at, vip, %error, "{vip}: addresses could not be removed: {error}");
         }

@@ -245,6 +245,15 @@ fn tell(kind: &EventKind, names: &Names) -> Told {
             let text = format!("{target} must be fenced, but no [[fence.peer]] is for it");
             told("fence-missing", text, [("target", json!(target))])
         }
+        EventKind::HookDone { moment, said } => {
+            let evidence = [("hook", moment.name().into()), ("said", json!(said))];
+            told("hook-done", format!("hook {moment} done: {said}"), evidence)
+        }
+        EventKind::HookFailed { moment, error, vetoes } => {
+            let evidence = [("hook", moment.name().into()), ("error", json!(error.0)), ("vetoes", (*vetoes).into())];
+            let text = format!("hook {moment} failed: {error}{}", if *vetoes { ": no claim" } else { "" });
+            told("hook-failed", text, evidence)
+        }
         EventKind::RemoveFailed(error) => {
             told("remove-failed", format!("addresses could not be removed: {error}"), [("error", json!(error.0))])
         }

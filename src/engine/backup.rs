@@ -3,6 +3,7 @@
 use core::net::IpAddr;
 
 use super::election::{Comparison, Rank};
+use super::hook::Asked;
 use super::output::{Cause, EventKind};
 use super::router::Heard;
 use super::settings::Preempt;
@@ -28,6 +29,8 @@ pub(super) struct Backup {
     prepared: bool,
     /// A fencing stands between it and its claim.
     pub(super) awaits_fence: bool,
+    /// What the hook before a claim says.
+    pub(super) asked_hook: Option<Asked>,
 }
 
 /// The source addresses of one owner, which are known family by family.
@@ -70,6 +73,7 @@ impl Backup {
             listens_again: false,
             prepared: false,
             awaits_fence: false,
+            asked_hook: None,
         }
     }
 

@@ -99,6 +99,7 @@ fn shown(output: &Output, now: Duration) -> Option<String> {
         Output::Announce(_) => "announce".into(),
         Output::Ask(_) => "ask".into(),
         Output::Fence(_) => "fence".into(),
+        Output::RunHook(order) => format!("hook {}", order.moment),
         Output::KeepHolds => "keep holds".into(),
         Output::Echo(_) => "echo".into(),
         Output::SendHeartbeat { .. } => "heartbeat".into(),
@@ -134,6 +135,9 @@ fn shown(output: &Output, now: Duration) -> Option<String> {
             EventKind::Fenced { .. } => "[fenced]".into(),
             EventKind::FenceFailed { .. } => "[fencing failed]".into(),
             EventKind::FenceMissing { .. } => "[fencing impossible]".into(),
+            EventKind::HookDone { moment, .. } => format!("[hook {moment} done]"),
+            EventKind::HookFailed { moment, vetoes: true, .. } => format!("[hook {moment} vetoes]"),
+            EventKind::HookFailed { moment, vetoes: false, .. } => format!("[hook {moment} failed]"),
             EventKind::RemoveFailed(_) => "[removal failed]".into(),
         },
     })
