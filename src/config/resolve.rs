@@ -87,7 +87,7 @@ fn root(document: &DeTable<'_>, system: &System, findings: &mut Findings) -> Con
         }
     }
     let every = interval.filter(|_| !heartbeat.is_empty()).map(|interval| HeartbeatSettings { interval });
-    let settings = Settings { node, vips, heartbeat: every, fence };
+    let settings = Settings { node, vips, quorum: None, heartbeat: every, fence };
     Config { settings, seal, checks: checks.finish(findings), hooks, heartbeat, notes: Vec::new() }
 }
 

@@ -597,6 +597,7 @@ impl EventLoop {
                         self.log.write(Entry::Trouble(error.to_string()));
                     }
                 }
+                Output::Vote { .. } => {}
                 Output::Ask(question) => {
                     if let Some(interface) = self.links.interface(question.link)
                         && let Err(error) = self.sockets.ask(interface, &question)

@@ -208,7 +208,9 @@ impl Vip {
         match asked {
             Some(Asked::Permitted) => return None,
             Some(Asked::Running(_)) => return Some(step.now + LOOK_AGAIN),
-            Some(Asked::Vetoed { retry_at }) if step.now < retry_at => return Some(retry_at),
+            Some(Asked::Vetoed { retry_at }) if step.now < retry_at => {
+                return Some(self.put_off_canvass(step, retry_at));
+            }
             Some(Asked::Vetoed { .. }) | None => {}
         }
         let again = step.now + LOOK_AGAIN;
@@ -235,7 +237,12 @@ impl Vip {
         let retry_at = step.now + RETRY_AFTER_VETO;
         backup.asked_hook = Some(if permits { Asked::Permitted } else { Asked::Vetoed { retry_at } });
         backup.put_off(if permits { step.now } else { retry_at });
-        self.backup_on_deadline(step);
+        if permits {
+            self.backup_on_deadline(step);
+        } else {
+            // Others may have what the voters would grant.
+            self.put_off_canvass(step, retry_at);
+        }
     }
 
     fn vetoes(&self, moment: Moment) -> bool {
@@ -271,24 +278,17 @@ impl Vip {
     }
 
     fn happened(&self, output: &Output) -> Option<Happened> {
-        match output {
-            Output::Event(Event { vip, kind, .. }) if *vip == Some(self.id) => Some(Happened::Event(kind.clone())),
-            Output::Remove(set) if set.vip == self.id => Some(Happened::Removal(set.request)),
-            Output::Event(_)
-            | Output::Remove(_)
-            | Output::Transmit(_)
-            | Output::RenewLease { .. }
-            | Output::EndLease { .. }
-            | Output::Install(_)
-            | Output::Trim(_)
-            | Output::Announce(_)
-            | Output::Ask(_)
-            | Output::Fence(_)
-            | Output::RunHook(_)
-            | Output::KeepHolds
-            | Output::Echo(_)
-            | Output::SendHeartbeat { .. } => None,
+        if let Output::Event(Event { vip, kind, .. }) = output
+            && *vip == Some(self.id)
+        {
+            return Some(Happened::Event(kind.clone()));
         }
+        if let Output::Remove(set) = output
+            && set.vip == self.id
+        {
+            return Some(Happened::Removal(set.request));
+        }
+        None
     }
 
     /// The addresses of a vip are off, or could not be taken off; its lease has ended before.
@@ -356,76 +356,33 @@ fn calls_for(moment: Moment, kind: &EventKind) -> bool {
 }
 
 /// Whether a state is left for something that somebody has to mend.
-fn is_fault(cause: &Cause) -> bool {
-    match cause {
+const fn is_fault(cause: &Cause) -> bool {
+    matches!(
+        cause,
         Cause::LinkMissing
-        | Cause::LinkDown
-        | Cause::NoSourceAddress(_)
-        | Cause::InstallRefused(_)
-        | Cause::AddressesKeepVanishing
-        | Cause::AddressInUse { .. }
-        | Cause::Isolated
-        | Cause::Late { .. }
-        | Cause::LeaseEnded
-        | Cause::HostDied
-        | Cause::CheckFails { .. } => true,
-        Cause::LinkReady
-        | Cause::AddressOwner
-        | Cause::ActiveDown { .. }
-        | Cause::PeerResigned { .. }
-        | Cause::PeerWins { .. }
-        | Cause::GivenUp { .. }
-        | Cause::PeerOwns { .. }
-        | Cause::Preempts { .. }
-        | Cause::Installed
-        | Cause::Adopted
-        | Cause::AddressAnswers { .. }
-        | Cause::Drained
-        | Cause::Undrained
-        | Cause::CheckPending { .. }
-        | Cause::ChecksPass
-        | Cause::HoldOver
-        | Cause::Removed
-        | Cause::Shutdown
-        | Cause::HandedOn => false,
-    }
+            | Cause::LinkDown
+            | Cause::NoSourceAddress(_)
+            | Cause::InstallRefused(_)
+            | Cause::AddressesKeepVanishing
+            | Cause::AddressInUse { .. }
+            | Cause::Isolated
+            | Cause::MajorityLost { .. }
+            | Cause::Late { .. }
+            | Cause::LeaseEnded
+            | Cause::HostDied
+            | Cause::CheckFails { .. }
+    )
 }
 
-/// Whether it says that there are two, or may be.
-fn is_second_owner(kind: &EventKind) -> bool {
-    match kind {
+/// Whether it says that there are two owners, or may be.
+const fn is_second_owner(kind: &EventKind) -> bool {
+    matches!(
+        kind,
         EventKind::Rival { .. }
-        | EventKind::ConflictPersists { .. }
-        | EventKind::ClonedHost { .. }
-        | EventKind::SecondOwner { .. }
-        | EventKind::SilentOwnerEnds { end: WaitEnd::Overruled, .. }
-        | EventKind::Transition { cause: Cause::PeerOwns { .. } | Cause::AddressInUse { .. }, .. } => true,
-        EventKind::Transition { .. }
-        | EventKind::Conflict { .. }
-        | EventKind::ForeignGroup { .. }
-        | EventKind::ReferenceLost { .. }
-        | EventKind::ReferenceBack { .. }
-        | EventKind::IsolatedFromReferences
-        | EventKind::SilentOwner { .. }
-        | EventKind::SilentOwnerEnds { end: WaitEnd::FellSilent | WaitEnd::HeardAgain, .. }
-        | EventKind::AddressRestored { .. }
-        | EventKind::ChecksumFollowed { .. }
-        | EventKind::IntervalLearned { .. }
-        | EventKind::AddressesDiffer { .. }
-        | EventKind::Dropped { .. }
-        | EventKind::CheckFails { .. }
-        | EventKind::CheckPasses { .. }
-        | EventKind::PriorityChanged { .. }
-        | EventKind::PeerHeard { .. }
-        | EventKind::PeerSilent { .. }
-        | EventKind::AdvertsBlocked { .. }
-        | EventKind::AdvertsThrough { .. }
-        | EventKind::Fencing { .. }
-        | EventKind::Fenced { .. }
-        | EventKind::FenceFailed { .. }
-        | EventKind::FenceMissing { .. }
-        | EventKind::HookDone { .. }
-        | EventKind::HookFailed { .. }
-        | EventKind::RemoveFailed(_) => false,
-    }
+            | EventKind::ConflictPersists { .. }
+            | EventKind::ClonedHost { .. }
+            | EventKind::SecondOwner { .. }
+            | EventKind::SilentOwnerEnds { end: WaitEnd::Overruled, .. }
+            | EventKind::Transition { cause: Cause::PeerOwns { .. } | Cause::AddressInUse { .. }, .. }
+    )
 }

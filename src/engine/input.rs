@@ -1,6 +1,7 @@
 //! What can happen to an engine.
 
 use alloc::string::String;
+use alloc::sync::Arc;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::time::Duration;
 
@@ -16,6 +17,7 @@ use super::time::Instant;
 use crate::types::{Family, MacAddr};
 use crate::wire::DropReason;
 use crate::wire::advert::{Advert, ChecksumForm};
+use crate::wire::grant::GrantMessage;
 use crate::wire::heartbeat::Heartbeat;
 
 /// One thing that happened. Hand it to [`Engine::handle`](super::Engine::handle), then drain the outputs.
@@ -138,6 +140,13 @@ pub enum Input {
         moment: Moment,
         /// What became of it.
         result: HookResult,
+    },
+    /// A node or a voter says something about grants. Who it is has been proved.
+    Grant {
+        /// Its name.
+        from: Arc<str>,
+        /// What it says.
+        message: GrantMessage,
     },
     /// A check was run.
     CheckResult {

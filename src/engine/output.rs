@@ -11,6 +11,7 @@ use super::VipId;
 use super::fence::{FenceAction, FenceOrder};
 use super::hook::{HookOrder, Moment};
 use super::input::{EffectError, LinkId, RequestId};
+use super::quorum::Missing;
 use super::rival::ClaimKind;
 use super::second_path::Direction;
 use super::settings::Reference;
@@ -19,6 +20,7 @@ use super::time::Instant;
 use crate::types::{AdvertInterval, Family, MacAddr, MacMode, Priority, VirtualAddress, Vrid};
 use crate::wire::DropReason;
 use crate::wire::advert::{Advert, ChecksumForm};
+use crate::wire::grant::GrantMessage;
 use crate::wire::heartbeat::Heartbeat;
 
 /// One thing to do, in the order in which they are polled.
@@ -48,6 +50,13 @@ pub enum Output {
     Trim(AddressSet),
     /// Tell the neighbours, in both ARP forms and by unsolicited NA. The request is that of no answer.
     Announce(AddressSet),
+    /// Say this about grants to a node or a voter, by its name. It may be lost.
+    Vote {
+        /// To whom.
+        to: Arc<str>,
+        /// What.
+        message: GrantMessage,
+    },
     /// Ask the neighbours who has these addresses. Whoever has is heard as every claim is
     /// ([`Input::AddressClaimed`](super::Input::AddressClaimed)), or as a reference
     /// ([`Input::ReferenceAnswered`](super::Input::ReferenceAnswered)).
@@ -264,6 +273,25 @@ pub enum EventKind {
         source: IpAddr,
         /// Why.
         reason: DropReason,
+    },
+    /// It would claim for a while now, and no majority of the voters grants it.
+    NoMajority {
+        /// Who does not, and why.
+        missing: Vec<Missing>,
+    },
+    /// A voter does not answer any more: an alarm. Nothing changes as long as the others are a majority.
+    VoterSilent {
+        /// Which.
+        voter: Arc<str>,
+        /// For how long.
+        silence: Duration,
+    },
+    /// It does again.
+    VoterAnswers {
+        /// Which.
+        voter: Arc<str>,
+        /// For how long it did not.
+        silence: Duration,
     },
     /// A check fails from now on.
     CheckFails {
@@ -506,6 +534,18 @@ pub enum Cause {
     },
     /// The kernel ended the lease before the agent, which was hardly late, could renew it.
     LeaseEnded,
+    /// No majority of the voters grants this node the addresses any more.
+    MajorityLost {
+        /// Who does not, and why.
+        missing: Vec<Missing>,
+    },
+    /// A node of higher priority, which the voters would grant the addresses, means to replace this one.
+    Challenged {
+        /// Its name.
+        by: Arc<str>,
+        /// Its priority.
+        priority: Priority,
+    },
     /// An operator wants this node to own nothing.
     Drained,
     /// The host went down as the owner, and may have been fenced.
@@ -574,6 +614,11 @@ impl fmt::Display for Cause {
             }
             Self::Late { by } => write!(f, "could not run for {}: the lease lapsed", Milliseconds(*by)),
             Self::LeaseEnded => f.write_str("the kernel ended the lease before it was renewed"),
+            Self::MajorityLost { missing } => {
+                f.write_str("no majority of the voters: without ")?;
+                list(f, missing)
+            }
+            Self::Challenged { by, priority } => write!(f, "makes room for {by} with priority {priority}"),
             Self::Drained => f.write_str("drained by an operator"),
             Self::HostDied => f.write_str("this host went down while it was the owner: fenced, or crashed"),
             Self::Undrained => f.write_str("an operator ended the hold"),
@@ -587,6 +632,15 @@ impl fmt::Display for Cause {
             Self::HandedOn => f.write_str("restarting: the addresses are left to the next agent"),
         }
     }
+}
+
+/// One after another, with commas.
+fn list(f: &mut fmt::Formatter<'_>, missing: &[Missing]) -> fmt::Result {
+    for (place, missing) in missing.iter().enumerate() {
+        let comma = if place == 0 { "" } else { ", " };
+        write!(f, "{comma}{missing}")?;
+    }
+    Ok(())
 }
 
 /// A duration as an operator reads it: milliseconds with one decimal, without floats.

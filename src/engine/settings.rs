@@ -9,6 +9,7 @@ use core::time::Duration;
 use super::fence::FenceSettings;
 use super::health::CheckSettings;
 use super::hook::HookSettings;
+use super::quorum::QuorumSettings;
 use crate::types::{AdvertInterval, Family, MacMode, Password, Priority, Version, VirtualAddress, Vrid};
 use crate::wire::advert::ChecksumForm;
 
@@ -17,8 +18,10 @@ use crate::wire::advert::ChecksumForm;
 pub struct Settings {
     /// The name under which this node is shown.
     pub node: String,
-    /// In the order of the configuration file, names unique.
+    /// In the order of the configuration file, names unique. With a quorum the VRIDs are unique too.
     pub vips: Vec<VipSettings>,
+    /// Who votes on the owners; `None`: nobody is asked.
+    pub quorum: Option<QuorumSettings>,
     /// `None`: there is no second path.
     pub heartbeat: Option<HeartbeatSettings>,
     /// How silent owners are fenced.
@@ -28,7 +31,7 @@ pub struct Settings {
 impl Settings {
     /// Of a node that has nothing beside its vips.
     pub fn of(node: &str, vips: Vec<VipSettings>) -> Self {
-        Self { node: node.into(), vips, heartbeat: None, fence: FenceSettings::default() }
+        Self { node: node.into(), vips, quorum: None, heartbeat: None, fence: FenceSettings::default() }
     }
 }
 

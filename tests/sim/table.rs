@@ -97,6 +97,7 @@ fn shown(output: &Output, now: Duration) -> Option<String> {
         Output::Remove(_) => "remove".into(),
         Output::Trim(_) => "trim".into(),
         Output::Announce(_) => "announce".into(),
+        Output::Vote { to, .. } => format!("vote to {to}"),
         Output::Ask(_) => "ask".into(),
         Output::Fence(_) => "fence".into(),
         Output::RunHook(order) => format!("hook {}", order.moment),
@@ -139,6 +140,9 @@ fn shown(output: &Output, now: Duration) -> Option<String> {
             EventKind::HookFailed { moment, vetoes: true, .. } => format!("[hook {moment} vetoes]"),
             EventKind::HookFailed { moment, vetoes: false, .. } => format!("[hook {moment} failed]"),
             EventKind::RemoveFailed(_) => "[removal failed]".into(),
+            EventKind::NoMajority { .. } => "[no majority]".into(),
+            EventKind::VoterSilent { .. } => "[voter silent]".into(),
+            EventKind::VoterAnswers { .. } => "[voter answers]".into(),
         },
     })
 }
