@@ -23,6 +23,7 @@ pub mod programs;
 pub mod random;
 pub mod readiness;
 pub mod routes;
+pub mod routing;
 pub mod schedule;
 pub mod state_dir;
 pub mod timer;

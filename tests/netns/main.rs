@@ -25,6 +25,7 @@ mod many;
 mod peers;
 mod reload;
 mod restore;
+mod routes;
 mod sealed;
 mod second_path;
 mod silence;
@@ -71,6 +72,7 @@ fn trials() -> Vec<Trial> {
         links::trials(),
         reload::trials(),
         restore::trials(),
+        routes::trials(),
         sealed::trials(),
         conflict::trials(),
         virtual_mac::trials(),
