@@ -4,8 +4,10 @@ use std::ops::Range;
 
 use super::across::{Across, Claimed};
 use super::address;
+use super::checks::Checks;
 use super::problem::{Findings, Kind};
 use super::read::{Table, Value, printable};
+use super::routing;
 use super::system::{MissingInterface, System};
 use super::vip_options::{self as options, MAX_PRIORITY};
 use crate::engine::VipSettings;
@@ -21,6 +23,7 @@ pub(super) fn vip(
     mut table: Table<'_>,
     system: &System,
     across: &mut Across,
+    checks: &mut Checks,
     findings: &mut Findings,
 ) -> Option<VipSettings> {
     let span = table.span();
@@ -33,6 +36,7 @@ pub(super) fn vip(
         .map(|value| address::list(value, vrid.as_ref().map(|(vrid, _)| *vrid), version, findings));
     let families: Vec<Family> = addresses.iter().flat_map(|addresses| addresses.families()).collect();
 
+    let routing = routing::routing(&mut table, &families, addresses.as_ref(), findings);
     let priority = table.optional("priority", Priority::DEFAULT, findings, priority);
     let interval = options::interval(&mut table, version, findings);
     let preempt = options::preempt(&mut table, priority, findings);
@@ -46,6 +50,9 @@ pub(super) fn vip(
     let prefer = options::prefer(&mut table, &references, findings);
     let password = options::password(&mut table, version, version_at, findings);
     let announce = options::announce(&mut table, findings);
+    let (shared, own) = (table.value("checks"), table.value("check"));
+    let named = name.as_ref().map_or("", |(name, _)| name.as_str());
+    let checks = checks.of_vip((shared, own), (named, priority), system, findings);
     table.finish(findings);
 
     across.add(Claimed {
@@ -54,6 +61,7 @@ pub(super) fn vip(
         vrid: vrid.clone(),
         families,
         addresses: addresses.as_ref().map(|addresses| addresses.places()).unwrap_or_default(),
+        routing: routing.clone(),
         at: span,
     });
     Some(VipSettings {
@@ -72,18 +80,20 @@ pub(super) fn vip(
         announce,
         on_conflict,
         on_silent_owner,
+        checks,
         references,
         prefer,
         addresses: addresses?.ordered(),
+        routing: routing.into_iter().map(|(routing, _)| routing).collect(),
     })
 }
 
-fn name(value: Value<'_>, findings: &mut Findings) -> Option<(String, Range<usize>)> {
+pub(super) fn name(value: Value<'_>, findings: &mut Findings) -> Option<(String, Range<usize>)> {
     let name = value.text("\"db\"", findings)?;
     let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     if name.is_empty() || name.len() > MAX_NAME || !name.chars().all(legal) {
         let remedy = format!("use 1 to {MAX_NAME} letters, digits, `-`, `_` and `.`, as in \"db\"");
-        value.refuse(Kind::Invalid, "`name` is no name for a vip", "", remedy, findings);
+        value.refuse(Kind::Invalid, "`name` is no name", "", remedy, findings);
         return None;
     }
     Some((name.to_string(), value.span()))

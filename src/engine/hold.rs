@@ -98,7 +98,10 @@ impl Vip {
     pub(super) fn on_release(&mut self, step: &mut Step<'_>) {
         self.hold = None;
         if let State::Held { .. } = &self.state {
-            self.start(step, Cause::Undrained);
+            match self.unready() {
+                None => self.start(step, Cause::Undrained),
+                Some(cause) => self.enter(step, State::Initialize, cause),
+            }
         }
     }
 

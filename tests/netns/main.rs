@@ -13,6 +13,7 @@ mod commands;
 mod conflict;
 mod fence;
 mod freeze;
+mod health;
 mod holds;
 mod hostile;
 mod isolation;
@@ -23,6 +24,7 @@ mod many;
 mod peers;
 mod reload;
 mod restore;
+mod routes;
 mod sealed;
 mod second_path;
 mod silence;
@@ -60,6 +62,7 @@ fn trials() -> Vec<Trial> {
         peers::trials(),
         many::trials(),
         layers::trials(),
+        health::trials(),
         hostile::trials(),
         second_path::trials(),
         silence::trials(),
@@ -68,6 +71,7 @@ fn trials() -> Vec<Trial> {
         links::trials(),
         reload::trials(),
         restore::trials(),
+        routes::trials(),
         sealed::trials(),
         conflict::trials(),
         virtual_mac::trials(),
