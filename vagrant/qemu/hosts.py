@@ -71,6 +71,7 @@ class Host:
         self._folder.mkdir()
         self._disk = self._folder / "disk"
         self._process = None
+        self._frozen = False
         self._shell = None
         self._received = b""
         self._commands = 0
@@ -130,6 +131,10 @@ class Host:
                 time.sleep(0.05)
         raise LabError(f"{self.name}: qemu opens no {path}")
 
+    def is_running(self):
+        """Whether it is on, and does not stand still."""
+        return self._process is not None and self._process.poll() is None and not self._frozen
+
     def kill(self):
         """As if it were unplugged: qemu gets no chance to do anything."""
         self._process.kill()
@@ -138,10 +143,12 @@ class Host:
     def freeze(self):
         """The whole host stands still, and its clocks have jumped when it goes on."""
         self._process.send_signal(signal.SIGSTOP)
+        self._frozen = True
 
     def thaw(self):
         """Ends `freeze`."""
         self._process.send_signal(signal.SIGCONT)
+        self._frozen = False
 
     def set_carrier(self, interface, on):
         """Plugs an interface's cable in or out."""
