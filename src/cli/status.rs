@@ -201,19 +201,8 @@ fn some_of(addresses: &[String]) -> String {
     }
 }
 
-/// A time span as one reads it at a glance: its largest two units.
 fn time(seconds: f64) -> String {
-    if seconds < 1.0 {
-        return format!("{:.0}ms", seconds * 1e3);
-    }
-    let whole = Duration::from_secs_f64(seconds.max(0.0)).as_secs();
-    let (days, hours, minutes, seconds) = (whole / 86_400, whole / 3_600 % 24, whole / 60 % 60, whole % 60);
-    match (days, hours, minutes) {
-        (0, 0, 0) => format!("{seconds}s"),
-        (0, 0, _) => format!("{minutes}m{seconds:02}s"),
-        (0, _, _) => format!("{hours}h{minutes:02}m"),
-        (_, _, _) => format!("{days}d{hours:02}h"),
-    }
+    output::span(Duration::from_secs_f64(seconds.max(0.0)))
 }
 
 #[cfg(test)]

@@ -270,6 +270,7 @@ impl EventLoop {
             self.self_fence.next_feed(),
             self.stop,
             greeting,
+            Some(self.log.next_beat()),
         ];
         let deadline = deadlines.into_iter().flatten().min();
         if self.armed != deadline {
@@ -305,6 +306,7 @@ impl EventLoop {
             self.engine.handle(now, Input::Deadline);
         }
         self.supervisor.beat(now);
+        self.log.beat(now);
         if let Some(peers) = &mut self.peers {
             self.second_path.greet(peers, now);
         }

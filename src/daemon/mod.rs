@@ -18,6 +18,7 @@
 //! | `control`, [`status`] | the control socket, and the document that it serves |
 //! | `log` | all log lines of events |
 //! | [`journal`], [`journal_file`], [`record`] | the events on disk: the thread that writes them, the files, a line |
+//! | [`accounts`] | figures of a time, reckoned from what the journals of nodes say |
 //! | `epoch` | which life of this node this is |
 //! | [`reload`], [`difference`] | the configuration read anew, and what that changes |
 //! | `self_fence` | the hardware watchdog |
@@ -35,6 +36,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
+pub mod accounts;
 mod checks;
 pub mod clock;
 pub mod control;
