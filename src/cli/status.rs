@@ -158,7 +158,14 @@ fn trouble(vip: &VipStatus) -> impl Iterator<Item = String> {
              firewall or a switch that drops IP protocol 112 there"
         )
     });
-    held.chain(conflicts).chain(silent).chain(blocked).chain(isolated).chain(lost).chain(foreign)
+    let hooks = vip.hooks.iter().filter_map(|hook| match (hook.state.as_str(), hook.hook.as_str()) {
+        ("failed", name) => Some(format!("hook {name} failed {} ago: {}", time(hook.age_s), hook.output)),
+        ("running", name @ "before_claim") => {
+            Some(format!("a claim waits for hook {name}, since {}", time(hook.age_s)))
+        }
+        _ => None,
+    });
+    held.chain(hooks).chain(conflicts).chain(silent).chain(blocked).chain(isolated).chain(lost).chain(foreign)
 }
 
 fn row(vip: &VipStatus) -> [String; HEADINGS.len()] {

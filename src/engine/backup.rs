@@ -3,6 +3,7 @@
 use core::net::IpAddr;
 
 use super::election::{Comparison, Rank};
+use super::hook::Asked;
 use super::output::{Cause, EventKind};
 use super::router::Heard;
 use super::settings::Preempt;
@@ -30,6 +31,8 @@ pub(super) struct Backup {
     claim_waits: Option<(Instant, bool)>,
     /// A fencing stands between it and its claim.
     pub(super) awaits_fence: bool,
+    /// What the hook before a claim says.
+    pub(super) asked_hook: Option<Asked>,
 }
 
 /// The source addresses of one owner, which are known family by family.
@@ -73,6 +76,7 @@ impl Backup {
             prepared: false,
             claim_waits: None,
             awaits_fence: false,
+            asked_hook: None,
         }
     }
 

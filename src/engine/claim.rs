@@ -38,6 +38,7 @@ impl Vip {
         self.quorum_objection(step)
             .or_else(|| self.object_for_silent_owner(step, cause))
             .or_else(|| self.object_until_fenced(step, cause))
+            .or_else(|| self.object_until_hook_permits(step, cause))
     }
 
     /// When [`Self::prepare`] is due, where anybody is to be asked: an interval before the claim, which is after two missed ones.

@@ -9,6 +9,7 @@ use core::time::Duration;
 
 use super::VipId;
 use super::fence::{FenceAction, FenceOrder};
+use super::hook::{HookOrder, Moment};
 use super::input::{EffectError, LinkId, RequestId};
 use super::quorum::Missing;
 use super::rival::ClaimKind;
@@ -62,6 +63,8 @@ pub enum Output {
     Ask(Question),
     /// Make sure that a peer is dead. Answered by [`Input::Fenced`](super::Input::Fenced).
     Fence(FenceOrder),
+    /// Run a hook, after those of the same vip that were ordered before. Answered by [`Input::HookEnded`](super::Input::HookEnded).
+    RunHook(HookOrder),
     /// [`Engine::holds`](super::Engine::holds) says something else: it must outlast the agent.
     KeepHolds,
     /// Send ICMP echo requests to these addresses, which are references.
@@ -400,6 +403,22 @@ pub enum EventKind {
     FenceMissing {
         /// The address that it was heard from.
         target: IpAddr,
+    },
+    /// A hook was run.
+    HookDone {
+        /// Which.
+        moment: Moment,
+        /// The last line that it said.
+        said: String,
+    },
+    /// A hook could not be run, or failed.
+    HookFailed {
+        /// Which.
+        moment: Moment,
+        /// Why.
+        error: EffectError,
+        /// Whether a claim is not made for that.
+        vetoes: bool,
     },
     /// Addresses could not be taken away.
     RemoveFailed(EffectError),
