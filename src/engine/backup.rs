@@ -1,5 +1,6 @@
 //! Backup: listens, holds no address, and claims when the owner's silence has lasted (RFC 9568 §6.4.2).
 
+use alloc::boxed::Box;
 use core::net::IpAddr;
 
 use super::election::{Comparison, Rank};
@@ -28,6 +29,8 @@ pub(super) struct Backup {
     prepared: bool,
     /// A fencing stands between it and its claim.
     pub(super) awaits_fence: bool,
+    /// Nothing it knows of speaks against its claim, which would have this cause; but its group has to be claimed whole.
+    pub(super) due: Option<Box<Cause>>,
 }
 
 /// The source addresses of one owner, which are known family by family.
@@ -70,11 +73,12 @@ impl Backup {
             listens_again: false,
             prepared: false,
             awaits_fence: false,
+            due: None,
         }
     }
 
     /// A listener that has asked all that is to be asked, and claims at an instant.
-    pub(super) const fn waiting(until: Instant) -> Self {
+    pub(super) fn waiting(until: Instant) -> Self {
         Self { prepared: true, ..Self::listening(until) }
     }
 
