@@ -427,7 +427,7 @@ fn in_no_world_is_a_group_torn_for_long_and_a_healed_one_has_one_owner() {
 }
 
 fn random_world(seed: u64) -> World {
-    let mut rng = Rng::new(seed ^ 0x6772_6f75_70);
+    let mut rng = Rng::new(seed ^ 0x0067_726f_7570);
     let hosts = u8::try_from(rng.within(2, 3)).expect("few");
     let equal = rng.permille(300);
     let specs = (0..hosts).map(|place| gateway(place, sides(if equal { 100 } else { 200 - 40 * place }))).collect();
@@ -442,7 +442,7 @@ fn random_world(seed: u64) -> World {
 }
 
 fn befall(world: &mut World, seed: u64) -> Result<(), String> {
-    let mut rng = Rng::new(seed ^ 0x6661_756c_74);
+    let mut rng = Rng::new(seed ^ 0x0066_6175_6c74);
     let hosts = u64::try_from(world.hosts.len()).expect("few");
     world.start_all();
     let run = |world: &mut World, time: Nanos| {

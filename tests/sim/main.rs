@@ -50,6 +50,7 @@ mod group;
 mod heal;
 mod health;
 mod hold;
+mod hook;
 mod isolation;
 mod links;
 mod matrix;
