@@ -1,6 +1,7 @@
 //! An event as the journal keeps it: one JSON object a line. Fields are added; none goes or changes its meaning.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -8,7 +9,8 @@ use serde_json::{Value, json};
 use super::clock::{self, rfc3339};
 use super::log::{Names, action_name, claim_name, silence_text};
 use super::status::checksum_name;
-use crate::engine::{Event, EventKind, WaitEnd};
+use crate::engine::{Cause, Event, EventKind, WaitEnd};
+use crate::wire::handover::HandoverReason;
 
 /// One event.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -81,9 +83,17 @@ fn told<const N: usize>(kind: &'static str, text: String, evidence: [(&str, Valu
 fn tell(kind: &EventKind, names: &Names) -> Told {
     match kind {
         EventKind::Transition { from, to, cause } => {
+            let handover = match cause {
+                Cause::TakesOver { reason, .. } | Cause::HandedOver { reason, .. } => Some(*reason),
+                _ => None,
+            };
             let (from, to, cause) = (from.to_string(), to.to_string(), cause.to_string());
             let text = format!("{from} -> {to}: {cause}");
-            Told { cause: Some(cause), ..told("transition", text, [("from", from.into()), ("to", to.into())]) }
+            let mut told = told("transition", text, [("from", from.into()), ("to", to.into())]);
+            if let Some(reason) = handover {
+                told.evidence.insert("handover".to_owned(), handover_reason(reason).into());
+            }
+            Told { cause: Some(cause), ..told }
         }
         EventKind::Rival { source, priority } => {
             let text = format!("{source} advertises itself as owner too, with priority {priority}");
@@ -227,8 +237,38 @@ fn tell(kind: &EventKind, names: &Names) -> Told {
             let text = format!("{target} must be fenced, but no [[fence.peer]] is for it");
             told("fence-missing", text, [("target", json!(target))])
         }
+        EventKind::HandedOver { peer, reason, gap } => {
+            let text = format!("{peer} took over ({reason}), {} later", milliseconds(*gap));
+            let evidence = [
+                ("peer", json!(peer)),
+                ("reason", handover_reason(*reason).into()),
+                ("gap_us", json!(gap.as_micros())),
+            ];
+            told("handover", text, evidence)
+        }
+        EventKind::HandoverFailed { reason, failure } => {
+            let text = format!("no handover ({reason}): {failure}");
+            told("handover-failed", text, [("reason", handover_reason(*reason).into())])
+        }
         EventKind::RemoveFailed(error) => {
             told("remove-failed", format!("addresses could not be removed: {error}"), [("error", json!(error.0))])
         }
     }
+}
+
+/// A planned move, by a word that a report counts by.
+pub(super) const fn handover_reason(reason: HandoverReason) -> &'static str {
+    match reason {
+        HandoverReason::Stop => "stop",
+        HandoverReason::Drain => "drain",
+        HandoverReason::Preempt => "preempt",
+        HandoverReason::Operator => "operator",
+        HandoverReason::Drill => "drill",
+        HandoverReason::Back => "back",
+    }
+}
+
+/// As an operator reads it.
+pub(super) fn milliseconds(time: Duration) -> String {
+    format!("{:.1} ms", time.as_secs_f64() * 1000.0)
 }

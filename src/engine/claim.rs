@@ -29,6 +29,7 @@ impl Vip {
             .or_else(|| self.owner_elsewhere(step, cause))
             .or_else(|| self.object_for_silent_owner(step, cause))
             .or_else(|| self.object_until_fenced(step, cause))
+            .or_else(|| self.object_for_handover(step, cause))
     }
 
     /// When [`Self::prepare`] is due, where anybody is to be asked: an interval before the claim, which is after two missed ones.
@@ -56,7 +57,12 @@ impl Vip {
     /// Advertises, and asks the kernel for the addresses.
     pub(super) fn claim(&mut self, step: &mut Step<'_>, cause: Cause) {
         let interval = self.settings.interval;
+        let is_prepared = self.take_offer(step, &cause);
         self.transmit(step, self.settings.priority);
+        if is_prepared {
+            self.claim_what_is_there(step, cause);
+            return;
+        }
         // Installed while the kernel is told of the lease; without it they answer nobody.
         let set = self.address_set(step);
         let request = set.request;
@@ -67,6 +73,20 @@ impl Vip {
         restorations.began(request);
         let ownership = Ownership::begun(step.now, lease, interval, restorations, None);
         self.enter(step, State::Claiming { ownership, request }, cause);
+    }
+
+    /// The addresses are there already, and answer as soon as there is a lease. That they are there still is made sure of afterwards.
+    fn claim_what_is_there(&mut self, step: &mut Step<'_>, cause: Cause) {
+        let lease = self.renew_lease(step);
+        let set = self.address_set(step);
+        let request = set.request;
+        let mut restorations = Restorations::default();
+        restorations.began(request);
+        let ownership = Ownership::begun(step.now, lease, self.settings.interval, restorations, None);
+        self.enter(step, State::Claiming { ownership: ownership.clone(), request }, cause);
+        self.enter(step, State::Active(ownership), Cause::Installed);
+        self.announce_anew(step);
+        step.outputs.push_back(Output::Install(set));
     }
 
     /// Goes on as the owner that an earlier agent of this node was. Its lease runs, so that nobody else can have claimed the

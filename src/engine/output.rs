@@ -9,6 +9,7 @@ use core::time::Duration;
 
 use super::VipId;
 use super::fence::{FenceAction, FenceOrder};
+use super::handover::{HandoverDone, HandoverFailure};
 use super::input::{EffectError, LinkId, RequestId};
 use super::rival::ClaimKind;
 use super::second_path::Direction;
@@ -18,6 +19,7 @@ use super::time::Instant;
 use crate::types::{AdvertInterval, Family, MacAddr, MacMode, Priority, VirtualAddress, Vrid};
 use crate::wire::DropReason;
 use crate::wire::advert::{Advert, ChecksumForm};
+use crate::wire::handover::{HandoverMessage, HandoverReason};
 use crate::wire::heartbeat::Heartbeat;
 
 /// One thing to do, in the order in which they are polled.
@@ -37,6 +39,14 @@ pub enum Output {
         /// Whose.
         vip: VipId,
     },
+    /// As [`Self::EndLease`], for an owner that hands over. Answered by [`Input::LetGo`](super::Input::LetGo), before anything else happens.
+    LetGo {
+        /// Whose.
+        vip: VipId,
+    },
+    /// Put all these addresses on the interface, where they answer nobody before a lease is renewed; where nothing can keep them from it, do
+    /// nothing. Answered by [`Input::Prepared`](super::Input::Prepared).
+    Prepare(AddressSet),
     /// Put all these addresses on the interface; those already there are no error. Answered by
     /// [`Input::Installed`](super::Input::Installed).
     Install(AddressSet),
@@ -63,6 +73,20 @@ pub enum Output {
         peer: String,
         /// What to say.
         heartbeat: Heartbeat,
+    },
+    /// Say this to a node, on all ways to it.
+    SendHandover {
+        /// Its name.
+        peer: String,
+        /// What to say.
+        message: HandoverMessage,
+    },
+    /// How an operator's handover went.
+    HandoverEnded {
+        /// The request of the input.
+        request: RequestId,
+        /// What came of it.
+        outcome: Result<HandoverDone, HandoverFailure>,
     },
     /// Record and show this.
     Event(Event),
@@ -337,6 +361,22 @@ pub enum EventKind {
         /// The address that it was heard from.
         target: IpAddr,
     },
+    /// This node handed over, and the successor said that it owns.
+    HandedOver {
+        /// The successor's name.
+        peer: String,
+        /// Why.
+        reason: HandoverReason,
+        /// From when this node answered no more until it heard that the other one does.
+        gap: Duration,
+    },
+    /// A handover was not to be had, or failed.
+    HandoverFailed {
+        /// Why it was wanted.
+        reason: HandoverReason,
+        /// Why it failed.
+        failure: HandoverFailure,
+    },
     /// Addresses could not be taken away.
     RemoveFailed(EffectError),
 }
@@ -422,6 +462,20 @@ pub enum Cause {
         /// Its priority.
         priority: Priority,
     },
+    /// The owner let go, and this node was ready.
+    TakesOver {
+        /// The former owner's name.
+        peer: String,
+        /// Why it let go.
+        reason: HandoverReason,
+    },
+    /// This node let go, and the successor was ready.
+    HandedOver {
+        /// The successor's name.
+        peer: String,
+        /// Why.
+        reason: HandoverReason,
+    },
     /// A peer of lower priority was Active for the preemption delay or the active-down interval.
     Preempts {
         /// The peer.
@@ -500,6 +554,8 @@ impl fmt::Display for Cause {
             Self::PeerOwns { peer, priority } => {
                 write!(f, "{peer} says on the second path that it is Active with priority {priority}")
             }
+            Self::TakesOver { peer, reason } => write!(f, "handover from {peer} ({reason})"),
+            Self::HandedOver { peer, reason } => write!(f, "handover to {peer} ({reason})"),
             Self::Preempts { source, priority } => write!(f, "preempts {source} with priority {priority}"),
             Self::Installed => f.write_str("addresses installed"),
             Self::Adopted => f.write_str("adopted from an earlier agent, whose lease still runs"),

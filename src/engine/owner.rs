@@ -214,6 +214,14 @@ impl Vip {
         }
     }
 
+    /// When the others heard an owner last, if that is this one.
+    pub(super) const fn last_advert_at(&self) -> Option<Instant> {
+        match &self.state {
+            State::Claiming { ownership, .. } | State::Active(ownership) => Some(ownership.last_advert_at),
+            State::Initialize | State::Backup(_) | State::Held { .. } => None,
+        }
+    }
+
     /// Sends an advert out of turn, now or as soon as the spacing allows.
     pub(super) fn answer(&mut self, step: &mut Step<'_>) {
         let interval = self.pace().duration();
@@ -229,7 +237,7 @@ impl Vip {
     }
 
     /// The interval of its adverts and its lease: that of the settings, unless a peer may still wait by a shorter one.
-    fn pace(&self) -> AdvertInterval {
+    pub(super) fn pace(&self) -> AdvertInterval {
         let stretch = match &self.state {
             State::Claiming { ownership, .. } | State::Active(ownership) => ownership.stretch,
             State::Initialize | State::Backup(_) | State::Held { .. } => None,

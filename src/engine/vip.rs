@@ -12,6 +12,7 @@ use core::time::Duration;
 use super::backup::Backup;
 use super::election::{self, PATIENCE, Rank};
 use super::fence::Fences;
+use super::handover::Handover;
 use super::hold::Hold;
 use super::input::{Arrival, LinkId, LinkState, RequestId};
 use super::isolation::References;
@@ -52,6 +53,7 @@ pub struct Vip {
     pub(super) silence: Option<Silence>,
     pub(super) references: References,
     pub(super) second_path: SecondPath,
+    pub(super) handover: Handover,
 }
 
 /// The lease on the addresses that an earlier agent left.
@@ -184,7 +186,7 @@ impl Vip {
 
     /// When it wants to be called.
     pub fn deadline(&self) -> Option<Instant> {
-        [self.deadline_of_state(), self.isolation_due_at()].into_iter().flatten().min()
+        [self.deadline_of_state(), self.isolation_due_at(), self.handover.deadline()].into_iter().flatten().min()
     }
 
     fn deadline_of_state(&self) -> Option<Instant> {
@@ -227,6 +229,7 @@ impl Vip {
             silence: None,
             references: References::default(),
             second_path: SecondPath::default(),
+            handover: Handover::default(),
         };
         vip.follow_references(now);
         vip
@@ -284,6 +287,7 @@ impl Vip {
         let own = router.rank(self.settings.priority);
         self.report(step, arrival.source, learned);
         self.on_advert_through(step, arrival.source);
+        self.handover_on_advert(step, arrival.source, arrival.advert.priority);
         // Without a source address the vip is in Initialize, and takes no part.
         let Some(own) = own else { return };
         let sender = Rank { priority: arrival.advert.priority, source: arrival.source };
@@ -301,6 +305,7 @@ impl Vip {
         self.depose_if_late(step);
         self.expire_hold(step);
         self.isolation_on_deadline(step);
+        self.handover_on_deadline(step);
         match &self.state {
             State::Initialize => {}
             State::Backup(_) => self.backup_on_deadline(step),
@@ -395,6 +400,7 @@ impl Vip {
         if cause != Cause::Installed {
             self.cause = cause.clone();
         }
+        self.handover_on_transition(step, &cause);
         step.event(self.id, EventKind::Transition { from, to: self.state(), cause });
     }
 

@@ -43,6 +43,7 @@ mod families;
 mod fence;
 mod forged;
 mod freeze;
+mod handover;
 mod heal;
 mod hold;
 mod isolation;
