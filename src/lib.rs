@@ -14,7 +14,7 @@
 //! | [`types`] | values that cannot hold what the standard forbids: `Vrid`, `Priority`, `AdvertInterval`, ... |
 //! | [`wire`] | adverts of VRRPv2 and v3, ARP, neighbour discovery, sealed messages: bytes to values and back |
 //! | [`engine`] | who owns the addresses, until when, and what the neighbours are told: decides, and does nothing itself |
-//! | [`config`] | the TOML file to the engine's settings, all mistakes at once, each with its place and its remedy |
+//! | [`config`] | the TOML file to the engine's settings, all mistakes at once, each with its place and its remedy; of `driver` it asks whether a check can be run |
 //! | [`driver`] | one kernel facility a file: sockets, addresses, links, timers; obeys, and decides nothing |
 //! | [`daemon`] | the loop around the engine, the clock, the control socket, all log lines |
 //! | [`lab`] | hosts as network namespaces, for `vipd lab`, the tests and the benchmark |

@@ -71,6 +71,7 @@ fn the_two_files_of_a_pair_differ_in_name_and_priority_only() {
     for (a, b) in [
         ("database-pair/db-a", "database-pair/db-b"),
         ("gateway-pair/gw-a", "gateway-pair/gw-b"),
+        ("web-pair/web-a", "web-pair/web-b"),
         ("fenced-pair/db-a", "fenced-pair/db-b"),
     ] {
         let vips = |name: &str| {

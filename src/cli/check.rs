@@ -12,6 +12,7 @@ use super::output::{complain, print, stderr_colour, table};
 use crate::config::{self, Config, MissingInterface, Report, Seal, Short, System};
 use crate::daemon::enforcement::Enforcement;
 use crate::daemon::peers::{key_name, sealing_name};
+use crate::driver::checks::Check;
 use crate::engine::{ChecksumPolicy, OnConflict, OnSilentOwner, Preempt, Prefer, VipSettings};
 use crate::types::MacMode;
 use crate::wire::advert::ChecksumForm;
@@ -88,6 +89,12 @@ fn valid(file: &str, config: &Config, lease: Option<&Lease>) -> String {
         rows.extend(vip_rows(vip));
     }
     out.push_str(&table(&rows));
+    if !config.checks.is_empty() {
+        let header = ["CHECK", "INTERVAL", "TIMEOUT", "OF"].map(str::to_string);
+        let rows: Vec<_> =
+            std::iter::once(header).chain(config.checks.iter().map(|check| check_row(check, config))).collect();
+        out.push_str(&format!("\n{}", table(&rows)));
+    }
     for note in &config.notes {
         out.push_str(&format!("\nnote: line {}: {}\n      {}\n", note.line, note.message, note.remedy));
     }
@@ -95,6 +102,12 @@ fn valid(file: &str, config: &Config, lease: Option<&Lease>) -> String {
         out.push_str(&format!("\n{lease}\n"));
     }
     out
+}
+
+fn check_row(check: &Check, config: &Config) -> [String; 4] {
+    let has = |vip: &&VipSettings| vip.checks.iter().any(|its| its.name == check.name);
+    let vips: Vec<&str> = config.settings.vips.iter().filter(has).map(|vip| vip.name.as_str()).collect();
+    [check.name.clone(), Short(check.interval).to_string(), Short(check.timeout).to_string(), vips.join(" ")]
 }
 
 /// What would enforce the leases on this host.
@@ -241,6 +254,7 @@ fn vip_json(vip: &VipSettings) -> Json {
             OnSilentOwner::Wait => "wait",
             OnSilentOwner::Take => "take",
         },
+        "checks": vip.checks.iter().map(|check| check.name.as_str()).collect::<Vec<_>>(),
         "references": vip.references.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "prefer": match vip.prefer {
             Prefer::Available => "available",
@@ -282,7 +296,7 @@ mod tests {
             "name": "db", "interface": "eno1", "vrid": 51, "priority": 100, "version": 2, "interval_ms": 1000,
             "takeover_ms": 3609.375, "preempt": true, "preempt_delay_ms": 30_000, "peers": [],
             "check_hop_limit": true, "mac": "interface", "checksum": "auto", "on_conflict": "assert",
-            "on_silent_owner": "wait", "references": [], "prefer": "available", "password": true,
+            "on_silent_owner": "wait", "checks": [], "references": [], "prefer": "available", "password": true,
             "announce": { "repeat_ms": [1000, 5000, 30_000], "refresh_ms": 60_000 },
             "addresses": [{ "ip": "10.0.0.1", "prefix_len": 24, "label": null }],
         });

@@ -9,7 +9,7 @@ use super::Exit;
 use super::client;
 use super::output::{self, complain, print};
 use crate::daemon::enforcement::Enforcement;
-use crate::daemon::status::{ConflictStatus, SecondPathStatus, Status, VipStatus};
+use crate::daemon::status::{CheckStatus, ConflictStatus, SecondPathStatus, Status, VipStatus};
 
 /// Show what the running agent does, and why
 ///
@@ -68,10 +68,39 @@ fn table(status: &Status) -> String {
     }
     let rows: Vec<_> = std::iter::once(HEADINGS.map(str::to_owned)).chain(status.vips.iter().map(row)).collect();
     out.push_str(&output::table(&rows));
+    out.push_str(&checks(status));
     for vip in &status.vips {
         trouble(vip).for_each(|line| writeln!(out, "{}: {line}", vip.name).expect("a String takes all"));
     }
     out
+}
+
+const CHECK_HEADINGS: [&str; 6] = ["CHECK OF", "CHECK", "STATE", "SINCE", "MAKES", "LAST OUTPUT"];
+
+/// A table of all checks, if there are any.
+fn checks(status: &Status) -> String {
+    let all = status.vips.iter().flat_map(|vip| vip.checks.iter().map(move |check| (vip, check)));
+    let rows: Vec<_> = all.map(|(vip, check)| check_row(&vip.name, check)).collect();
+    if rows.is_empty() {
+        return String::new();
+    }
+    let rows: Vec<_> = std::iter::once(CHECK_HEADINGS.map(str::to_owned)).chain(rows).collect();
+    format!("\n{}", output::table(&rows))
+}
+
+fn check_row(vip: &str, check: &CheckStatus) -> [String; CHECK_HEADINGS.len()] {
+    let failing = check.state == "failing";
+    let makes = match check.effect.as_str() {
+        "fault" | "number" if failing => "no part in the election".to_owned(),
+        "lag" if check.stale => "no claim".to_owned(),
+        "fault" => "-".to_owned(),
+        _ => format!("priority {:+}", check.weight),
+    };
+    let state = match check.held_s {
+        Some(held) => format!("{}, for {} more at least", check.state, time(held)),
+        None => check.state.clone(),
+    };
+    [vip.to_owned(), check.name.clone(), state, time(check.since_s), makes, check.output.clone()]
 }
 
 /// A node on the second path, and how long ago it was heard.
@@ -144,7 +173,10 @@ fn row(vip: &VipStatus) -> [String; HEADINGS.len()] {
         time(vip.since_s),
         vip.cause.clone(),
         owner,
-        vip.priority.to_string(),
+        match vip.effective_priority {
+            effective if effective == vip.priority => effective.to_string(),
+            effective => format!("{effective} of {}", vip.priority),
+        },
         format!("{:?}", Duration::from_millis(vip.advert_interval_ms)),
         vip.last_advert_age_ms.map_or_else(|| "never".to_owned(), |age| format!("{} ago", time(age / 1e3))),
         vip.drops.to_string(),

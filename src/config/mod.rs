@@ -11,6 +11,7 @@
 //! | `vip` | `[[vip]]`; `vip_options` has its optional keys, `address` the addresses, `across` what must hold among vips |
 //! | `fence` | `[fence]`: how silent owners are fenced |
 //! | `seal`, `key_file` | `[seal]`, and the file with the keys that it names |
+//! | `check`, `checks` | `[[check]]` and `[[vip.check]]`; whether a check can be run it asks [`crate::driver::checks`] |
 //! | `heartbeat` | `[node] heartbeat`, the second paths |
 //! | `read` | typed access to parsed TOML; whoever reads a key makes it known, so no list of keys can drift |
 //! | `duration` | times as text |
@@ -22,6 +23,8 @@
 
 mod across;
 mod address;
+mod check;
+mod checks;
 mod duration;
 mod fence;
 mod heartbeat;
@@ -51,6 +54,7 @@ pub use report::{Colour, Report};
 pub use seal::Seal;
 pub use system::{MissingInterface, System};
 
+use crate::driver::checks::Check;
 use crate::engine::Settings;
 
 /// Where the file is, unless `--config` says otherwise.
@@ -66,6 +70,8 @@ pub struct Config {
     pub settings: Settings,
     /// How nodes believe each other; `None`: not at all, or the file is for another machine.
     pub seal: Option<Seal>,
+    /// What is run to learn how well this node is. The settings name each.
+    pub checks: Vec<Check>,
     /// The second paths; none where `settings.heartbeat` is `None`.
     pub heartbeat: Vec<HeartbeatPath>,
     /// What is legal but may surprise; in the order of the file.

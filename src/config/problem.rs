@@ -45,6 +45,8 @@ pub enum Kind {
     Conflict,
     /// No interface of that name on this machine.
     MissingInterface,
+    /// A check that cannot be run on this machine.
+    CannotRun,
 }
 
 /// What is legal but may surprise. Its text quotes no password.

@@ -19,6 +19,9 @@ pub struct File {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Seal")]
     pub seal: Option<Seal>,
+    /// Checks that vips share: each is run once, and vips name it in their `checks`.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub check: Vec<Check>,
     /// What is done to an owner that fell silent, and to a host that may have been fenced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Fence")]
@@ -264,6 +267,107 @@ pub struct Vip {
     /// When the neighbours are told again who owns the addresses.
     #[serde(default)]
     pub announce: Announce,
+    /// Names of `[[check]]` tables that decide about this vip too. Default: none.
+    #[serde(default)]
+    pub checks: Vec<String>,
+    /// Checks of this vip alone.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub check: Vec<Check>,
+}
+
+/// Something that is looked at again and again, and what becomes of the vip by it. Exactly one of `exec`, `lag`, `tcp`, `http`, `file`,
+/// `process`, `interface` and `route`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Check {
+    /// Its name in logs and in the status. 1 to 63 letters, digits, `-`, `_` and `.`.
+    #[schemars(regex(pattern = r"^[A-Za-z0-9._-]{1,63}$"))]
+    pub name: String,
+    /// Passes while this program ends with exit code 0: its absolute path and its arguments. No shell, an empty environment, in `/`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Vec<String>", length(min = 1))]
+    pub exec: Option<Vec<String>>,
+    /// A program as with `exec`, whose last line is a whole number: how far this node's data is behind.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Vec<String>", length(min = 1))]
+    pub lag: Option<Vec<String>>,
+    /// With `exec` and `lag`: the user that the program is run as. Default: the agent's, without its capabilities.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    pub user: Option<String>,
+    /// Passes while connections are accepted there: an IP address with a port.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    pub tcp: Option<String>,
+    /// Passes while this page is answered as it should be: `http://IP:PORT/PATH`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    pub http: Option<String>,
+    /// With `http`: the name of the host that is asked for. Default: the address.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    pub host: Option<String>,
+    /// With `http`: the status code that is well. Default: 200 to 299.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "u16", range(min = 100, max = 599))]
+    pub status: Option<u16>,
+    /// With `http`: what the body must contain within its first 64 KiB. Default: anything.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    pub body: Option<String>,
+    /// Adds the whole number in this file to the priority, -253 to 253. Without a number the vip takes no part.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    pub file: Option<String>,
+    /// Passes while a process of this name runs, as `ps -o comm` shows it.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    pub process: Option<String>,
+    /// Passes while this interface has a carrier.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    pub interface: Option<String>,
+    /// With `interface`: and at least this many Mbit/s. Default: any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "u32", range(min = 1, max = 10_000_000))]
+    pub speed: Option<u32>,
+    /// Passes while the main routing table has this route: `default`, or a network such as `10.0.0.0/8` or `::/0`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    pub route: Option<String>,
+    /// How often it is run, from start to start. `50ms` to `1h`. Default: `1s`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Duration")]
+    pub interval: Option<Duration>,
+    /// How long one run may take before it counts as failed, and is killed. `10ms` to `5m`. Default: `1s`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Duration")]
+    pub timeout: Option<Duration>,
+    /// How many successes in a row make it pass again. 1 to 100. Default: 2.
+    #[serde(default = "default::row")]
+    #[schemars(range(min = 1, max = 100))]
+    pub rise: u8,
+    /// How many failures in a row make it fail. 1 to 100. Default: 2.
+    #[serde(default = "default::row")]
+    #[schemars(range(min = 1, max = 100))]
+    pub fall: u8,
+    /// While it fails this node gives the addresses up and does not claim them. Default: false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "bool")]
+    pub fault: Option<bool>,
+    /// Positive: added to the priority while it passes. Negative: taken off while it fails. With `lag`: taken off at `max_lag`, and in
+    /// proportion below; default -100 there. -253 to 253.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "i16", range(min = -253, max = 253))]
+    pub weight: Option<i16>,
+    /// With `lag`, and needed there: beyond it this node does not claim. In what the program counts in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "i64", range(min = 1))]
+    pub max_lag: Option<i64>,
+    /// With `lag`: whether it claims all the same, last of all, when nobody else does. Default: false.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "bool")]
+    pub when_alone: Option<bool>,
 }
 
 /// An address with the prefix length that it is installed with.
@@ -424,6 +528,10 @@ mod default {
 
     pub(super) const fn version() -> u8 {
         3
+    }
+
+    pub(super) const fn row() -> u8 {
+        2
     }
 
     pub(super) const fn yes() -> bool {

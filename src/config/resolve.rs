@@ -9,12 +9,14 @@ use std::time::Duration;
 use toml::de::DeTable;
 
 use super::across::Across;
+use super::checks::Checks;
 use super::heartbeat::{self, HeartbeatPath};
 use super::problem::{Findings, Kind, Lines, Problem};
 use super::read::{Table, Value};
 use super::seal::{Seal, check_room, seal};
 use super::system::System;
 use super::{Config, fence, vip};
+use crate::driver::checks::Check;
 use crate::engine::{FenceSettings, HeartbeatSettings, Settings, VipSettings};
 
 /// The longest `[node] name`, in bytes: that of a host name (RFC 1035 §2.3.4).
@@ -24,14 +26,14 @@ const MAX_NODE_NAME: usize = 255;
 pub(super) fn resolve(text: &str, system: &System) -> Result<Config, Vec<Problem>> {
     let mut findings = Findings::default();
     let (document, errors) = DeTable::parse_recoverable(text);
-    let (settings, seal, heartbeat) = root(document.get_ref(), system, &mut findings);
+    let (settings, seal, checks, heartbeat) = root(document.get_ref(), system, &mut findings);
     drop(document);
 
     if !errors.is_empty() {
         merge_syntax(&errors, text, &mut findings);
     }
     if findings.problems.is_empty() {
-        return Ok(Config { settings, seal, heartbeat, notes: findings.into_notes(text) });
+        return Ok(Config { settings, seal, checks, heartbeat, notes: findings.into_notes(text) });
     }
     findings.problems.sort_by_key(|problem| problem.span.as_ref().map(|span| span.start));
     Err(findings.problems)
@@ -42,7 +44,7 @@ fn root(
     document: &DeTable<'_>,
     system: &System,
     findings: &mut Findings,
-) -> (Settings, Option<Seal>, Vec<HeartbeatPath>) {
+) -> (Settings, Option<Seal>, Vec<Check>, Vec<HeartbeatPath>) {
     let mut root = Table::new("the file", document, 0..0);
     let is_sealed = root.value("seal").is_some();
     let node_at = root.value("node").map(|value| value.span());
@@ -56,6 +58,7 @@ fn root(
         let table = value.table("[seal]", "[seal]", findings)?;
         seal(table, system, findings)
     });
+    let mut checks = Checks::read(root.value("check"), system, findings);
     let fence = root.optional("fence", FenceSettings::default(), findings, |value, findings| {
         Some(fence::fence(value.table("[fence]", "[fence]", findings)?, system, findings))
     });
@@ -65,7 +68,7 @@ fn root(
     let tables = present.and_then(|tables| tables.array("[[vip]] with double brackets, once for each vip", findings));
     for table in tables.unwrap_or_default() {
         if let Some(table) = table.table("[[vip]]", "[[vip]]", findings) {
-            vips.extend(vip::vip(table, system, &mut across, findings));
+            vips.extend(vip::vip(table, system, &mut across, &mut checks, findings));
         }
     }
     across.check(findings);
@@ -88,7 +91,7 @@ fn root(
         }
     }
     let every = interval.filter(|_| !heartbeat.is_empty()).map(|interval| HeartbeatSettings { interval });
-    (Settings { node, vips, heartbeat: every, fence }, seal, heartbeat)
+    (Settings { node, vips, quorum: None, heartbeat: every, fence }, seal, checks.finish(findings), heartbeat)
 }
 
 /// What `[node]` says.

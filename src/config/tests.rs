@@ -34,6 +34,8 @@ fn tables() -> Vec<(&'static str, &'static str, String)> {
         ("[[vip]]", "/$defs/Vip/properties", "[[vip]]\nKEY\n".to_string()),
         ("an address", "/$defs/Address/anyOf/1/properties", "[[vip]]\naddresses = [{ KEY }]\n".to_string()),
         ("`preempt`", "/$defs/Preempt/anyOf/1/properties", vip("preempt = { KEY }")),
+        ("[[check]]", "/$defs/Check/properties", format!("[[check]]\nKEY\n{MINIMAL}")),
+        ("[[vip.check]]", "/$defs/Check/properties", vip("[[vip.check]]\nKEY")),
         ("`announce`", "/$defs/Announce/properties", vip("announce = { KEY }")),
     ]
 }

@@ -4,6 +4,7 @@ use std::ops::Range;
 
 use super::across::{Across, Claimed};
 use super::address;
+use super::checks::Checks;
 use super::problem::{Findings, Kind};
 use super::read::{Table, Value, printable};
 use super::system::{MissingInterface, System};
@@ -21,6 +22,7 @@ pub(super) fn vip(
     mut table: Table<'_>,
     system: &System,
     across: &mut Across,
+    checks: &mut Checks,
     findings: &mut Findings,
 ) -> Option<VipSettings> {
     let span = table.span();
@@ -46,6 +48,9 @@ pub(super) fn vip(
     let prefer = options::prefer(&mut table, &references, findings);
     let password = options::password(&mut table, version, version_at, findings);
     let announce = options::announce(&mut table, findings);
+    let (shared, own) = (table.value("checks"), table.value("check"));
+    let named = name.as_ref().map_or("", |(name, _)| name.as_str());
+    let checks = checks.of_vip((shared, own), (named, priority), system, findings);
     table.finish(findings);
 
     across.add(Claimed {
@@ -72,18 +77,19 @@ pub(super) fn vip(
         announce,
         on_conflict,
         on_silent_owner,
+        checks,
         references,
         prefer,
         addresses: addresses?.ordered(),
     })
 }
 
-fn name(value: Value<'_>, findings: &mut Findings) -> Option<(String, Range<usize>)> {
+pub(super) fn name(value: Value<'_>, findings: &mut Findings) -> Option<(String, Range<usize>)> {
     let name = value.text("\"db\"", findings)?;
     let legal = |c: char| c.is_ascii_alphanumeric() || matches!(c, '-' | '_' | '.');
     if name.is_empty() || name.len() > MAX_NAME || !name.chars().all(legal) {
         let remedy = format!("use 1 to {MAX_NAME} letters, digits, `-`, `_` and `.`, as in \"db\"");
-        value.refuse(Kind::Invalid, "`name` is no name for a vip", "", remedy, findings);
+        value.refuse(Kind::Invalid, "`name` is no name", "", remedy, findings);
         return None;
     }
     Some((name.to_string(), value.span()))

@@ -141,6 +141,9 @@ fn changes(old: &VipSettings, new: &VipSettings) -> Vec<String> {
     if old.password != new.password {
         changes.push("password".to_owned());
     }
+    if old.checks != new.checks {
+        changes.push("checks".to_owned());
+    }
     if old.announce != new.announce {
         changes.push("announce".to_owned());
     }

@@ -335,6 +335,7 @@ impl EventLoop {
                 self.engine.handle(now, Input::ReferencePath { link, reference, path });
                 self.watches.reload(&self.engine, &self.log);
             }
+            Message::Check { check, result } => self.engine.handle(now, Input::CheckResult { check, result }),
             Message::Status(answer) => {
                 let mut status = status::status(&self.engine, now, self.circumstances, &self.lateness, &self.journal);
                 status.heard_on_second_path(&self.engine, &self.second_path, now);
@@ -492,7 +493,7 @@ impl EventLoop {
 
     /// What is new is made ready before the engine's orders are carried out, and what is needed no longer is taken down after.
     fn on_reload(&mut self, now: Instant, config: Config) -> Difference {
-        let Config { settings, seal, heartbeat, notes: _ } = config;
+        let Config { settings, seal, checks: _, heartbeat, notes: _ } = config;
         let mut difference = Difference::between(&self.engine, &settings);
         difference.others.extend(self.reload_seal(&settings.node, seal.as_ref()));
         difference.others.extend(self.second_path.follow(heartbeat, self.peers.as_mut(), now));
@@ -612,6 +613,7 @@ impl EventLoop {
                         self.log.write(Entry::Trouble(error.to_string()));
                     }
                 }
+                Output::Vote { .. } => {}
                 Output::Ask(question) => {
                     if let Some(interface) = self.links.interface(question.link)
                         && let Err(error) = self.sockets.ask(interface, &question)

@@ -12,7 +12,7 @@ use super::status::Status;
 use crate::config::Config;
 use crate::driver::links::LinkEvent;
 use crate::engine::isolation::Path;
-use crate::engine::{EffectError, FenceResult, LinkId, Prepared, Reference, RequestId, VipId};
+use crate::engine::{CheckResult, EffectError, FenceResult, LinkId, Prepared, Reference, RequestId, VipId};
 
 /// How many messages may wait for the loop. The kernel's news of a thousand addresses come in one burst; a sender that
 /// finds the queue full waits, and loses nothing.
@@ -58,6 +58,8 @@ pub(super) enum Message {
     Fenced { request: RequestId, result: FenceResult },
     /// How the journal does from now on.
     Journal(JournalStatus),
+    /// A check was run.
+    Check { check: String, result: CheckResult },
     /// The configuration was read anew.
     Reload { config: Box<Config>, answer: oneshot::Sender<Difference> },
     /// SIGTERM or SIGINT. Whether another agent is about to be started here, which goes on with what is owned.

@@ -24,6 +24,7 @@
 //! | `self_fence` | the hardware watchdog |
 //! | `restart` | whether a stop is half of a restart |
 //! | `supervisor` | systemd's notifications and watchdog |
+//! | `checks` | the threads of the checks |
 //! | [`clock`] | the one clock reader |
 
 use std::io;
@@ -35,6 +36,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
+mod checks;
 pub mod clock;
 pub mod control;
 pub mod difference;
@@ -66,6 +68,7 @@ pub mod status;
 mod supervisor;
 mod watch;
 
+use checks::Checks;
 use control::ControlSocket;
 use enforcement::Enforcement;
 use event_loop::{EventLoop, Hands};
@@ -107,7 +110,7 @@ pub fn run(config: Config, options: &Options) -> io::Result<()> {
     let control = ControlSocket::bind(&options.control)
         .map_err(|error| in_words(&error, &format!("control socket {}", options.control.display())))?;
     let socket_file = RemovedOnDrop(control.path().to_owned());
-    let Config { settings, seal, heartbeat, notes: _ } = config;
+    let Config { settings, seal, checks: wanted_checks, heartbeat, notes: _ } = config;
     // Before anything is sent: a life that peers take for the one before it would be silence to them.
     let seals = seal.as_ref().map(|seal| seals(seal, &options.state_dir)).transpose()?;
     let mut engine = Engine::new(settings, clock::now());
@@ -130,7 +133,8 @@ pub fn run(config: Config, options: &Options) -> io::Result<()> {
         engine.handle(clock::now(), Input::Hold { vip: Some(vip), hold });
     }
     let (memory, memory_end) = Memory::start(&options.state_dir)?;
-    spawn_control(control, to_loop.clone(), Reloader::new(options.config.clone(), to_loop.clone()))?;
+    let checks = Checks::new(to_loop.clone());
+    spawn_control(control, to_loop.clone(), Reloader::new(options.config.clone(), to_loop.clone(), checks.clone()))?;
 
     // The threads of the kernel's side ask for the same themselves: scheduling is not inherited.
     let (enforcement, mut gate) = Enforcement::open(options.enforcement);
@@ -149,6 +153,7 @@ pub fn run(config: Config, options: &Options) -> io::Result<()> {
     let kernel = Kernel::start(&engine, &to_loop)?;
     let mailbox = Mailbox { messages, to_loop: to_loop.downgrade() };
     drop(to_loop);
+    checks.keep(wanted_checks);
 
     let runtime = runtime()?;
     let outcome = runtime.block_on(async {
@@ -158,6 +163,7 @@ pub fn run(config: Config, options: &Options) -> io::Result<()> {
         EventLoop::new(engine, seal, second_path, hands, circumstances)?.run().await
     });
     drop(socket_file);
+    checks.finish();
     // The loop has dropped its end of the log: what it wrote is written out before the agent ends.
     if log_thread.join().is_err() {
         warn!("the thread of the log panicked");

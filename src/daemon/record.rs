@@ -169,6 +169,7 @@ fn tell(kind: &EventKind, names: &Names) -> Told {
                 WaitEnd::FellSilent => "it answers no more",
                 WaitEnd::HeardAgain => "an owner is heard again",
                 WaitEnd::Overruled => "the longest wait is over",
+                WaitEnd::NoMajority => "no majority grants the claim any more",
             };
             let text = format!("no longer waits for {address} at {mac}: {end}");
             let evidence = [
@@ -178,6 +179,21 @@ fn tell(kind: &EventKind, names: &Names) -> Told {
                 ("end", end.into()),
             ];
             told("silent-owner-ends", text, evidence)
+        }
+        EventKind::NoMajority { missing } => {
+            let missing = super::log::list(missing);
+            let text = format!("does not claim: no majority of the voters: without {missing}");
+            told("no-majority", text, [("missing", missing.into())])
+        }
+        EventKind::VoterSilent { voter, silence } => {
+            let ms = silence.as_millis();
+            let text = format!("voter {voter} has not answered for {ms} ms");
+            told("voter-silent", text, [("voter", json!(**voter)), ("silence_ms", json!(ms))])
+        }
+        EventKind::VoterAnswers { voter, silence } => {
+            let ms = silence.as_millis();
+            let text = format!("voter {voter} answers again, after {ms} ms");
+            told("voter-answers", text, [("voter", json!(**voter)), ("silence_ms", json!(ms))])
         }
         EventKind::ReferenceLost { reference, address } => {
             let evidence = [("reference", reference.to_string().into()), ("address", json!(address))];
@@ -214,6 +230,24 @@ fn tell(kind: &EventKind, names: &Names) -> Told {
             let evidence =
                 [("interface", interface.into()), ("source", json!(source)), ("reason", reason.label().into())];
             told("dropped", text, evidence)
+        }
+        EventKind::CheckFails { check, output, unable, stay } => {
+            let text = format!("check {check} {}: {output}", if *unable { "cannot be run" } else { "fails" });
+            let evidence = [
+                ("check", json!(check)),
+                ("output", json!(output)),
+                ("unable", (*unable).into()),
+                ("stay_s", stay.as_secs().into()),
+            ];
+            told("check-fails", text, evidence)
+        }
+        EventKind::CheckPasses { check, output } => {
+            let text = format!("check {check} passes: {output}");
+            told("check-passes", text, [("check", json!(check)), ("output", json!(output))])
+        }
+        EventKind::PriorityChanged { from, to, check } => {
+            let text = format!("effective priority {from} -> {to} (check {check})");
+            told("priority-changed", text, [("from", from.0.into()), ("to", to.0.into()), ("check", json!(check))])
         }
         EventKind::Fencing { peer, target, action } => {
             let action = action_name(*action);

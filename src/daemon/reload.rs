@@ -10,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{Mutex, mpsc, oneshot};
 use tracing::{error, info, warn};
 
+use super::checks::Checks;
 use super::difference::Difference;
 use super::message::Message;
 use crate::config::{self, Colour, MissingInterface, Report, System};
@@ -47,13 +48,14 @@ pub(super) enum Refusal {
 pub(super) struct Reloader {
     config: PathBuf,
     to_loop: mpsc::Sender<Message>,
+    checks: Checks,
     turn: Arc<Mutex<()>>,
 }
 
 impl Reloader {
     /// Of the file that the agent was started with.
-    pub(super) fn new(config: PathBuf, to_loop: mpsc::Sender<Message>) -> Self {
-        Self { config, to_loop, turn: Arc::default() }
+    pub(super) fn new(config: PathBuf, to_loop: mpsc::Sender<Message>, checks: Checks) -> Self {
+        Self { config, to_loop, checks, turn: Arc::default() }
     }
 
     /// Reads the file and has the loop keep to it. Logs what came of it.
@@ -80,17 +82,22 @@ impl Reloader {
             Err(_) => return Err(Refusal::Stopping),
         };
         let (answer, answered) = oneshot::channel();
+        let wanted = config.checks.clone();
         let notes = config.notes.iter().map(|note| format!("line {}: {} ({})", note.line, note.message, note.remedy));
         let notes = notes.collect();
         let asked = async {
             self.to_loop.send(Message::Reload { config: Box::new(config), answer }).await.ok()?;
             answered.await.ok()
         };
-        let difference = match tokio::time::timeout(PATIENCE, asked).await {
+        let mut difference = match tokio::time::timeout(PATIENCE, asked).await {
             Ok(Some(difference)) => difference,
             Ok(None) => return Err(Refusal::Stopping),
             Err(_) => return Err(Refusal::NoAnswer),
         };
+        // After the engine has heard of them: a result of one that it does not know is nobody's.
+        let checks = self.checks.clone();
+        let changed = tokio::task::spawn_blocking(move || checks.keep(wanted)).await.unwrap_or_default();
+        difference.others.extend(changed.into_iter().map(|check| format!("~ check {check}")));
         Ok(Reloaded { file: self.config.display().to_string(), difference, notes })
     }
 }

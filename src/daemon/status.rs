@@ -17,7 +17,9 @@ use super::peers::SealStatus;
 use super::second_path::SecondPath;
 use crate::engine::heartbeat::Peer;
 use crate::engine::isolation::{Path, ReferenceState};
-use crate::engine::{Blocked, Conflict, Engine, Heard, Hold, HoldReason, Instant, LinkState, Router, Vip};
+use crate::engine::{
+    Blocked, Check, CheckEffect, CheckState, Conflict, Engine, Heard, Hold, HoldReason, Instant, LinkState, Router, Vip,
+};
 use crate::wire::advert::ChecksumForm;
 
 /// The version of the document's shape.
@@ -145,8 +147,11 @@ pub struct VipStatus {
     pub cause: String,
     /// The owner as this node knows it.
     pub owner: Option<Owner>,
-    /// This node's priority.
+    /// This node's priority, as configured.
     pub priority: u8,
+    /// What the checks make of it: this is advertised.
+    #[serde(default)]
+    pub effective_priority: u8,
     /// The interval in force, milliseconds.
     pub advert_interval_ms: u64,
     /// With prefix length.
@@ -183,6 +188,9 @@ pub struct VipStatus {
     /// The MAC address that the last owner beside this node announced.
     #[serde(default)]
     pub owner_mac: Option<String>,
+    /// What it makes of its health, in the order of the configuration.
+    #[serde(default)]
+    pub checks: Vec<CheckStatus>,
     /// One a family.
     pub routers: Vec<RouterStatus>,
 }
@@ -196,6 +204,31 @@ pub struct HoldStatus {
     pub until: Option<String>,
     /// Seconds until then.
     pub left_s: Option<f64>,
+}
+
+/// A check of a vip.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct CheckStatus {
+    /// Its name; `VIP/NAME` of one that is the vip's own.
+    pub name: String,
+    /// `unknown`: there was no result yet. `presumed`: nor was there, but the vip was healthy by then. `passing`, `failing`.
+    pub state: String,
+    /// Since when, RFC 3339.
+    pub since: String,
+    /// Seconds in this state.
+    pub since_s: f64,
+    /// What the last run said.
+    pub output: String,
+    /// `fault`, `weight`, `number` or `lag`.
+    pub effect: String,
+    /// What it adds to the priority now.
+    pub weight: i64,
+    /// The number that counts, of a check that gives one.
+    pub number: Option<i64>,
+    /// Whether the data is too old for a claim, or nobody knows how old it is.
+    pub stale: bool,
+    /// Seconds for which it stays failed, whatever it finds.
+    pub held_s: Option<f64>,
 }
 
 /// Who owns the addresses.
@@ -379,6 +412,7 @@ fn vip_status(engine: &Engine, vip: &Vip, now: Instant) -> VipStatus {
             this_node: vip.routers().iter().any(|router| router.source() == Some(owner.source)),
         }),
         priority: settings.priority.0,
+        effective_priority: vip.priority().0,
         advert_interval_ms: milliseconds(vip.interval().duration()),
         addresses: vip.addresses().iter().map(ToString::to_string).collect(),
         last_advert_age_ms: last_advert.map(|at| age_ms(now, at)),
@@ -403,6 +437,7 @@ fn vip_status(engine: &Engine, vip: &Vip, now: Instant) -> VipStatus {
             age_ms: age_ms(now, group.last_at),
         }),
         owner_mac: vip.owner_mac().map(|mac| mac.to_string()),
+        checks: vip.checks().iter().map(|check| check_status(check, now)).collect(),
         routers: vip.routers().iter().map(|router| router_status(router, now)).collect(),
     }
 }
@@ -416,6 +451,33 @@ fn hold_status(hold: &Hold, now: Instant) -> HoldStatus {
         reason: reason.to_owned(),
         until: hold.until.map(|until| rfc3339(clock::wall_at(until))),
         left_s: hold.until.map(|until| until.since(now).as_secs_f64()),
+    }
+}
+
+fn check_status(check: &Check, now: Instant) -> CheckStatus {
+    let state = match check.state() {
+        CheckState::Unknown => "unknown",
+        CheckState::Presumed => "presumed",
+        CheckState::Passing => "passing",
+        CheckState::Failing => "failing",
+    };
+    let effect = match check.settings().effect {
+        CheckEffect::Fault => "fault",
+        CheckEffect::Weight(_) => "weight",
+        CheckEffect::Number => "number",
+        CheckEffect::Lag { .. } => "lag",
+    };
+    CheckStatus {
+        name: check.settings().name.clone(),
+        state: state.to_owned(),
+        since: rfc3339(clock::wall_of(check.since())),
+        since_s: now.since(check.since()).as_secs_f64(),
+        output: check.output().to_owned(),
+        effect: effect.to_owned(),
+        weight: check.weight(),
+        number: check.number(),
+        stale: check.is_stale(),
+        held_s: check.held_until().filter(|until| now < *until).map(|until| until.since(now).as_secs_f64()),
     }
 }
 

@@ -104,6 +104,11 @@ impl Backup {
         self.active_down_at
     }
 
+    /// Whether it is about to replace a living owner.
+    pub(super) const fn preempts(&self) -> bool {
+        self.inferior.is_some() && self.owner.is_none()
+    }
+
     /// A claim that was put off already is due then.
     pub(super) const fn put_off(&mut self, until: Instant) {
         self.active_down_at = until;
@@ -158,6 +163,7 @@ impl Vip {
             self.prepare(step, &cause);
         }
         self.ask_if_due(step);
+        self.canvass_on_deadline(step);
         if !self.listens_again(step.now) {
             self.seek(step, cause);
         }
@@ -165,6 +171,9 @@ impl Vip {
 
     /// Why it would claim now.
     fn cause_to_claim(&self, now: Instant) -> Cause {
+        if let Some(cause) = self.cause_to_take() {
+            return cause;
+        }
         let Some(backup) = self.backup() else { return Cause::ActiveDown { silence: None } };
         let inferior =
             backup.inferior.filter(|(heard, _)| now.since(heard.at) < self.active_down_interval(heard.interval));
@@ -190,7 +199,7 @@ impl Vip {
     pub(super) fn backup_on_settings(&mut self) {
         let interval = self.interval();
         let patience = self.active_down_interval(interval);
-        let (priority, preempt, since) = (self.settings.priority, self.settings.preempt, self.since());
+        let (priority, preempt, since) = (self.priority(), self.settings.preempt, self.since());
         let waits = self.silent_owner().is_some();
         let State::Backup(backup) = &mut self.state else { return };
         backup.prepared = waits;
@@ -240,10 +249,12 @@ impl Vip {
         }
         backup.resigned = Some(source);
         backup.active_down_at = backup.active_down_at.min(turn);
+        self.hurry_canvass(step.now);
     }
 
     /// The sender is the owner, and its next silence counts from now.
     fn follow(&mut self, step: &mut Step<'_>, heard: Heard) {
+        self.stand_down(step);
         self.end_silence(step);
         self.end_wait_for_references();
         let known = self.interval();

@@ -214,7 +214,7 @@ impl Vip {
 
     fn loses_against(&self, owner: Heard) -> bool {
         let sender = Rank { priority: owner.priority, source: owner.source };
-        let own = self.routers.iter().find_map(|router| router.rank(self.settings.priority));
+        let own = self.routers.iter().find_map(|router| router.rank(self.priority()));
         own.is_some_and(|own| match compare(sender, own) {
             Comparison::Higher | Comparison::WinsTie => true,
             Comparison::Resigns | Comparison::LosesTie | Comparison::Lower => false,

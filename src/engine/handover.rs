@@ -65,6 +65,8 @@ pub(super) struct Handover {
     offer: Option<Offer>,
     /// This node would have it.
     wanting: Option<Wanting>,
+    /// Whom it came from, and until when that one's word may be from before.
+    taken: Option<(String, Instant)>,
     /// An operator gave it to another node: this one does not take it back for its priority alone.
     settled: bool,
 }
@@ -130,6 +132,8 @@ struct Offer {
     asked: u64,
     /// The questions that were answered, and when.
     readies: Vec<(u64, Instant)>,
+    /// The owner let go.
+    is_given: bool,
     until: Instant,
 }
 
@@ -532,7 +536,7 @@ impl Vip {
 
     fn on_want(&mut self, step: &mut Step<'_>, peer: &str, number: u64, reason: HandoverReason) {
         let report = self.second_path.reports(step.now).find(|(name, _)| *name == peer).map(|(_, report)| *report);
-        let outranks = report.is_some_and(|report| report.priority > self.settings.priority);
+        let outranks = report.is_some_and(|report| report.priority > self.priority());
         let refusal = match (&self.state, reason) {
             (State::Active(_), HandoverReason::Preempt) if !outranks => Refusal::NoReason,
             (State::Active(_), _) => {
@@ -574,7 +578,8 @@ impl Vip {
         reason: HandoverReason,
         interval: AdvertInterval,
     ) {
-        if let Some(refusal) = self.refusal(step.now, peer) {
+        let stale = self.object_for_stale_data(step).map(|_| Refusal::StaleData);
+        if let Some(refusal) = self.refusal(step.now, peer).or(stale) {
             self.drop_offer(step);
             self.say(step, peer, number, HandoverStep::Refuse(refusal));
             return;
@@ -596,7 +601,17 @@ impl Vip {
         let preparing = Some(set.request);
         step.outputs.push_back(Output::Prepare(set));
         let (peer, readies) = (peer.into(), Vec::new());
-        let offer = Offer { peer, reason, interval, preparing, is_there: false, asked: number, readies, until };
+        let offer = Offer {
+            peer,
+            reason,
+            interval,
+            preparing,
+            is_there: false,
+            asked: number,
+            readies,
+            is_given: false,
+            until,
+        };
         self.handover.offer = Some(offer);
     }
 
@@ -666,17 +681,36 @@ impl Vip {
             State::Backup(_) => {}
             State::Initialize | State::Held { .. } => return,
         }
-        let Some(offer) = self.handover.offer.as_ref().filter(|offer| offer.peer == peer) else { return };
+        let Some(offer) = self.handover.offer.as_mut().filter(|offer| offer.peer == peer) else { return };
         let said_at = offer.readies.iter().find(|(known, _)| *known == number).map(|(_, at)| *at);
         let holds = said_at.is_some_and(|at| step.now.since(at) < window(offer.interval));
-        if offer.preparing.is_some() || !holds {
+        if offer.preparing.is_some() || !holds || offer.is_given {
             return;
         }
+        offer.is_given = true;
         let cause = Cause::TakesOver { peer: peer.into(), reason: offer.reason };
         self.seek(step, cause);
         if self.state().is_owner() {
             self.say(step, peer, number, HandoverStep::Taken);
         }
+    }
+
+    /// Whether this is the word of a former owner from before it let go, which the news of that has overtaken: it came by another way. One that claims
+    /// anew says so again.
+    pub(super) fn is_of_before(&self, now: Instant, is_it: impl Fn(&str) -> bool) -> bool {
+        let is_owner = self.state().is_owner();
+        is_owner && self.handover.taken.as_ref().is_some_and(|(peer, until)| now < *until && is_it(peer))
+    }
+
+    /// An advert, of whichever priority.
+    pub(super) fn is_advert_of_before(&self, now: Instant, source: IpAddr) -> bool {
+        self.is_of_before(now, |peer| self.second_path.speaks_from(peer, source))
+    }
+
+    /// Why it would claim, where the owner let go, and something spoke against the claim then: voters are asked first.
+    pub(super) fn cause_to_take(&self) -> Option<Cause> {
+        let offer = self.handover.offer.as_ref().filter(|offer| offer.is_given)?;
+        Some(Cause::TakesOver { peer: offer.peer.clone(), reason: offer.reason })
     }
 
     /// Whether the addresses are there already. One that preempts an owner which is still there has to begin anew: they would answer before that
@@ -845,6 +879,10 @@ impl Vip {
         }
         if is_owner {
             self.handover.settled = false;
+        }
+        if let Cause::TakesOver { peer, .. } = cause {
+            let until = step.now + window(self.settings.interval) / 2;
+            self.handover.taken = Some((peer.clone(), until));
         }
         let (is_asking, is_telling) =
             self.handover.leaving.as_ref().map_or((false, false), |leaving| match leaving.phase {

@@ -102,7 +102,10 @@ impl Vip {
         self.handover.unsettle();
         self.cancel_handover(step);
         if let State::Held { .. } = &self.state {
-            self.start(step, Cause::Undrained);
+            match self.unready() {
+                None => self.start(step, Cause::Undrained),
+                Some(cause) => self.enter(step, State::Initialize, cause),
+            }
         }
     }
 

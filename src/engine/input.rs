@@ -1,12 +1,14 @@
 //! What can happen to an engine.
 
 use alloc::string::String;
+use alloc::sync::Arc;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::time::Duration;
 
 use super::VipId;
 use super::fence::FenceResult;
 use super::handover::{HandoverOrder, Prepared};
+use super::health::CheckResult;
 use super::hold::Hold;
 use super::isolation::Path;
 use super::rival::ClaimKind;
@@ -15,6 +17,7 @@ use super::time::Instant;
 use crate::types::{Family, MacAddr};
 use crate::wire::DropReason;
 use crate::wire::advert::{Advert, ChecksumForm};
+use crate::wire::grant::GrantMessage;
 use crate::wire::handover::HandoverMessage;
 use crate::wire::heartbeat::Heartbeat;
 
@@ -159,6 +162,20 @@ pub enum Input {
         vip: VipId,
         /// None of them is left, or what was refused.
         result: Result<(), EffectError>,
+    },
+    /// A node or a voter says something about grants. Who it is has been proved.
+    Grant {
+        /// Its name.
+        from: Arc<str>,
+        /// What it says.
+        message: GrantMessage,
+    },
+    /// A check was run.
+    CheckResult {
+        /// Its name.
+        check: String,
+        /// What it found.
+        result: CheckResult,
     },
     /// A node can be spoken to on the second path from now on, or again.
     PeerMet {

@@ -19,9 +19,12 @@
 //! | `owner` | advertise, yield, rivals, restoring addresses |
 //! | [`lease`] | until when the addresses may be held |
 //! | [`announce`], [`restore`] | when to tell the neighbours, how often to put addresses back |
+//! | [`health`] | what checks make of the priority, and whether the vip takes part |
 //! | [`rival`] | what betrays a second owner beside its adverts, and what is done about it |
 //! | [`heartbeat`] | when a node speaks on a second path, and how fresh what it hears there is |
 //! | [`second_path`] | what a vip makes of a peer's word there |
+//! | [`quorum`], [`voter`] | which grants a node holds; to whom a voter gives one |
+//! | `canvass`, [`roll`] | when the voters are asked, and which of them are there |
 //! | [`session`], [`seals`] | which messages of other nodes are believed, and which sealed adverts |
 //! | `numbers` | that nothing is taken twice |
 //! | `router` | which adverts concern a virtual router |
@@ -49,10 +52,12 @@ use crate::wire::DropReason;
 
 pub mod announce;
 mod backup;
+mod canvass;
 mod claim;
 pub mod election;
 pub mod fence;
 pub mod handover;
+pub mod health;
 pub mod heartbeat;
 pub mod hold;
 pub mod input;
@@ -61,9 +66,11 @@ pub mod lease;
 mod numbers;
 pub mod output;
 mod owner;
+pub mod quorum;
 pub mod reload;
 pub mod restore;
 pub mod rival;
+pub mod roll;
 mod router;
 pub mod seals;
 pub mod second_path;
@@ -73,13 +80,17 @@ pub mod silence;
 pub mod stats;
 pub mod time;
 mod vip;
+pub mod voter;
 
 pub use fence::{FenceAction, FenceOrder, FencePeer, FenceResult, FenceSettings, WatchdogSettings};
 pub use handover::{HandoverDone, HandoverFailure, HandoverOrder, Prepared};
+pub use health::{Check, CheckEffect, CheckOutcome, CheckResult, CheckSettings, CheckState};
 pub use hold::{Hold, HoldReason};
 pub use input::{Arrival, EffectError, Input, LinkId, LinkState, RequestId};
 pub use output::{AddressSet, Cause, Event, EventKind, Output, Question, StateName, Transmit};
+pub use quorum::{Absence, Missing, Quorum, QuorumSettings};
 pub use rival::{ClaimKind, Conflict, ForeignGroup};
+pub use roll::Attendance;
 pub use router::{Heard, Router};
 pub use second_path::{Blocked, Direction};
 pub use settings::{
@@ -89,9 +100,11 @@ pub use settings::{
 pub use silence::{SilentOwner, WaitEnd};
 pub use time::Instant;
 pub use vip::Vip;
+pub use voter::Voter;
 
 use fence::Fences;
 use heartbeat::Heartbeats;
+use roll::Roll;
 use stats::Drops;
 use time::Agenda;
 use vip::Step;
@@ -122,6 +135,11 @@ pub struct Engine {
     hold: Option<Hold>,
     fences: Fences,
     stopping: bool,
+    /// Without it no vip asks anybody. As at the start: voters do not change under grants.
+    quorum: Option<QuorumSettings>,
+    /// Where this node is one of the voters.
+    voter: Option<Voter>,
+    roll: Option<Roll>,
 }
 
 /// An interface that the settings name.
@@ -138,6 +156,7 @@ pub struct Link {
 impl Engine {
     /// An engine that waits to hear of its links. Names and VRIDs in the settings are unique.
     pub fn new(settings: Settings, now: Instant) -> Self {
+        let quorum = settings.quorum.as_ref();
         let mut engine = Self {
             node: settings.node,
             links: Vec::new(),
@@ -153,6 +172,9 @@ impl Engine {
             hold: None,
             fences: Fences::new(settings.fence),
             stopping: false,
+            voter: quorum.filter(|quorum| quorum.is_voter()).map(|quorum| Voter::new(now, quorum.longest_grant)),
+            roll: quorum.map(|quorum| Roll::new(now, quorum)),
+            quorum: settings.quorum,
         };
         for vip in settings.vips {
             engine.add(vip, None, now);
@@ -208,6 +230,8 @@ impl Engine {
                     self.step(now, vip, |vip, step| vip.on_removed(step, request));
                 }
             }
+            Input::Grant { from, message } => self.on_grant(now, &from, message),
+            Input::CheckResult { check, result } => self.on_check_result(now, &check, &result),
             Input::PeerMet { peer } => self.on_peer_met(now, peer),
             Input::Heartbeat { peer, heartbeat } => self.on_heartbeat(now, &peer, &heartbeat),
             Input::Settings(settings) => self.on_settings(now, settings),
@@ -221,6 +245,7 @@ impl Engine {
                 self.on_end(now, Vip::on_hand_on);
             }
             Input::Deadline => {
+                self.call_roll(now);
                 for vip in self.agenda.due(now) {
                     self.step(now, vip, Vip::on_deadline);
                 }
@@ -235,7 +260,8 @@ impl Engine {
 
     /// When [`Input::Deadline`] is due; `None`: not before another input.
     pub fn next_deadline(&self) -> Option<Instant> {
-        [self.agenda.next(), self.heartbeats.next_at()].into_iter().flatten().min()
+        let call_at = self.roll.as_ref().and_then(Roll::next_call_at);
+        [self.agenda.next(), self.heartbeats.next_at(), call_at].into_iter().flatten().min()
     }
 
     /// The second path: who is heard there.
@@ -275,7 +301,8 @@ impl Engine {
         let id = VipId(self.next_vip);
         self.next_vip = self.next_vip.checked_add(1).expect("nobody adds four thousand million vips");
         let link = self.link_named(&settings.interface);
-        self.put(Vip::new(id, link, settings, hold, now));
+        let vip = Vip::new(id, link, settings, self.quorum.as_ref(), hold, now);
+        self.put(vip);
         id
     }
 
@@ -334,8 +361,21 @@ impl Engine {
         }
     }
 
+    fn on_check_result(&mut self, now: Instant, check: &str, result: &CheckResult) {
+        if self.stopping {
+            return;
+        }
+        let concerned: Vec<VipId> = self.vips.iter().filter(|vip| vip.has_check(check)).map(Vip::id).collect();
+        for vip in concerned {
+            self.step(now, vip, |vip, step| vip.on_check_result(step, check, result.clone()));
+        }
+    }
+
     fn on_end(&mut self, now: Instant, end: impl Fn(&mut Vip, &mut Step<'_>)) {
         self.stopping = true;
+        if let Some(roll) = &mut self.roll {
+            roll.stop();
+        }
         for vip in self.vips.iter().map(Vip::id).collect::<Vec<_>>() {
             self.step(now, vip, &end);
         }
@@ -345,7 +385,8 @@ impl Engine {
     fn step(&mut self, now: Instant, id: VipId, change: impl FnOnce(&mut Vip, &mut Step<'_>)) {
         let Some(vip) = self.places.get(&id).and_then(|place| self.vips.get_mut(*place)) else { return };
         let Self { outputs, next_request, fences, .. } = self;
-        change(vip, &mut Step { now, outputs, next_request, fences });
+        let voter = self.voter.as_mut();
+        change(vip, &mut Step { now, outputs, next_request, fences, voter });
         self.agenda.set(id, vip.deadline());
         if vip.has_news(now) {
             self.heartbeats.note_news(id);

@@ -11,6 +11,7 @@ use super::VipId;
 use super::fence::{FenceAction, FenceOrder};
 use super::handover::{HandoverDone, HandoverFailure};
 use super::input::{EffectError, LinkId, RequestId};
+use super::quorum::Missing;
 use super::rival::ClaimKind;
 use super::second_path::Direction;
 use super::settings::Reference;
@@ -19,6 +20,7 @@ use super::time::Instant;
 use crate::types::{AdvertInterval, Family, MacAddr, MacMode, Priority, VirtualAddress, Vrid};
 use crate::wire::DropReason;
 use crate::wire::advert::{Advert, ChecksumForm};
+use crate::wire::grant::GrantMessage;
 use crate::wire::handover::{HandoverMessage, HandoverReason};
 use crate::wire::heartbeat::Heartbeat;
 
@@ -57,6 +59,13 @@ pub enum Output {
     Trim(AddressSet),
     /// Tell the neighbours, in both ARP forms and by unsolicited NA. The request is that of no answer.
     Announce(AddressSet),
+    /// Say this about grants to a node or a voter, by its name. It may be lost.
+    Vote {
+        /// To whom.
+        to: Arc<str>,
+        /// What.
+        message: GrantMessage,
+    },
     /// Ask the neighbours who has these addresses. Whoever has is heard as every claim is
     /// ([`Input::AddressClaimed`](super::Input::AddressClaimed)), or as a reference
     /// ([`Input::ReferenceAnswered`](super::Input::ReferenceAnswered)).
@@ -286,6 +295,52 @@ pub enum EventKind {
         /// Why.
         reason: DropReason,
     },
+    /// It would claim for a while now, and no majority of the voters grants it.
+    NoMajority {
+        /// Who does not, and why.
+        missing: Vec<Missing>,
+    },
+    /// A voter does not answer any more: an alarm. Nothing changes as long as the others are a majority.
+    VoterSilent {
+        /// Which.
+        voter: Arc<str>,
+        /// For how long.
+        silence: Duration,
+    },
+    /// It does again.
+    VoterAnswers {
+        /// Which.
+        voter: Arc<str>,
+        /// For how long it did not.
+        silence: Duration,
+    },
+    /// A check fails from now on.
+    CheckFails {
+        /// Its name.
+        check: String,
+        /// What it said last.
+        output: String,
+        /// Whether it could not even look.
+        unable: bool,
+        /// For how long at least.
+        stay: Duration,
+    },
+    /// A check passes from now on.
+    CheckPasses {
+        /// Its name.
+        check: String,
+        /// What it said last.
+        output: String,
+    },
+    /// What the checks say makes another priority.
+    PriorityChanged {
+        /// The effective priority until now.
+        from: Priority,
+        /// From now on.
+        to: Priority,
+        /// The check that said so.
+        check: String,
+    },
     /// A node is heard on the second path, for the first time or again.
     PeerHeard {
         /// Its name.
@@ -384,7 +439,7 @@ pub enum EventKind {
 /// The states of a vip, without what they own.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum StateName {
-    /// Takes no part: its interface is not ready.
+    /// Takes no part: its interface is not ready, or a check fails.
     Initialize,
     /// Listens, and holds no address.
     Backup,
@@ -514,12 +569,38 @@ pub enum Cause {
     },
     /// The kernel ended the lease before the agent, which was hardly late, could renew it.
     LeaseEnded,
+    /// No majority of the voters grants this node the addresses any more.
+    MajorityLost {
+        /// Who does not, and why.
+        missing: Vec<Missing>,
+    },
+    /// A node of higher priority, which the voters would grant the addresses, means to replace this one.
+    Challenged {
+        /// Its name.
+        by: Arc<str>,
+        /// Its priority.
+        priority: Priority,
+    },
     /// An operator wants this node to own nothing.
     Drained,
     /// The host went down as the owner, and may have been fenced.
     HostDied,
     /// An operator lets it take part again.
     Undrained,
+    /// A check fails that must pass.
+    CheckFails {
+        /// Its name.
+        check: String,
+        /// What it said.
+        output: String,
+    },
+    /// A check has given no result yet.
+    CheckPending {
+        /// Its name.
+        check: String,
+    },
+    /// The checks that must pass do.
+    ChecksPass,
     /// The time to keep out is over.
     HoldOver,
     /// New settings no longer have this vip, or have it as another virtual router.
@@ -570,15 +651,33 @@ impl fmt::Display for Cause {
             }
             Self::Late { by } => write!(f, "could not run for {}: the lease lapsed", Milliseconds(*by)),
             Self::LeaseEnded => f.write_str("the kernel ended the lease before it was renewed"),
+            Self::MajorityLost { missing } => {
+                f.write_str("no majority of the voters: without ")?;
+                list(f, missing)
+            }
+            Self::Challenged { by, priority } => write!(f, "makes room for {by} with priority {priority}"),
             Self::Drained => f.write_str("drained by an operator"),
             Self::HostDied => f.write_str("this host went down while it was the owner: fenced, or crashed"),
             Self::Undrained => f.write_str("an operator ended the hold"),
+            Self::CheckFails { check, output } if output.is_empty() => write!(f, "check {check} fails"),
+            Self::CheckFails { check, output } => write!(f, "check {check} fails: {output}"),
+            Self::CheckPending { check } => write!(f, "waiting for the first result of check {check}"),
+            Self::ChecksPass => f.write_str("checks pass"),
             Self::HoldOver => f.write_str("hold is over"),
             Self::Removed => f.write_str("no longer in the configuration"),
             Self::Shutdown => f.write_str("stopping"),
             Self::HandedOn => f.write_str("restarting: the addresses are left to the next agent"),
         }
     }
+}
+
+/// One after another, with commas.
+fn list(f: &mut fmt::Formatter<'_>, missing: &[Missing]) -> fmt::Result {
+    for (place, missing) in missing.iter().enumerate() {
+        let comma = if place == 0 { "" } else { ", " };
+        write!(f, "{comma}{missing}")?;
+    }
+    Ok(())
 }
 
 /// A duration as an operator reads it: milliseconds with one decimal, without floats.

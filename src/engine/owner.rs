@@ -6,7 +6,7 @@ use core::time::Duration;
 
 use super::announce::{AnnouncePlan, RIVAL_SPACING};
 use super::backup::Backup;
-use super::election::{Comparison, Rank};
+use super::election::{Comparison, PATIENCE, Rank};
 use super::input::{EffectError, RequestId};
 use super::lease::Lease;
 use super::lease::Stretch;
@@ -165,8 +165,13 @@ impl Vip {
     /// to nobody, and listens as one that has just started.
     pub(super) fn depose_if_late(&mut self, step: &mut Step<'_>) {
         let (State::Claiming { ownership, .. } | State::Active(ownership)) = &self.state else { return };
-        if let Some(by) = ownership.lease.lapsed(step.now) {
-            self.depose(step, Cause::Late { by });
+        let Some(by) = ownership.lease.lapsed(step.now) else { return };
+        match self.lost_majority(step.now).filter(|_| by < self.pace().duration() * PATIENCE) {
+            None => self.depose(step, Cause::Late { by }),
+            Some(missing) => {
+                self.depose(step, Cause::MajorityLost { missing });
+                self.transmit(step, Priority::RESIGN);
+            }
         }
     }
 
@@ -194,15 +199,39 @@ impl Vip {
     /// See [`Self::renew_lease`]; for an interval that is not yet known to the state.
     pub(super) fn renew_lease_for(&self, step: &mut Step<'_>, interval: AdvertInterval) -> Lease {
         let lease = Lease::renewed(step.now, interval);
+        self.order_lease(step, lease.ending_by(self.limited_by_grants(lease.until())))
+    }
+
+    /// The lease of an owner whose lease ends by then, whatever it promises.
+    pub(super) fn keep_lease(&self, step: &mut Step<'_>, interval: AdvertInterval, until: Instant) -> Lease {
+        self.order_lease(step, Lease::renewed(step.now, interval).ending_by(until))
+    }
+
+    fn order_lease(&self, step: &mut Step<'_>, lease: Lease) -> Lease {
         step.outputs.push_back(Output::RenewLease { vip: self.id, until: lease.until() });
         lease
+    }
+
+    /// A majority grants more than the lease has: up to what the last advert promised.
+    pub(super) fn lengthen_lease(&mut self, step: &mut Step<'_>) {
+        let (State::Claiming { ownership, .. } | State::Active(ownership)) = &self.state else { return };
+        let before = ownership.lease;
+        let full = Lease::renewed(ownership.last_advert_at, self.pace());
+        let lease = full.ending_by(self.limited_by_grants(full.until()));
+        if lease.until() > before.until() {
+            self.order_lease(step, lease);
+            if let State::Claiming { ownership, .. } | State::Active(ownership) = &mut self.state {
+                ownership.lease = lease;
+            }
+        }
     }
 
     pub(super) fn advertise(&mut self, step: &mut Step<'_>) {
         if let State::Claiming { ownership, .. } | State::Active(ownership) = &mut self.state {
             ownership.stretch.take_if(|stretch| stretch.is_over(step.now));
         }
-        self.transmit(step, self.settings.priority);
+        self.transmit(step, self.priority());
+        self.ask_to_stay(step);
         let lease = self.renew_lease(step);
         let interval = self.pace().duration();
         if let State::Claiming { ownership, .. } | State::Active(ownership) = &mut self.state {

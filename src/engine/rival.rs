@@ -276,7 +276,7 @@ impl Vip {
     /// Whether an advert with our source address is another host's. Our own come back through a loop in the network; but they
     /// have our priority, and are those of an owner, or of one that was it a moment ago.
     fn is_clone(&self, now: Instant, priority: Priority) -> bool {
-        let ours = priority == self.settings.priority || priority == Priority::RESIGN;
+        let ours = self.speaks_with(priority) || priority == Priority::RESIGN;
         let speaks = match self.state() {
             StateName::Claiming | StateName::Active => true,
             StateName::Initialize | StateName::Backup | StateName::Held => {

@@ -122,9 +122,9 @@ impl Vip {
             vrid: self.settings.vrid,
             addresses,
             standing: self.standing(now),
-            link_up: self.unready().is_none(),
+            link_up: self.has_link(),
             given_up: self.second_path.given_up,
-            priority: self.settings.priority,
+            priority: self.priority(),
             interval: self.settings.interval,
             generation: self.transitions(),
             sources: self.second_path.sources,
@@ -152,7 +152,7 @@ impl Vip {
         for source in self.routers.iter().filter_map(Router::source) {
             self.second_path.sources.set(source);
         }
-        let is = (self.standing(now), self.unready().is_none(), self.second_path.given_up, self.settings.priority);
+        let is = (self.standing(now), self.has_link(), self.second_path.given_up, self.priority());
         self.second_path.told.replace(is) != Some(is)
     }
 
@@ -198,11 +198,15 @@ const fn leaves_nobody(cause: &Cause) -> bool {
         | Cause::AddressesKeepVanishing
         | Cause::AddressInUse { .. }
         | Cause::Isolated
+        | Cause::MajorityLost { .. }
+        | Cause::CheckFails { .. }
         | Cause::Drained
         | Cause::Shutdown => true,
         // Its word is of a vip that it does not have any more.
         Cause::Removed
         | Cause::LinkReady
+        | Cause::CheckPending { .. }
+        | Cause::ChecksPass
         | Cause::AddressOwner
         | Cause::ActiveDown { .. }
         | Cause::PeerResigned { .. }
@@ -212,6 +216,7 @@ const fn leaves_nobody(cause: &Cause) -> bool {
         | Cause::TakesOver { .. }
         | Cause::HandedOver { .. }
         | Cause::Preempts { .. }
+        | Cause::Challenged { .. }
         | Cause::Installed
         | Cause::Adopted
         | Cause::Late { .. }
@@ -333,6 +338,7 @@ impl Vip {
     fn owner_on_report(&mut self, step: &mut Step<'_>, hearing: Hearing<'_>, report: &Report, before: &Before) {
         let Hearing { peer, .. } = hearing;
         match report.standing {
+            Standing::Owner if self.is_of_before(step.now, |former| former == peer) => {}
             Standing::Owner => self.owner_on_second_owner(step, peer, report),
             Standing::Out | Standing::Backup => {
                 if before.was_rival {
@@ -393,7 +399,7 @@ impl Vip {
 impl Vip {
     /// As between adverts: by priority, then by the source address in the family that leads. One without such an address wins no tie.
     fn ranks_above(&self, report: &Report) -> bool {
-        let own = self.lead().and_then(|lead| Some((lead.family(), lead.rank(self.settings.priority)?)));
+        let own = self.lead().and_then(|lead| Some((lead.family(), lead.rank(self.priority())?)));
         let Some((family, own)) = own else { return true };
         let Some(source) = report.sources.of(family) else { return report.priority > own.priority };
         match election::compare(Rank { priority: report.priority, source }, own) {

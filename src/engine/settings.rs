@@ -7,6 +7,8 @@ use core::net::IpAddr;
 use core::time::Duration;
 
 use super::fence::FenceSettings;
+use super::health::CheckSettings;
+use super::quorum::QuorumSettings;
 use crate::types::{AdvertInterval, Family, MacMode, Password, Priority, Version, VirtualAddress, Vrid};
 use crate::wire::advert::ChecksumForm;
 
@@ -15,8 +17,10 @@ use crate::wire::advert::ChecksumForm;
 pub struct Settings {
     /// The name under which this node is shown.
     pub node: String,
-    /// In the order of the configuration file, names unique.
+    /// In the order of the configuration file, names unique. With a quorum the VRIDs are unique too.
     pub vips: Vec<VipSettings>,
+    /// Who votes on the owners; `None`: nobody is asked.
+    pub quorum: Option<QuorumSettings>,
     /// `None`: there is no second path.
     pub heartbeat: Option<HeartbeatSettings>,
     /// How silent owners are fenced.
@@ -26,7 +30,7 @@ pub struct Settings {
 impl Settings {
     /// Of a node that has nothing beside its vips.
     pub fn of(node: &str, vips: Vec<VipSettings>) -> Self {
-        Self { node: node.into(), vips, heartbeat: None, fence: FenceSettings::default() }
+        Self { node: node.into(), vips, quorum: None, heartbeat: None, fence: FenceSettings::default() }
     }
 }
 
@@ -71,6 +75,8 @@ pub struct VipSettings {
     pub on_conflict: OnConflict,
     /// What a backup does about an owner that is not heard, and whose addresses still answer.
     pub on_silent_owner: OnSilentOwner,
+    /// What it makes of its health. No two of one name.
+    pub checks: Vec<CheckSettings>,
     /// What answers as long as this node is connected.
     pub references: Vec<Reference>,
     /// What a node does that none of its references answers to.

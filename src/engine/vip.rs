@@ -10,14 +10,17 @@ use core::net::IpAddr;
 use core::time::Duration;
 
 use super::backup::Backup;
+use super::canvass::Canvass;
 use super::election::{self, PATIENCE, Rank};
 use super::fence::Fences;
 use super::handover::Handover;
+use super::health::Health;
 use super::hold::Hold;
 use super::input::{Arrival, LinkId, LinkState, RequestId};
 use super::isolation::References;
 use super::output::{AddressSet, Cause, Event, EventKind, Output, StateName, Transmit};
 use super::owner::Ownership;
+use super::quorum::{Quorum, QuorumSettings};
 use super::rival::Evidence;
 use super::router::Router;
 use super::second_path::SecondPath;
@@ -25,10 +28,12 @@ use super::settings::VipSettings;
 use super::silence::Silence;
 use super::stats::Reports;
 use super::time::Instant;
+use super::voter::Voter;
 use super::{VipId, router};
 use crate::types::{AdvertInterval, Family, Priority, Version, VirtualAddress};
 use crate::wire::DropReason;
 use crate::wire::advert::group;
+use crate::wire::grant::RouterId;
 
 /// A virtual IP of this node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -51,9 +56,14 @@ pub struct Vip {
     pub(super) hold: Option<Hold>,
     pub(super) evidence: Evidence,
     pub(super) silence: Option<Silence>,
+    pub(super) health: Health,
     pub(super) references: References,
     pub(super) second_path: SecondPath,
     pub(super) handover: Handover,
+    /// The grants, where voters are configured, and this node's name among them.
+    pub(super) quorum: Option<Quorum>,
+    pub(super) own_name: Option<Arc<str>>,
+    pub(super) canvass: Option<Canvass>,
 }
 
 /// The lease on the addresses that an earlier agent left.
@@ -84,6 +94,8 @@ pub(super) struct Step<'a> {
     pub(super) outputs: &'a mut VecDeque<Output>,
     pub(super) next_request: &'a mut u64,
     pub(super) fences: &'a mut Fences,
+    /// Where this node votes itself.
+    pub(super) voter: Option<&'a mut Voter>,
 }
 
 impl Step<'_> {
@@ -153,7 +165,7 @@ impl Vip {
     /// The owner as this node knows it: itself, or the peer that it follows.
     pub fn owner(&self) -> Option<Rank> {
         match &self.state {
-            State::Claiming { .. } | State::Active(_) => self.lead().and_then(|lead| lead.rank(self.settings.priority)),
+            State::Claiming { .. } | State::Active(_) => self.lead().and_then(|lead| lead.rank(self.priority())),
             State::Backup(backup) => {
                 let owner = backup.owner()?;
                 // Of a peer with two addresses the one in the family that leads, if it is heard there too.
@@ -194,10 +206,12 @@ impl Vip {
             State::Initialize => self.hold.as_ref().and_then(|hold| hold.until),
             State::Backup(backup) => {
                 let claim_at = backup.active_down_at();
-                [self.prepare_at(), self.ask_at(), Some(claim_at)].into_iter().flatten().min()
+                [self.prepare_at(), self.ask_at(), self.canvass_at(), Some(claim_at)].into_iter().flatten().min()
             }
             State::Claiming { ownership, .. } | State::Active(ownership) => {
                 let deadline = ownership.deadline();
+                // The grants may end long before the next advert.
+                let deadline = if self.quorum.is_some() { deadline.min(ownership.lease().until()) } else { deadline };
                 Some(self.judgement_at().map_or(deadline, |judgement| judgement.min(deadline)))
             }
             State::Held { until } => *until,
@@ -207,9 +221,21 @@ impl Vip {
 
 /// Inputs.
 impl Vip {
-    pub(super) fn new(id: VipId, link: LinkId, settings: VipSettings, hold: Option<Hold>, now: Instant) -> Self {
+    pub(super) fn new(
+        id: VipId,
+        link: LinkId,
+        settings: VipSettings,
+        quorum: Option<&QuorumSettings>,
+        hold: Option<Hold>,
+        now: Instant,
+    ) -> Self {
         let routers = Family::ALL.into_iter().filter_map(|family| Router::new(family, &settings)).collect();
         let addresses = by_family(&settings);
+        let vrid = settings.vrid;
+        let grants = |quorum: &QuorumSettings| {
+            Quorum::new(now, RouterId { cluster: Arc::clone(&quorum.cluster), vrid }, &quorum.voters)
+        };
+        let health = Health::new(&settings, now);
         let mut vip = Self {
             id,
             link,
@@ -227,6 +253,10 @@ impl Vip {
             hold,
             evidence: Evidence::default(),
             silence: None,
+            quorum: quorum.map(grants),
+            own_name: quorum.map(|quorum| Arc::clone(&quorum.own)),
+            canvass: None,
+            health,
             references: References::default(),
             second_path: SecondPath::default(),
             handover: Handover::default(),
@@ -235,8 +265,9 @@ impl Vip {
         vip
     }
 
-    pub(super) const fn on_inherited(&mut self, until: Instant, term: Duration) {
+    pub(super) fn on_inherited(&mut self, until: Instant, term: Duration) {
         self.inherited = Some(Inheritance { until, term });
+        self.health.presume();
     }
 
     pub(super) fn on_link(&mut self, step: &mut Step<'_>, link_state: LinkState) {
@@ -253,13 +284,19 @@ impl Vip {
     pub(super) fn follow_readiness(&mut self, step: &mut Step<'_>, was_ready: bool) {
         match (self.unready(), &self.state) {
             (Some(cause), State::Initialize) => self.cause = cause,
+            // A check is no reason to forget what else it keeps out for: it is asked again at the end of that.
+            (Some(Cause::CheckFails { .. } | Cause::CheckPending { .. }), State::Held { .. }) => {}
             // What it held itself out for, it held against an interface that is no more as it was.
             (Some(cause), State::Backup(_) | State::Held { .. }) => self.enter(step, State::Initialize, cause),
             (Some(cause), State::Claiming { .. } | State::Active(_)) => {
                 self.give_up(step);
                 self.enter(step, State::Initialize, cause);
             }
-            (None, State::Initialize) if !was_ready => self.start(step, Cause::LinkReady),
+            (None, State::Initialize) if !was_ready => {
+                let by_checks = matches!(self.cause, Cause::CheckFails { .. } | Cause::CheckPending { .. });
+                let cause = if by_checks { Cause::ChecksPass } else { Cause::LinkReady };
+                self.start(step, cause);
+            }
             (
                 None,
                 State::Initialize | State::Backup(_) | State::Claiming { .. } | State::Active(_) | State::Held { .. },
@@ -284,12 +321,15 @@ impl Vip {
             return;
         }
         let learned = router.note(step.now, arrival, &self.settings);
-        let own = router.rank(self.settings.priority);
+        let own = router.rank(self.health.priority());
         self.report(step, arrival.source, learned);
         self.on_advert_through(step, arrival.source);
         self.handover_on_advert(step, arrival.source, arrival.advert.priority);
         // Without a source address the vip is in Initialize, and takes no part.
         let Some(own) = own else { return };
+        if self.is_advert_of_before(step.now, arrival.source) {
+            return;
+        }
         let sender = Rank { priority: arrival.advert.priority, source: arrival.source };
         let comparison = election::compare(sender, own);
         match &self.state {
@@ -365,7 +405,7 @@ impl Vip {
         }
         if let Some(Inheritance { until, term }) = self.inherited.take() {
             if step.now < until {
-                self.adopt(step, term);
+                self.adopt(step, until, term);
                 return;
             }
             self.withdraw(step);
@@ -380,6 +420,7 @@ impl Vip {
 
     pub(super) fn enter(&mut self, step: &mut Step<'_>, state: State, cause: Cause) {
         let from = self.state();
+        self.follow_grants(step, &state, &cause);
         let asks_on = match &state {
             State::Backup(backup) => backup.is_prepared(),
             State::Claiming { .. } => true,
@@ -480,8 +521,8 @@ impl Vip {
 
     pub(super) fn skew_time(&self, interval: AdvertInterval) -> Duration {
         match self.settings.version {
-            Version::V2 => election::skew_time_v2(self.settings.priority),
-            Version::V3 => election::skew_time(interval, self.settings.priority),
+            Version::V2 => election::skew_time_v2(self.priority()),
+            Version::V3 => election::skew_time(interval, self.priority()),
         }
     }
 
@@ -492,7 +533,17 @@ impl Vip {
         self.routers.first()
     }
 
+    /// Why the vip takes no part.
     pub(super) fn unready(&self) -> Option<Cause> {
+        self.link_fault().or_else(|| self.health.unready())
+    }
+
+    /// Whether the interface is ready, whatever the checks say.
+    pub(super) fn has_link(&self) -> bool {
+        self.link_fault().is_none()
+    }
+
+    fn link_fault(&self) -> Option<Cause> {
         match self.link_state {
             LinkState::Missing => Some(Cause::LinkMissing),
             LinkState::Down => Some(Cause::LinkDown),

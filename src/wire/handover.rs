@@ -85,6 +85,8 @@ pub enum Refusal {
     NotOwner,
     /// It has no reason to.
     NoReason,
+    /// Its data lags too far behind.
+    StaleData,
 }
 
 /// Why bytes are no such message.
@@ -150,6 +152,7 @@ impl fmt::Display for Refusal {
             Self::Busy => "it is the address owner, or another handover is under way",
             Self::NotOwner => "it is not the owner",
             Self::NoReason => "its priority is not higher",
+            Self::StaleData => "its data lags too far behind",
         })
     }
 }
@@ -263,8 +266,15 @@ impl HandoverReason {
 
 impl Refusal {
     /// All of them.
-    pub const ALL: [Self; 6] =
-        [Self::NotListening, Self::OtherOwner, Self::NotInstalled, Self::Busy, Self::NotOwner, Self::NoReason];
+    pub const ALL: [Self; 7] = [
+        Self::NotListening,
+        Self::OtherOwner,
+        Self::NotInstalled,
+        Self::Busy,
+        Self::NotOwner,
+        Self::NoReason,
+        Self::StaleData,
+    ];
 
     const fn number(self) -> u8 {
         match self {
@@ -274,6 +284,7 @@ impl Refusal {
             Self::Busy => 4,
             Self::NotOwner => 5,
             Self::NoReason => 6,
+            Self::StaleData => 7,
         }
     }
 

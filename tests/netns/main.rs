@@ -13,6 +13,7 @@ mod commands;
 mod conflict;
 mod fence;
 mod freeze;
+mod health;
 mod holds;
 mod hostile;
 mod isolation;
@@ -60,6 +61,7 @@ fn trials() -> Vec<Trial> {
         peers::trials(),
         many::trials(),
         layers::trials(),
+        health::trials(),
         hostile::trials(),
         second_path::trials(),
         silence::trials(),

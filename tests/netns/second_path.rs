@@ -81,7 +81,8 @@ fn link_down(paths: &[&str; 2]) -> Result<()> {
     let active = b.await_state("Active")?;
     let taken = b.await_that("b claims", |all| all.iter().find(|it| it.to == "Claiming").cloned())?;
     ensure!(taken.cause.contains("a says on the second path that its interface is out of order"), "{}", taken.cause);
-    let took = active.written.duration_since(gone.written)?;
+    // Of two lines that are written within a moment, by threads of two agents, either may be the first.
+    let took = active.written.duration_since(gone.written).unwrap_or_default();
     eprintln!("b owns the address {took:?} after a gave it up, with adverts of 1 s");
     ensure!(took < Duration::from_secs(1), "that is no better than a silence: {took:?}");
     ensure!(learn(&segment.client, V4)? == MAC_B, "{V4} is not at b");

@@ -46,6 +46,7 @@ pub fn vip(priority: u8) -> VipSettings {
         announce: AnnounceSettings { repeat: [1, 5, 30].map(secs).to_vec(), refresh: Some(secs(60)) },
         on_conflict: OnConflict::Assert,
         on_silent_owner: OnSilentOwner::Wait,
+        checks: Vec::new(),
         references: Vec::new(),
         prefer: Prefer::Available,
         addresses: vec![address(VIP_V4)],

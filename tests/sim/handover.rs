@@ -329,7 +329,7 @@ fn broken(seed: u64, trace: bool) -> (Counted, World) {
     let specs = (0..hosts).map(|place| {
         let mut spec =
             spec(place, VipSettings { interval: interval(every), preempt: Preempt::Off, ..vip(200 - 50 * place) });
-        spec.effect_time = (20_000, [80_000, 3 * MILLISECOND][usize::from(seed % 2 == 0)]);
+        spec.effect_time = (20_000, [80_000, 3 * MILLISECOND][usize::from(seed.is_multiple_of(2))]);
         spec.lateness = (0, 100_000);
         spec
     });

@@ -8,8 +8,8 @@ use std::path::Path;
 use std::time::Duration;
 
 use vipd::engine::{
-    Arrival, ClaimKind, Engine, Event, EventKind, Hold, HoldReason, Input, Instant, LinkState, Output, Preempt,
-    RequestId, Settings, StateName, VipSettings,
+    Arrival, CheckEffect, CheckOutcome, CheckResult, CheckSettings, ClaimKind, Engine, Event, EventKind, Hold,
+    HoldReason, Input, Instant, LinkState, Output, Preempt, RequestId, Settings, StateName, VipSettings,
 };
 use vipd::types::{Family, MacAddr, Priority, Version, Vrid};
 use vipd::wire::DropReason;
@@ -101,6 +101,7 @@ fn shown(output: &Output, now: Duration) -> Option<String> {
         Output::Remove(_) => "remove".into(),
         Output::Trim(_) => "trim".into(),
         Output::Announce(_) => "announce".into(),
+        Output::Vote { to, .. } => format!("vote to {to}"),
         Output::Ask(_) => "ask".into(),
         Output::Fence(_) => "fence".into(),
         Output::KeepHolds => "keep holds".into(),
@@ -126,6 +127,9 @@ fn shown(output: &Output, now: Duration) -> Option<String> {
             EventKind::ConflictPersists { .. } => "[conflict persists]".into(),
             EventKind::ClonedHost { .. } => "[cloned host]".into(),
             EventKind::ForeignGroup { .. } => "[foreign group]".into(),
+            EventKind::CheckFails { .. } => "[check fails]".into(),
+            EventKind::CheckPasses { .. } => "[check passes]".into(),
+            EventKind::PriorityChanged { from, to, .. } => format!("[priority {from} to {to}]"),
             EventKind::PeerHeard { .. } => "[peer heard]".into(),
             EventKind::PeerSilent { .. } => "[peer silent]".into(),
             EventKind::AdvertsBlocked { .. } => "[adverts blocked]".into(),
@@ -138,10 +142,14 @@ fn shown(output: &Output, now: Duration) -> Option<String> {
             EventKind::HandedOver { .. } => "[handed over]".into(),
             EventKind::HandoverFailed { .. } => "[handover failed]".into(),
             EventKind::RemoveFailed(_) => "[removal failed]".into(),
+            EventKind::NoMajority { .. } => "[no majority]".into(),
+            EventKind::VoterSilent { .. } => "[voter silent]".into(),
+            EventKind::VoterAnswers { .. } => "[voter answers]".into(),
         },
     })
 }
 
+const CHECK: &str = "service";
 const LARGER: [u8; 4] = [10, 0, 0, 9];
 const FOREIGN: MacAddr = MacAddr(2, 0, 0, 0, 0, 9);
 const SMALLER: [u8; 4] = [10, 0, 0, 1];
@@ -161,6 +169,10 @@ fn inputs(case: &Case) -> Vec<(&'static str, Duration, Input)> {
     let refused = || Err("Operation not permitted".into());
     let settings = |vips| Input::Settings(Settings::of("a", vips));
     let (one, more) = (address(VIP_V4), address([10, 0, 0, 101].into()));
+    let check = |outcome| Input::CheckResult {
+        check: CHECK.into(),
+        result: CheckResult { outcome, output: "no answer".into() },
+    };
     let mut inputs = vec![
         ("advert, priority 200", Input::Advert(from(LARGER, 200))),
         ("advert, priority 200, interval 500 ms", Input::Advert(arrival(LARGER, slower))),
@@ -197,6 +209,8 @@ fn inputs(case: &Case) -> Vec<(&'static str, Duration, Input)> {
         ("drained", Input::Hold { vip: Some(vip), hold: drain(None) }),
         ("undrained", Input::Release { vip: None }),
         ("restart of the agent", Input::HandOn),
+        ("check passes", check(CheckOutcome::Passed(None))),
+        ("check fails", check(CheckOutcome::Failed)),
         ("settings as they are", settings(vec![own.clone()])),
         ("settings, priority 50", settings(vec![VipSettings { priority: Priority(50), ..own.clone() }])),
         ("settings, preemption off", settings(vec![VipSettings { preempt: Preempt::Off, ..own.clone() }])),
@@ -266,6 +280,17 @@ fn states() -> Vec<(&'static str, Case)> {
             case.now += Duration::from_millis(1);
             case
         }),
+        ("Active, for ten seconds, with a check of weight -60 that passes", {
+            let mut case = missing(checked(CheckEffect::Weight(-60)));
+            pass(&mut case);
+            later(owning(case))
+        }),
+        ("Active, for ten seconds, with a check that is a fault and passes", {
+            let mut case = missing(checked(CheckEffect::Fault));
+            pass(&mut case);
+            later(owning(case))
+        }),
+        ("Initialize (no result of a check that is a fault)", listening(checked(CheckEffect::Fault))),
         ("Active, for ten seconds, priority 255", later(long_active(vip(255)))),
         ("Held, for 5 s after a refusal", later(held())),
         ("Held, drained for 1 s", {
@@ -282,6 +307,15 @@ fn states() -> Vec<(&'static str, Case)> {
     ]
 }
 
+fn checked(effect: CheckEffect) -> VipSettings {
+    VipSettings { checks: vec![CheckSettings { name: CHECK.into(), rise: 1, fall: 1, effect }], ..vip(100) }
+}
+
+fn pass(case: &mut Case) {
+    let result = CheckResult { outcome: CheckOutcome::Passed(None), output: String::new() };
+    take(case, Input::CheckResult { check: CHECK.into(), result });
+}
+
 fn missing(settings: VipSettings) -> Case {
     let settings = Settings::of("a", vec![settings]);
     let engine = Engine::new(settings, Instant::ZERO);
@@ -289,14 +323,20 @@ fn missing(settings: VipSettings) -> Case {
 }
 
 fn listening(settings: VipSettings) -> Case {
-    let mut case = missing(settings);
+    up(missing(settings))
+}
+
+fn up(mut case: Case) -> Case {
     let state = LinkState::Up { ipv4: Some([10, 0, 0, 5].into()), ipv6: None };
     take(&mut case, Input::Link { link: LINK, state });
     case
 }
 
 fn claiming(settings: VipSettings) -> Case {
-    let mut case = listening(settings);
+    claim(listening(settings))
+}
+
+fn claim(mut case: Case) -> Case {
     if case.engine.vips()[0].settings().priority != Priority::OWNER {
         while case.engine.vips()[0].state() == StateName::Backup {
             due(&mut case);
@@ -331,7 +371,10 @@ fn waiting(settings: VipSettings) -> Case {
 }
 
 fn active(settings: VipSettings) -> Case {
-    let mut case = claiming(settings);
+    own(claiming(settings))
+}
+
+fn own(mut case: Case) -> Case {
     let request = case.request;
     take(&mut case, Input::Installed { request, vip: vip_id(0), result: Ok(()) });
     assert_eq!(case.engine.vips()[0].state(), StateName::Active);
@@ -340,7 +383,14 @@ fn active(settings: VipSettings) -> Case {
 
 /// Long enough that the last announcement is no reason to put the next one off.
 fn long_active(settings: VipSettings) -> Case {
-    let mut case = active(settings);
+    long(active(settings))
+}
+
+fn owning(case: Case) -> Case {
+    long(own(claim(up(case))))
+}
+
+fn long(mut case: Case) -> Case {
     let end = case.now + Duration::from_secs(10);
     while case.now < end {
         case.now = Duration::from_nanos(case.engine.next_deadline().expect("it advertises").as_nanos());

@@ -1,0 +1,148 @@
+//! The address follows the service: real agents, real checks.
+
+use std::os::unix::fs::PermissionsExt;
+use std::time::{Duration, Instant};
+
+use anyhow::{Context as _, Result, ensure};
+use libtest_mimic::Trial;
+use vipd::lab::Host;
+
+use crate::support::{
+    Agent, CONFIG, CONTROL, PATIENCE, Segment, Vip, await_all, configure, ensure_calm, eventually, vipd,
+};
+use crate::trial;
+
+/// Where a host's service says how it is: exit code 0 while the file says so.
+const SERVICE: &str = "/run/vipd/service";
+const PROGRAM: &str = "/run/vipd/check-service";
+const WEIGHT: &str = "/run/vipd/weight";
+
+pub fn trials() -> Vec<Trial> {
+    vec![
+        trial("the_address_follows_a_failing_program_and_comes_back", follows_a_program),
+        trial("weights_decide_who_owns", weights_decide),
+        trial("a_check_that_cannot_run_is_an_error_at_start_and_at_a_reload", cannot_run),
+        trial("a_program_that_hangs_costs_no_advert", hangs),
+        trial("a_restart_moves_nothing_though_checks_know_nothing_yet", restart),
+    ]
+}
+
+fn write_program(host: &Host, lines: &str) -> Result<()> {
+    host.write_file(PROGRAM.as_ref(), &format!("#!/bin/sh\n{lines}\n"))?;
+    host.run_in(|| std::fs::set_permissions(PROGRAM, std::fs::Permissions::from_mode(0o755)))??;
+    Ok(())
+}
+
+fn prepare(host: &Host) -> Result<()> {
+    host.write_file(SERVICE.as_ref(), "well\n")?;
+    host.write_file(WEIGHT.as_ref(), "0\n")?;
+    write_program(host, &format!("read state < {SERVICE}; echo \"the service is $state\"; [ \"$state\" = well ]"))
+}
+
+fn checked(priority: u8, what: &str) -> Vip {
+    Vip::new(priority).with(&format!("[[vip.check]]\nname = \"service\"\ninterval = \"100ms\"\n{what}"))
+}
+
+fn with_program(priority: u8) -> Vip {
+    checked(priority, &format!("exec = [\"{PROGRAM}\"]\nfault = true"))
+}
+
+fn pair(vip: impl Fn(u8) -> Vip) -> Result<(Segment, Agent, Agent)> {
+    let segment = Segment::new()?;
+    prepare(&segment.a)?;
+    prepare(&segment.b)?;
+    let agent_a = Agent::start(&segment.a, &[vip(200)])?;
+    let agent_b = Agent::start(&segment.b, &[vip(100)])?;
+    agent_a.await_state("Active")?;
+    agent_b.await_state("Backup")?;
+    eventually("b hears a", || Ok(agent_b.vip()?.owner))?;
+    Ok((segment, agent_a, agent_b))
+}
+
+fn follows_a_program() -> Result<()> {
+    let (segment, agent_a, agent_b) = pair(with_program)?;
+    let start = Instant::now();
+    segment.a.write_file(SERVICE.as_ref(), "ill\n")?;
+    let moved = agent_b.await_state("Active")?;
+    eprintln!("service ill to the other Active: {:?} (fall 2, each 100 ms)", moved.at.saturating_duration_since(start));
+    let why = agent_a.await_state("Initialize")?.cause;
+    ensure!(why == "check db/service fails: exit code 1: the service is ill", "{why}");
+    await_all(&segment.b)?;
+    let check = agent_a.vip()?.checks.pop().context("a vip with a check")?;
+    ensure!(check.state == "failing" && check.output == "exit code 1: the service is ill", "{check:?}");
+    let (_, table, _) = vipd(&segment.a, &["status", "--control", CONTROL])?;
+    ensure!(table.contains("no part in the election") && table.contains("the service is ill"), "{table}");
+
+    segment.a.write_file(SERVICE.as_ref(), "well\n")?;
+    agent_a.await_state("Active")?;
+    agent_b.await_state("Backup")?;
+    await_all(&segment.a)
+}
+
+fn weights_decide() -> Result<()> {
+    let (segment, agent_a, agent_b) = pair(|priority| checked(priority, &format!("file = \"{WEIGHT}\"")))?;
+    segment.a.write_file(WEIGHT.as_ref(), "-150\n")?;
+    agent_b.await_state("Active")?;
+    agent_a.await_state("Backup")?;
+    let vip = agent_a.vip()?;
+    ensure!((vip.priority, vip.effective_priority) == (200, 50), "{vip:?}");
+    await_all(&segment.b)?;
+    // A number that is gone is a fault of the other.
+    segment.b.run_in(|| std::fs::remove_file(WEIGHT))??;
+    agent_a.await_state("Active")?;
+    let why = agent_b.await_state("Initialize")?.cause;
+    ensure!(why.contains("check db/service fails") && why.contains("No such file"), "{why}");
+    await_all(&segment.a)
+}
+
+fn cannot_run() -> Result<()> {
+    let segment = Segment::new()?;
+    prepare(&segment.a)?;
+    configure(&segment.a, &[with_program(200)])?;
+    let (code, _, said) = vipd(&segment.a, &["check", "--config", CONFIG])?;
+    ensure!(code == Some(0), "{said}");
+    let agent = Agent::start(&segment.a, &[with_program(200)])?;
+    agent.await_state("Active")?;
+
+    segment.a.run_in(|| std::fs::set_permissions(PROGRAM, std::fs::Permissions::from_mode(0o777)))??;
+    for command in
+        [&["check", "--config", CONFIG][..], &["run", "--config", CONFIG, "--control", "/run/vipd/other.sock"]]
+    {
+        let (code, _, said) = vipd(&segment.a, command)?;
+        ensure!(
+            code == Some(3) && said.contains("can be changed by others") && said.contains("chmod"),
+            "{code:?} {said}"
+        );
+    }
+    let (code, _, said) = vipd(&segment.a, &["reload", "--control", CONTROL])?;
+    ensure!(code == Some(3) && said.contains("can be changed by others"), "{code:?} {said}");
+    // And the agent that runs says the same of it.
+    let why = agent.await_state("Initialize")?.cause;
+    ensure!(why.contains("can be changed by others"), "{why}");
+    Ok(())
+}
+
+fn hangs() -> Result<()> {
+    let (segment, agent_a, agent_b) = pair(with_program)?;
+    write_program(&segment.b, "sleep 1000 & sleep 1000")?;
+    let why = agent_b.await_state("Initialize")?.cause;
+    ensure!(why == "check db/service fails: no answer within 1s", "{why}");
+    ensure_calm(&[&agent_a], Duration::from_secs(2))?;
+    ensure!(agent_b.stop()? == Some(0), "the exit code is not 0");
+    Ok(())
+}
+
+fn restart() -> Result<()> {
+    let (segment, agent_a, agent_b) = pair(|priority| with_program(priority).every_ms(1_000))?;
+    // The next agent's first run takes longer than the lease.
+    write_program(&segment.a, "sleep 0.9")?;
+    agent_a.process().signal(nix::sys::signal::Signal::SIGKILL)?;
+    agent_a.process().wait(PATIENCE)?.context("a killed agent ends")?;
+    let again = Agent::start(&segment.a, &[with_program(200).every_ms(1_000)])?;
+    let adopted = again.await_state("Active")?;
+    ensure!(adopted.cause.starts_with("adopted"), "{}", adopted.cause);
+    ensure_calm(&[&again, &agent_b], Duration::from_secs(4))?;
+    let check = again.vip()?.checks.pop().context("a vip with a check")?;
+    ensure!(check.state == "passing", "{check:?}");
+    await_all(&segment.a)
+}
