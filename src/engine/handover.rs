@@ -20,6 +20,7 @@
 //! Nodes that can do it know each other by the second path ([`super::second_path`]). Everybody else sees adverts of a new owner.
 
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 use core::time::Duration;
@@ -597,7 +598,8 @@ impl Vip {
             }
             return;
         }
-        let set = self.address_set(step);
+        // Routes and rules would be heeded at once: they wait for the claim.
+        let set = self.set_of(step, Arc::clone(&self.addresses), Arc::new([]));
         let preparing = Some(set.request);
         step.outputs.push_back(Output::Prepare(set));
         let (peer, readies) = (peer.into(), Vec::new());
