@@ -9,11 +9,11 @@ use serde_json::{Value as Json, json};
 
 use super::Exit;
 use super::output::{complain, print, stderr_colour, table};
-use crate::config::{self, Config, MissingInterface, Report, Seal, Short, System};
+use crate::config::{self, Config, MissingInterface, Report, Seal, Short, System, VoterAddress};
 use crate::daemon::enforcement::Enforcement;
 use crate::daemon::peers::{key_name, sealing_name};
 use crate::driver::checks::Check;
-use crate::engine::{ChecksumPolicy, OnConflict, OnSilentOwner, Preempt, Prefer, VipSettings};
+use crate::engine::{ChecksumPolicy, OnConflict, OnSilentOwner, Preempt, Prefer, QuorumSettings, VipSettings};
 use crate::types::MacMode;
 use crate::wire::advert::ChecksumForm;
 
@@ -193,6 +193,7 @@ fn valid_json(file: &str, config: &Config, lease: Option<&Lease>) -> Json {
         "node": settings.node,
         "lease": lease.map_or(Json::Null, Lease::json),
         "seal": config.seal.as_ref().map(seal_json),
+        "quorum": settings.quorum.as_ref().map(|quorum| quorum_json(quorum, &config.voters)),
         "vips": settings.vips.iter().map(vip_json).collect::<Vec<_>>(),
     })
 }
@@ -201,6 +202,16 @@ fn valid_json(file: &str, config: &Config, lease: Option<&Lease>) -> Json {
 fn seal_json(seal: &Seal) -> Json {
     let keys = std::iter::once(seal.keys.current()).chain(seal.keys.also());
     json!({ "keys": keys.map(key_name).collect::<Vec<_>>(), "adverts": sealing_name(seal.adverts), "port": seal.port })
+}
+
+fn quorum_json(quorum: &QuorumSettings, voters: &[VoterAddress]) -> Json {
+    let voter = |voter: &VoterAddress| json!({ "name": *voter.name, "address": voter.address });
+    json!({
+        "cluster": *quorum.cluster,
+        "longest_grant_ms": millis(quorum.longest_grant),
+        "votes": quorum.is_voter(),
+        "voters": voters.iter().map(voter).collect::<Vec<_>>(),
+    })
 }
 
 fn invalid_json(report: &Report) -> Json {
@@ -212,6 +223,7 @@ fn invalid_json(report: &Report) -> Json {
         "notes": [],
         "node": null,
         "seal": null,
+        "quorum": null,
         "lease": null,
         "vips": [],
     })

@@ -16,6 +16,7 @@ mod output;
 mod reload;
 mod run;
 mod status;
+mod witness;
 
 use std::io;
 use std::process::ExitCode;
@@ -84,6 +85,7 @@ enum Command {
     Keygen(keygen::Args),
     Lab(lab::Args),
     Man(man::Args),
+    Witness(witness::Args),
 }
 
 impl Command {
@@ -100,6 +102,7 @@ impl Command {
             Self::Keygen(args) => args.run(),
             Self::Lab(args) => args.run(),
             Self::Man(args) => args.run(),
+            Self::Witness(args) => args.run(),
         }
     }
 }

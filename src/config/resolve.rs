@@ -13,10 +13,9 @@ use super::checks::Checks;
 use super::heartbeat::{self, HeartbeatPath};
 use super::problem::{Findings, Kind, Lines, Problem};
 use super::read::{Table, Value};
-use super::seal::{Seal, check_room, seal};
+use super::seal::{check_room, seal};
 use super::system::System;
-use super::{Config, fence, vip};
-use crate::driver::checks::Check;
+use super::{Config, fence, quorum, vip};
 use crate::engine::{FenceSettings, HeartbeatSettings, Settings, VipSettings};
 
 /// The longest `[node] name`, in bytes: that of a host name (RFC 1035 §2.3.4).
@@ -26,25 +25,21 @@ const MAX_NODE_NAME: usize = 255;
 pub(super) fn resolve(text: &str, system: &System) -> Result<Config, Vec<Problem>> {
     let mut findings = Findings::default();
     let (document, errors) = DeTable::parse_recoverable(text);
-    let (settings, seal, checks, heartbeat) = root(document.get_ref(), system, &mut findings);
+    let config = root(document.get_ref(), system, &mut findings);
     drop(document);
 
     if !errors.is_empty() {
         merge_syntax(&errors, text, &mut findings);
     }
     if findings.problems.is_empty() {
-        return Ok(Config { settings, seal, checks, heartbeat, notes: findings.into_notes(text) });
+        return Ok(Config { notes: findings.into_notes(text), ..config });
     }
     findings.problems.sort_by_key(|problem| problem.span.as_ref().map(|span| span.start));
     Err(findings.problems)
 }
 
-/// All tables. What is returned means something only if there were no problems.
-fn root(
-    document: &DeTable<'_>,
-    system: &System,
-    findings: &mut Findings,
-) -> (Settings, Option<Seal>, Vec<Check>, Vec<HeartbeatPath>) {
+/// All tables, without the notes. What is returned means something only if there were no problems.
+fn root(document: &DeTable<'_>, system: &System, findings: &mut Findings) -> Config {
     let mut root = Table::new("the file", document, 0..0);
     let is_sealed = root.value("seal").is_some();
     let node_at = root.value("node").map(|value| value.span());
@@ -59,6 +54,10 @@ fn root(
         seal(table, system, findings)
     });
     let mut checks = Checks::read(root.value("check"), system, findings);
+    let quorum = root.value("quorum").and_then(|value| {
+        let table = value.table("[quorum]", "[quorum]", findings)?;
+        Some(quorum::quorum(table, &node, is_sealed, findings))
+    });
     let fence = root.optional("fence", FenceSettings::default(), findings, |value, findings| {
         Some(fence::fence(value.table("[fence]", "[fence]", findings)?, system, findings))
     });
@@ -74,6 +73,9 @@ fn root(
     across.check(findings);
     if let (Some(seal), Some(at)) = (&seal, &seal_at) {
         check_room(seal, at.clone(), &vips, findings);
+    }
+    if let Some(quorum) = &quorum {
+        quorum.check(&vips, findings);
     }
     let meant = root.finish(findings);
     if present.is_none() && !meant.contains(&"vip") {
@@ -91,7 +93,9 @@ fn root(
         }
     }
     let every = interval.filter(|_| !heartbeat.is_empty()).map(|interval| HeartbeatSettings { interval });
-    (Settings { node, vips, quorum: None, heartbeat: every, fence }, seal, checks.finish(findings), heartbeat)
+    let (quorum, voters) = quorum.map_or_else(|| (None, Vec::new()), |it| (it.settings, it.voters));
+    let settings = Settings { node, vips, quorum, heartbeat: every, fence };
+    Config { settings, seal, checks: checks.finish(findings), heartbeat, voters, notes: Vec::new() }
 }
 
 /// What `[node]` says.
