@@ -22,6 +22,7 @@ mod layers;
 mod links;
 mod many;
 mod peers;
+mod quorum;
 mod reload;
 mod restore;
 mod sealed;
@@ -60,6 +61,7 @@ fn trials() -> Vec<Trial> {
     let modules = [
         peers::trials(),
         many::trials(),
+        quorum::trials(),
         layers::trials(),
         health::trials(),
         hostile::trials(),
