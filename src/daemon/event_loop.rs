@@ -425,6 +425,13 @@ impl EventLoop {
                     self.engine.handle(now, Input::AddressGone { vip, address: ip });
                 }
             }
+            LinkEvent::RoutingGone { ifindex, routing, by_port } => {
+                let ours = by_port == self.kernel.routing_port();
+                let owner = self.links.vip_routing(&self.engine, ifindex, routing).filter(|_| !ours);
+                if let Some(vip) = owner {
+                    self.engine.handle(now, Input::RoutingGone { vip, routing });
+                }
+            }
         }
     }
 

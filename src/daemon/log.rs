@@ -126,6 +126,9 @@ fn write_event(event: &Event, names: &Names) {
         EventKind::AddressRestored { address, count } => {
             warn!(at, vip, %address, count, "{vip}: another program removed {address}: put back ({count} times)");
         }
+        EventKind::RoutingRestored { routing, count } => {
+            warn!(at, vip, %routing, count, "{vip}: \"{routing}\" was removed, not by this agent: put back ({count} times)");
+        }
         EventKind::ChecksumFollowed { source, form } => {
             let form = checksum_name(*form);
             info!(at, vip, %source, form, "{vip}: {source} uses the checksum form {form}: now used here too");

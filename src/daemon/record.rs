@@ -200,6 +200,11 @@ fn tell(kind: &EventKind, names: &Names) -> Told {
             let text = format!("another program removed {address}: put back ({count} times)");
             told("address-restored", text, [("address", json!(address)), ("count", (*count).into())])
         }
+        EventKind::RoutingRestored { routing, count } => {
+            let routing = routing.to_string();
+            let text = format!("\"{routing}\" was removed, not by this agent: put back ({count} times)");
+            told("routing-restored", text, [("routing", routing.into()), ("count", (*count).into())])
+        }
         EventKind::ChecksumFollowed { source, form } => {
             let form = checksum_name(*form);
             let text = format!("{source} uses the checksum form {form}: now used here too");

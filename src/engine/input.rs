@@ -13,7 +13,7 @@ use super::isolation::Path;
 use super::rival::ClaimKind;
 use super::settings::{Reference, Settings};
 use super::time::Instant;
-use crate::types::{Family, MacAddr};
+use crate::types::{Family, MacAddr, Routing};
 use crate::wire::DropReason;
 use crate::wire::advert::{Advert, ChecksumForm};
 use crate::wire::grant::GrantMessage;
@@ -48,6 +48,13 @@ pub enum Input {
         vip: VipId,
         /// Which.
         address: IpAddr,
+    },
+    /// A route or rule of a vip is no longer there, and it was not this agent that removed it.
+    RoutingGone {
+        /// Whose.
+        vip: VipId,
+        /// Which.
+        routing: Routing,
     },
     /// Another host said on the link that it has a virtual address: by ARP or a neighbour advertisement, with a MAC address that is
     /// neither the interface's nor the vip's virtual one.

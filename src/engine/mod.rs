@@ -193,6 +193,7 @@ impl Engine {
             Input::Dropped { link, family, source, reason } => self.on_dropped(now, link, family, source, reason),
             Input::Link { link, state } => self.on_link(now, link, state),
             Input::AddressGone { vip, address } => self.step(now, vip, |vip, step| vip.on_address_gone(step, address)),
+            Input::RoutingGone { vip, routing } => self.step(now, vip, |vip, step| vip.on_routing_gone(step, routing)),
             Input::AddressClaimed { vip, address, mac, kind } => {
                 self.step(now, vip, |vip, step| vip.on_address_claimed(step, address, mac, kind));
             }

@@ -16,7 +16,7 @@ use super::second_path::Direction;
 use super::settings::Reference;
 use super::silence::WaitEnd;
 use super::time::Instant;
-use crate::types::{AdvertInterval, Family, MacAddr, MacMode, Priority, VirtualAddress, Vrid};
+use crate::types::{AdvertInterval, Family, MacAddr, MacMode, Priority, Routing, VirtualAddress, Vrid};
 use crate::wire::DropReason;
 use crate::wire::advert::{Advert, ChecksumForm};
 use crate::wire::grant::GrantMessage;
@@ -39,10 +39,10 @@ pub enum Output {
         /// Whose.
         vip: VipId,
     },
-    /// Put all these addresses on the interface; those already there are no error. Answered by
+    /// Put all these addresses on the interface, and the routes and rules that go with them; those already there are no error. Answered by
     /// [`Input::Installed`](super::Input::Installed).
     Install(AddressSet),
-    /// Take all these addresses away; those not there are no error. Answered by [`Input::Removed`](super::Input::Removed).
+    /// Take all these addresses away, and before them the routes and rules; those not there are no error. Answered by [`Input::Removed`](super::Input::Removed).
     Remove(AddressSet),
     /// Take these addresses of an owner away, which its vip no longer has, and leave the others; hold these no longer. Those not
     /// there are no error. Answered by [`Input::Removed`](super::Input::Removed).
@@ -111,6 +111,8 @@ pub struct AddressSet {
     pub vrid: Vrid,
     /// Both families, IPv4 first.
     pub addresses: Arc<[VirtualAddress]>,
+    /// What is installed after them, and removed before them.
+    pub routing: Arc<[Routing]>,
 }
 
 /// Who has these addresses?
@@ -237,6 +239,13 @@ pub enum EventKind {
         /// Which was seen to go.
         address: IpAddr,
         /// The how-many-th time within the limit's window.
+        count: u8,
+    },
+    /// A route or rule was put back that another program had removed.
+    RoutingRestored {
+        /// Which was seen to go.
+        routing: Routing,
+        /// The how-many-th time within the limit's window, in which addresses count too.
         count: u8,
     },
     /// A peer uses another IPv4 checksum form than this node did; this node now uses the peer's.
@@ -490,7 +499,7 @@ pub enum Cause {
     Adopted,
     /// The kernel refused the addresses.
     InstallRefused(EffectError),
-    /// Another program keeps removing the addresses.
+    /// Another program keeps removing the addresses, or the routes and rules.
     AddressesKeepVanishing,
     /// Another host keeps claiming an address, and the configuration says to give up then.
     AddressInUse {
@@ -585,7 +594,7 @@ impl fmt::Display for Cause {
             Self::Installed => f.write_str("addresses installed"),
             Self::Adopted => f.write_str("adopted from an earlier agent, whose lease still runs"),
             Self::InstallRefused(error) => write!(f, "addresses refused: {}", error.0),
-            Self::AddressesKeepVanishing => f.write_str("another program keeps removing the addresses"),
+            Self::AddressesKeepVanishing => f.write_str("another program keeps removing the addresses or routes"),
             Self::AddressInUse { address, mac } => {
                 write!(f, "{mac} keeps answering for {address} (on_conflict = \"demote\")")
             }

@@ -16,7 +16,7 @@ use super::router::Heard;
 use super::settings::VipSettings;
 use super::time::Instant;
 use super::vip::{State, Step, Vip};
-use crate::types::{AdvertInterval, Family, Priority};
+use crate::types::{AdvertInterval, Family, Priority, Routing};
 
 /// The shortest time between an advert and an answer to a rival's, so that a forger cannot make us flood the link;
 /// a quarter of the advert interval where that is shorter.
@@ -149,11 +149,19 @@ impl Vip {
     }
 
     pub(super) fn on_address_gone(&mut self, step: &mut Step<'_>, address: IpAddr) {
+        self.on_gone(step, |count| EventKind::AddressRestored { address, count });
+    }
+
+    pub(super) fn on_routing_gone(&mut self, step: &mut Step<'_>, routing: Routing) {
+        self.on_gone(step, |count| EventKind::RoutingRestored { routing, count });
+    }
+
+    fn on_gone(&mut self, step: &mut Step<'_>, event: impl FnOnce(u8) -> EventKind) {
         self.depose_if_late(step);
         let (State::Claiming { ownership, .. } | State::Active(ownership)) = &mut self.state else { return };
         match ownership.restorations.on_gone(step.now) {
             Verdict::Restore(count) => {
-                self.event(step, EventKind::AddressRestored { address, count });
+                self.event(step, event(count));
                 self.install_again(step);
             }
             Verdict::Pending => {}
@@ -353,7 +361,9 @@ impl Vip {
             }
             self.advertise(step);
         }
-        if self.settings.addresses.iter().any(|address| !before.addresses.contains(address)) {
+        let is_new = self.settings.addresses.iter().any(|address| !before.addresses.contains(address))
+            || self.settings.routing.iter().any(|routing| !before.routing.contains(routing));
+        if is_new {
             self.install_again(step);
         }
         let State::Active(ownership) = &mut self.state else { return };
@@ -364,19 +374,25 @@ impl Vip {
         }
     }
 
-    /// Takes those of its addresses off that the new settings do not have. A family that goes, goes whole.
+    /// Takes those of its addresses, routes and rules off that the new settings do not have. A family that goes, goes whole.
     pub(super) fn let_go(&mut self, step: &mut Step<'_>, settings: &VipSettings) {
-        if self.settings.addresses == settings.addresses {
+        if self.settings.addresses == settings.addresses && self.settings.routing == settings.routing {
             return;
         }
         self.depose_if_late(step);
         let (State::Claiming { .. } | State::Active(_)) = &self.state else { return };
+        let gone: Arc<[_]> =
+            self.routing.iter().filter(|routing| !settings.routing.contains(routing)).copied().collect();
+        if !gone.is_empty() {
+            let set = self.set_of(step, Arc::default(), gone);
+            step.outputs.push_back(Output::Trim(set));
+        }
         for family in Family::ALL {
             let stays = settings.addresses_of(family).next().is_some();
             let gone = self.addresses.iter().filter(|address| address.family() == family);
             let gone: Arc<[_]> = gone.filter(|address| !settings.addresses.contains(address)).cloned().collect();
             if !gone.is_empty() {
-                let set = self.set_of(step, gone);
+                let set = self.set_of(step, gone, Arc::default());
                 step.outputs.push_back(if stays { Output::Trim(set) } else { Output::Remove(set) });
             }
         }

@@ -9,7 +9,7 @@ use core::time::Duration;
 use super::fence::FenceSettings;
 use super::health::CheckSettings;
 use super::quorum::QuorumSettings;
-use crate::types::{AdvertInterval, Family, MacMode, Password, Priority, Version, VirtualAddress, Vrid};
+use crate::types::{AdvertInterval, Family, MacMode, Password, Priority, Routing, Version, VirtualAddress, Vrid};
 use crate::wire::advert::ChecksumForm;
 
 /// A node and the virtual IPs it takes part in.
@@ -83,6 +83,8 @@ pub struct VipSettings {
     pub prefer: Prefer,
     /// At least one. An IPv6 virtual router's first is link-local (RFC 9568 §5.2.9).
     pub addresses: Vec<VirtualAddress>,
+    /// Routes and rules that move with them, each once.
+    pub routing: Vec<Routing>,
 }
 
 impl VipSettings {

@@ -29,7 +29,7 @@ use super::stats::Reports;
 use super::time::Instant;
 use super::voter::Voter;
 use super::{VipId, router};
-use crate::types::{AdvertInterval, Family, Priority, Version, VirtualAddress};
+use crate::types::{AdvertInterval, Family, Priority, Routing, Version, VirtualAddress};
 use crate::wire::DropReason;
 use crate::wire::advert::group;
 use crate::wire::grant::RouterId;
@@ -41,6 +41,7 @@ pub struct Vip {
     pub(super) link: LinkId,
     pub(super) settings: VipSettings,
     pub(super) addresses: Arc<[VirtualAddress]>,
+    pub(super) routing: Arc<[Routing]>,
     pub(super) routers: Vec<Router>,
     pub(super) state: State,
     since: Instant,
@@ -229,6 +230,7 @@ impl Vip {
     ) -> Self {
         let routers = Family::ALL.into_iter().filter_map(|family| Router::new(family, &settings)).collect();
         let addresses = by_family(&settings);
+        let routing = settings.routing.as_slice().into();
         let vrid = settings.vrid;
         let grants = |quorum: &QuorumSettings| {
             Quorum::new(now, RouterId { cluster: Arc::clone(&quorum.cluster), vrid }, &quorum.voters)
@@ -239,6 +241,7 @@ impl Vip {
             link,
             settings,
             addresses,
+            routing,
             routers,
             state: State::Initialize,
             since: now,
@@ -480,10 +483,15 @@ impl Vip {
     }
 
     pub(super) fn address_set(&self, step: &mut Step<'_>) -> AddressSet {
-        self.set_of(step, Arc::clone(&self.addresses))
+        self.set_of(step, Arc::clone(&self.addresses), Arc::clone(&self.routing))
     }
 
-    pub(super) fn set_of(&self, step: &mut Step<'_>, addresses: Arc<[VirtualAddress]>) -> AddressSet {
+    pub(super) fn set_of(
+        &self,
+        step: &mut Step<'_>,
+        addresses: Arc<[VirtualAddress]>,
+        routing: Arc<[Routing]>,
+    ) -> AddressSet {
         AddressSet {
             request: step.request(),
             vip: self.id,
@@ -491,6 +499,7 @@ impl Vip {
             mac: self.settings.mac,
             vrid: self.settings.vrid,
             addresses,
+            routing,
         }
     }
 

@@ -25,6 +25,7 @@ mod peers;
 mod quorum;
 mod reload;
 mod restore;
+mod routes;
 mod sealed;
 mod second_path;
 mod silence;
@@ -72,6 +73,7 @@ fn trials() -> Vec<Trial> {
         links::trials(),
         reload::trials(),
         restore::trials(),
+        routes::trials(),
         sealed::trials(),
         conflict::trials(),
         virtual_mac::trials(),
