@@ -113,7 +113,7 @@ fn voters(value: Value<'_>, own: &str, findings: &mut Findings) -> Option<Vec<Vo
         voters.push(voter);
     }
     let count = elements.len();
-    if count > MAX_VOTERS || count < 3 || count.is_multiple_of(2) {
+    if !(3..=MAX_VOTERS).contains(&count) || count.is_multiple_of(2) {
         let remedy = "list three, five, seven or nine: of a pair both nodes and a witness (`vipd witness`)";
         value.refuse(Kind::OutOfRange, "`voters` are no odd number from 3 to 9", count.to_string(), remedy, findings);
         complete = false;
