@@ -62,12 +62,13 @@ fn root(document: &DeTable<'_>, system: &System, findings: &mut Findings) -> Con
         Some(fence::fence(value.table("[fence]", "[fence]", findings)?, system, findings))
     });
     let mut across = Across::default();
+    let mut hooks = Vec::new();
     let mut vips = Vec::new();
     let present = root.value("vip");
     let tables = present.and_then(|tables| tables.array("[[vip]] with double brackets, once for each vip", findings));
     for table in tables.unwrap_or_default() {
         if let Some(table) = table.table("[[vip]]", "[[vip]]", findings) {
-            vips.extend(vip::vip(table, system, &mut across, &mut checks, findings));
+            vips.extend(vip::vip(table, system, &mut across, (&mut checks, &mut hooks), findings));
         }
     }
     across.check(findings);
@@ -95,7 +96,7 @@ fn root(document: &DeTable<'_>, system: &System, findings: &mut Findings) -> Con
     let every = interval.filter(|_| !heartbeat.is_empty()).map(|interval| HeartbeatSettings { interval });
     let (quorum, voters) = quorum.map_or_else(|| (None, Vec::new()), |it| (it.settings, it.voters));
     let settings = Settings { node, vips, quorum, heartbeat: every, fence };
-    Config { settings, seal, checks: checks.finish(findings), heartbeat, voters, notes: Vec::new() }
+    Config { settings, seal, checks: checks.finish(findings), hooks, heartbeat, voters, notes: Vec::new() }
 }
 
 /// What `[node]` says.
