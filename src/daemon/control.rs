@@ -95,7 +95,7 @@ async fn reload(State(reloader): State<Reloader>) -> Result<Json<Reloaded>, (Sta
     let stopping = (StatusCode::SERVICE_UNAVAILABLE, Refusal::Stopping.to_string());
     reloaded.map_err(|_| stopping)?.map(Json).map_err(|refusal| {
         let code = match refusal {
-            Refusal::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            Refusal::Invalid(_) | Refusal::OtherVoters => StatusCode::UNPROCESSABLE_ENTITY,
             Refusal::Stopping => StatusCode::SERVICE_UNAVAILABLE,
             Refusal::NoAnswer => StatusCode::GATEWAY_TIMEOUT,
         };

@@ -6,6 +6,7 @@ use std::future::poll_fn;
 use std::io;
 use std::mem;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::thread;
 use std::time::Duration;
@@ -32,6 +33,7 @@ use super::self_fence::SelfFence;
 use super::sockets::Sockets;
 use super::status::{self, Circumstances};
 use super::supervisor::Supervisor;
+use super::votes::Votes;
 use super::watch::Watches;
 use crate::config::{Config, Seal};
 use crate::driver::fencing;
@@ -75,6 +77,7 @@ pub(super) struct EventLoop {
     peers: Option<Peers>,
     second_path: SecondPath,
     handovers: Handovers,
+    votes: Votes,
     leases: Leases,
     lifetimes: Lifetimes,
     references: References,
@@ -128,6 +131,7 @@ impl EventLoop {
         engine: Engine,
         seal: Option<(&Seal, Seals)>,
         second_path: SecondPath,
+        votes: Votes,
         Hands { mailbox: Mailbox { messages, to_loop }, kernel, leases, log, memory, hooks }: Hands,
         circumstances: Circumstances,
     ) -> io::Result<Self> {
@@ -153,6 +157,7 @@ impl EventLoop {
             peers,
             second_path,
             handovers: Handovers::default(),
+            votes,
             leases,
             lifetimes,
             references: References::new(to_loop.clone()),
@@ -350,6 +355,7 @@ impl EventLoop {
             Message::Status(answer) => {
                 let mut status = status::status(&self.engine, now, self.circumstances, &self.lateness, &self.journal);
                 status.heard_on_second_path(&self.engine, &self.second_path, now);
+                status.quorum = self.votes.status(&self.engine, now);
                 status.seal = self.peers.as_ref().map(|peers| peers.status(now, self.sockets.sealing()));
                 if answer.send(status).is_err() {
                     self.log.write(Entry::Trouble("a control client left before its answer".to_owned()));
@@ -411,8 +417,19 @@ impl EventLoop {
                     Err(_) => {}
                 }
             }
-            // Nobody asks for these yet.
-            Heard::Message { topic: Topic::Grant, .. } => {}
+            Heard::Message { sender, topic: Topic::Grant, payload, path: _ } => match self.votes.read(now, &payload) {
+                Ok(messages) => {
+                    let from: Arc<str> = sender.into();
+                    for message in messages {
+                        self.engine.handle(now, Input::Grant { from: Arc::clone(&from), message });
+                    }
+                }
+                Err(Some(error)) => {
+                    let text = format!("what {sender} says about grants cannot be read: {error}");
+                    self.log.write(Entry::Trouble(text));
+                }
+                Err(None) => {}
+            },
             Heard::Session { peer, path } => {
                 if self.second_path.note(now, &peer, path) {
                     self.engine.handle(now, Input::PeerMet { peer });
@@ -515,10 +532,11 @@ impl EventLoop {
 
     /// What is new is made ready before the engine's orders are carried out, and what is needed no longer is taken down after.
     fn on_reload(&mut self, now: Instant, config: Config) -> Difference {
-        let Config { settings, seal, checks: _, hooks, heartbeat, notes: _ } = config;
+        let Config { settings, seal, checks: _, hooks, heartbeat, voters, notes: _ } = config;
         let mut difference = Difference::between(&self.engine, &settings);
         difference.others.extend(self.reload_seal(&settings.node, seal.as_ref()));
         difference.others.extend(self.second_path.follow(heartbeat, self.peers.as_mut(), now));
+        difference.others.extend(self.votes.follow(voters));
         // Before the engine can ask for one that is new.
         match self.hooks.keep(hooks) {
             Ok(changed) => difference.others.extend(changed.into_iter().map(|vip| format!("~ hooks of {vip}"))),
@@ -644,7 +662,11 @@ impl EventLoop {
                         self.log.write(Entry::Trouble(error.to_string()));
                     }
                 }
-                Output::Vote { .. } => {}
+                Output::Vote { to, message } => {
+                    if let Some(peers) = &mut self.peers {
+                        self.votes.put(peers, &to, &message);
+                    }
+                }
                 Output::Ask(question) => {
                     if let Some(interface) = self.links.interface(question.link)
                         && let Err(error) = self.sockets.ask(interface, &question)
@@ -675,6 +697,9 @@ impl EventLoop {
                     self.log.write(Entry::Event(event));
                 }
             }
+        }
+        if let Some(peers) = &mut self.peers {
+            self.votes.flush(peers);
         }
         if owner_may_be_new {
             self.follow_ownership(now);

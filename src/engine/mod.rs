@@ -294,6 +294,16 @@ impl Engine {
         &self.links
     }
 
+    /// Who votes on the owners; `None`: nobody is asked.
+    pub const fn quorum_settings(&self) -> Option<&QuorumSettings> {
+        self.quorum.as_ref()
+    }
+
+    /// The votes of this node itself, where it has one.
+    pub const fn voter(&self) -> Option<&Voter> {
+        self.voter.as_ref()
+    }
+
     /// How silent owners are fenced.
     pub const fn fence_settings(&self) -> &FenceSettings {
         &self.fences.settings
