@@ -10,43 +10,67 @@ use std::time::Duration;
 use vipd::engine::Instant;
 use vipd::engine::session::{Opened, Sessions};
 use vipd::wire::seal::{Key, Keys, Kind, Message, SealError, Topic};
+use vipd::wire::sealed_advert::{self, Stamp};
 
 #[test]
 fn every_golden_message_is_read_and_written_byte_for_byte() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/seal");
-    let mut seen = 0;
-    for entry in std::fs::read_dir(folder).expect("the folder of golden messages") {
-        let path = entry.expect("an entry").path();
-        if path.extension().is_none_or(|extension| extension != "txt") {
-            continue;
-        }
-        let text = std::fs::read_to_string(&path).expect("a golden message");
-        let fields: BTreeMap<&str, &str> =
-            text.lines().map(|line| line.split_once(':').expect("a field")).map(|(key, it)| (key, it.trim())).collect();
-        let number = |key| fields[key].parse::<u64>().expect("a number");
-        let kind = match fields["kind"] {
+    let files = golden("message");
+    assert_eq!(files.len(), 6);
+    for (name, fields) in files {
+        let number = |key: &str| fields[key].parse::<u64>().expect("a number");
+        let kind = match fields["kind"].as_str() {
             "hello" => Kind::Hello,
             "heartbeat" => Kind::Of(Topic::Heartbeat),
             "grant" => Kind::Of(Topic::Grant),
             kind => panic!("{kind}?"),
         };
-        let payload = hex(fields["payload"]);
+        let payload = hex(&fields["payload"]);
         let message = Message {
             kind,
-            sender: fields["sender"],
-            receiver: Some(fields["receiver"]).filter(|receiver| !receiver.is_empty()),
+            sender: &fields["sender"],
+            receiver: Some(fields["receiver"].as_str()).filter(|receiver| !receiver.is_empty()),
             epoch: number("epoch"),
             token: number("token"),
             counter: number("counter"),
             payload: &payload,
         };
-        let keys = Keys::new(Key::new(&hex(fields["key"])).expect("a key"), None);
-        let bytes = hex(fields["message"]);
-        assert_eq!(Message::parse(&bytes, &keys), Ok(message), "{}", path.display());
-        assert_eq!(message.emit(&keys), bytes, "{}: left is what this code writes", path.display());
-        seen += 1;
+        let keys = Keys::new(Key::new(&hex(&fields["key"])).expect("a key"), None);
+        let bytes = hex(&fields["message"]);
+        assert_eq!(Message::parse(&bytes, &keys), Ok(message), "{name}");
+        assert_eq!(message.emit(&keys), bytes, "{name}: left is what this code writes");
     }
-    assert_eq!(seen, 6);
+}
+
+#[test]
+fn every_golden_advert_is_sealed_and_opened_byte_for_byte() {
+    let files = golden("sealed");
+    assert_eq!(files.len(), 3);
+    for (name, fields) in files {
+        let number = |key: &str| fields[key].parse::<u64>().expect("a number");
+        let source = fields["source"].parse().expect("an address");
+        let link = u32::try_from(number("link")).expect("a place");
+        let stamp = Stamp { epoch: number("epoch"), link, counter: number("counter") };
+        let keys = Keys::new(Key::new(&hex(&fields["key"])).expect("a key"), None);
+        let (advert, golden) = (hex(&fields["advert"]), hex(&fields["sealed"]));
+        assert_eq!(sealed_advert::open(&keys, source, &golden), Ok((advert.as_slice(), Some(stamp))), "{name}");
+        let mut sealed = advert;
+        sealed_advert::seal(&keys, source, stamp, &mut sealed);
+        assert_eq!(sealed, golden, "{name}: left is what this code writes");
+    }
+}
+
+/// The golden files that have a field, by name.
+fn golden(with: &str) -> BTreeMap<String, BTreeMap<String, String>> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/seal");
+    let entries = std::fs::read_dir(folder).expect("the folder of golden messages");
+    let paths = entries.map(|entry| entry.expect("an entry").path());
+    let texts = paths.filter(|path| path.extension().is_some_and(|extension| extension == "txt")).map(|path| {
+        let text = std::fs::read_to_string(&path).expect("a golden message");
+        let fields = text.lines().map(|line| line.split_once(':').expect("a field"));
+        let fields = fields.map(|(key, value)| (key.to_owned(), value.trim().to_owned())).collect();
+        (path.display().to_string(), fields)
+    });
+    texts.filter(|(_, fields): &(_, BTreeMap<String, String>)| fields.contains_key(with)).collect()
 }
 
 fn hex(text: &str) -> Vec<u8> {

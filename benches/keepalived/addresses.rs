@@ -54,6 +54,7 @@ fn once(software: &Software) -> Result<[Duration; 2]> {
             addresses: addresses.iter().map(|address| format!("{address}/32")).collect(),
             preempt: true,
             unicast: None,
+            second_path: None,
         };
         let agent = software.start(&host, &[router])?;
         Ok((host, agent))

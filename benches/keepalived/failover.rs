@@ -39,6 +39,7 @@ fn once(software: &Software, scenario: Scenario, interval: Duration, phase: Dura
         interval,
         version: 3,
         ipv6: false,
+        second_path: false,
         unicast: false,
     })?;
     let (_, measured) = scenario.strike(&mut pair, phase, &mut Silent)?;

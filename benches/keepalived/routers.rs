@@ -48,6 +48,7 @@ pub(crate) fn routers(count: usize, priority: u8) -> Vec<Router> {
             addresses: vec![format!("{}/32", address(interface, vrid))],
             preempt: true,
             unicast: None,
+            second_path: None,
         })
         .collect()
 }

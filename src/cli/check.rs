@@ -1,5 +1,6 @@
 //! `vipd check`: is the configuration right, and what does it mean?
 
+use std::fmt;
 use std::io;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -8,9 +9,11 @@ use serde_json::{Value as Json, json};
 
 use super::Exit;
 use super::output::{complain, print, stderr_colour, table};
-use crate::config::{self, Config, MissingInterface, Report, Short, System};
+use crate::config::{self, Config, MissingInterface, Report, Seal, Short, System};
+use crate::daemon::enforcement::Enforcement;
+use crate::daemon::peers::{key_name, sealing_name};
 use crate::driver::checks::Check;
-use crate::engine::{ChecksumPolicy, OnConflict, OnSilentOwner, Preempt, VipSettings};
+use crate::engine::{ChecksumPolicy, OnConflict, OnSilentOwner, Preempt, Prefer, VipSettings};
 use crate::types::MacMode;
 use crate::wire::advert::ChecksumForm;
 
@@ -55,7 +58,12 @@ impl Args {
         match config::load(&self.config, &system) {
             Ok(config) => {
                 let file = self.config.display().to_string();
-                print(&if self.json { pretty(&valid_json(&file, &config)) } else { valid(&file, &config) })?;
+                let lease = (!self.offline).then(|| Lease::of(&config));
+                print(&if self.json {
+                    pretty(&valid_json(&file, &config, lease.as_ref()))
+                } else {
+                    valid(&file, &config, lease.as_ref())
+                })?;
                 Ok(Exit::Done)
             }
             Err(report) => {
@@ -71,7 +79,7 @@ impl Args {
 }
 
 /// What was understood, for a person.
-fn valid(file: &str, config: &Config) -> String {
+fn valid(file: &str, config: &Config, lease: Option<&Lease>) -> String {
     let settings = &config.settings;
     let noun = if settings.vips.len() == 1 { "vip" } else { "vips" };
     let mut out = format!("{file}: valid; node {}, {} {noun}\n\n", settings.node, settings.vips.len());
@@ -90,6 +98,9 @@ fn valid(file: &str, config: &Config) -> String {
     for note in &config.notes {
         out.push_str(&format!("\nnote: line {}: {}\n      {}\n", note.line, note.message, note.remedy));
     }
+    if let Some(lease) = lease {
+        out.push_str(&format!("\n{lease}\n"));
+    }
     out
 }
 
@@ -97,6 +108,36 @@ fn check_row(check: &Check, config: &Config) -> [String; 4] {
     let has = |vip: &&VipSettings| vip.checks.iter().any(|its| its.name == check.name);
     let vips: Vec<&str> = config.settings.vips.iter().filter(has).map(|vip| vip.name.as_str()).collect();
     [check.name.clone(), Short(check.interval).to_string(), Short(check.timeout).to_string(), vips.join(" ")]
+}
+
+/// What would enforce the leases on this host.
+struct Lease {
+    enforcement: io::Result<Enforcement>,
+    resolution: Duration,
+}
+
+impl Lease {
+    fn of(config: &Config) -> Self {
+        let enforcement = Enforcement::probe();
+        let resolution = enforcement.as_ref().map_or(Duration::ZERO, |it| it.resolution(&config.settings.vips));
+        Self { enforcement, resolution }
+    }
+
+    fn json(&self) -> Json {
+        match &self.enforcement {
+            Ok(enforcement) => json!({ "layer": enforcement.name(), "resolution_ms": millis(self.resolution) }),
+            Err(_) => Json::Null,
+        }
+    }
+}
+
+impl fmt::Display for Lease {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.enforcement {
+            Ok(enforcement) => write!(f, "{}", enforcement.promise(self.resolution)),
+            Err(_) => f.write_str("what enforces the leases here can only be told to root"),
+        }
+    }
 }
 
 /// One row, and one more for each further address.
@@ -141,7 +182,7 @@ fn takeover(vip: &VipSettings) -> Duration {
     interval * 3 + skew
 }
 
-fn valid_json(file: &str, config: &Config) -> Json {
+fn valid_json(file: &str, config: &Config, lease: Option<&Lease>) -> Json {
     let settings = &config.settings;
     json!({
         "version": JSON_VERSION,
@@ -150,8 +191,16 @@ fn valid_json(file: &str, config: &Config) -> Json {
         "problems": [],
         "notes": config.notes,
         "node": settings.node,
+        "lease": lease.map_or(Json::Null, Lease::json),
+        "seal": config.seal.as_ref().map(seal_json),
         "vips": settings.vips.iter().map(vip_json).collect::<Vec<_>>(),
     })
+}
+
+/// Of the keys it says only which they are.
+fn seal_json(seal: &Seal) -> Json {
+    let keys = std::iter::once(seal.keys.current()).chain(seal.keys.also());
+    json!({ "keys": keys.map(key_name).collect::<Vec<_>>(), "adverts": sealing_name(seal.adverts), "port": seal.port })
 }
 
 fn invalid_json(report: &Report) -> Json {
@@ -162,6 +211,8 @@ fn invalid_json(report: &Report) -> Json {
         "problems": report.problems_json(),
         "notes": [],
         "node": null,
+        "seal": null,
+        "lease": null,
         "vips": [],
     })
 }
@@ -204,6 +255,11 @@ fn vip_json(vip: &VipSettings) -> Json {
             OnSilentOwner::Take => "take",
         },
         "checks": vip.checks.iter().map(|check| check.name.as_str()).collect::<Vec<_>>(),
+        "references": vip.references.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "prefer": match vip.prefer {
+            Prefer::Available => "available",
+            Prefer::Safe => "safe",
+        },
         "password": vip.password.is_some(),
         "announce": {
             "repeat_ms": vip.announce.repeat.iter().copied().map(millis).collect::<Vec<_>>(),
@@ -232,15 +288,15 @@ mod tests {
         let system =
             System { host_name: "h".into(), interfaces: Vec::new(), missing_interface: MissingInterface::Ignore };
         let config = config::parse("f", text, &system).expect("the text is valid");
-        let json = valid_json("f", &config);
-        assert!(!json.to_string().contains("hunter2") && !valid("f", &config).contains("hunter2"));
+        let json = valid_json("f", &config, None);
+        assert!(!json.to_string().contains("hunter2") && !valid("f", &config, None).contains("hunter2"));
         assert_eq!(json["version"], 1);
         assert_eq!(json["node"], "a");
         let expected = json!({
             "name": "db", "interface": "eno1", "vrid": 51, "priority": 100, "version": 2, "interval_ms": 1000,
             "takeover_ms": 3609.375, "preempt": true, "preempt_delay_ms": 30_000, "peers": [],
             "check_hop_limit": true, "mac": "interface", "checksum": "auto", "on_conflict": "assert",
-            "on_silent_owner": "wait", "checks": [], "password": true,
+            "on_silent_owner": "wait", "checks": [], "references": [], "prefer": "available", "password": true,
             "announce": { "repeat_ms": [1000, 5000, 30_000], "refresh_ms": 60_000 },
             "addresses": [{ "ip": "10.0.0.1", "prefix_len": 24, "label": null }],
         });

@@ -34,6 +34,7 @@ const PRIORITIES: [u8; 2] = [200, 100];
                         Examples:\n  \
                         vipd lab\n  \
                         vipd lab stop link-down --advert 10ms --repeat 5\n  \
+                        vipd lab link-down --second-path --advert 1s\n  \
                         vipd lab partition --json | jq '.scenarios[].two_owners_ms'"
 )]
 pub(super) struct Args {
@@ -49,6 +50,9 @@ pub(super) struct Args {
     /// How often each scenario is run
     #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..=1000))]
     repeat: u32,
+    /// Give the nodes a second link, on which they tell each other how they are; one-way always has it
+    #[arg(long)]
+    second_path: bool,
     /// Share an IPv6 address
     #[arg(long)]
     ipv6: bool,
@@ -84,6 +88,7 @@ impl Args {
             version: 3,
             ipv6: self.ipv6,
             unicast: false,
+            second_path: self.second_path || self.chosen().contains(&Scenario::OneWay),
         })?;
         let live = io::stdout().is_terminal();
         let mut show = Show::new(!self.json, live);

@@ -8,7 +8,8 @@ use std::time::Duration;
 use super::Exit;
 use super::client;
 use super::output::{self, complain, print};
-use crate::daemon::status::{CheckStatus, ConflictStatus, Status, VipStatus};
+use crate::daemon::enforcement::Enforcement;
+use crate::daemon::status::{CheckStatus, ConflictStatus, SecondPathStatus, Status, VipStatus};
 
 /// Show what the running agent does, and why
 ///
@@ -52,11 +53,18 @@ const HEADINGS: [&str; 10] =
 
 fn table(status: &Status) -> String {
     let mut out = format!("{}: vipd {}, up {}, at {}\n", status.node, status.version, time(status.uptime_s), status.at);
+    if status.lease_layer == Enforcement::Lifetime.name() {
+        let resolution = Duration::from_millis(status.lease_resolution_ms);
+        writeln!(out, "{}", Enforcement::Lifetime.promise(resolution)).expect("a String takes all");
+    }
     for link in status.links.iter().filter(|link| link.state != "up") {
         writeln!(out, "interface {} is {}", link.name, link.state).expect("a String takes all");
     }
     if let Some(trouble) = &status.journal.trouble {
         writeln!(out, "events are not recorded: {trouble}").expect("a String takes all");
+    }
+    for peer in &status.second_path {
+        writeln!(out, "second path: {}", second_path(peer)).expect("a String takes all");
     }
     let rows: Vec<_> = std::iter::once(HEADINGS.map(str::to_owned)).chain(status.vips.iter().map(row)).collect();
     out.push_str(&output::table(&rows));
@@ -95,6 +103,16 @@ fn check_row(vip: &str, check: &CheckStatus) -> [String; CHECK_HEADINGS.len()] {
     [vip.to_owned(), check.name.clone(), state, time(check.since_s), makes, check.output.clone()]
 }
 
+/// A node on the second path, and how long ago it was heard.
+fn second_path(peer: &SecondPathStatus) -> String {
+    let at: Vec<String> = peer.paths.iter().map(ToString::to_string).collect();
+    match (peer.heard, peer.age_ms) {
+        (true, Some(age)) => format!("{} heard {} ago at {}", peer.peer, time(age / 1e3), some_of(&at)),
+        (_, Some(age)) => format!("{} SILENT for {}", peer.peer, time(age / 1e3)),
+        (_, None) => format!("{} not heard yet", peer.peer),
+    }
+}
+
 /// What an operator should not overlook, a line each.
 fn trouble(vip: &VipStatus) -> impl Iterator<Item = String> {
     let conflicts = vip.conflicts.iter().map(|conflict| {
@@ -123,7 +141,24 @@ fn trouble(vip: &VipStatus) -> impl Iterator<Item = String> {
         let until = hold.left_s.map(|left| format!(" for {} more", time(left))).unwrap_or_default();
         format!("{why}{until}; `vipd undrain {}` ends it", vip.name)
     });
-    held.chain(conflicts).chain(silent).chain(foreign)
+    let lost = vip.references.iter().filter(|reference| reference.lost).map(|reference| {
+        let name = &reference.reference;
+        let of = reference.address.map(|address| format!(" ({address})")).unwrap_or_default();
+        match reference.last_answer_age_ms {
+            Some(age) => format!("the reference {name}{of} has not answered for {}", time(age / 1e3)),
+            None => format!("the reference {name}{of} has never answered"),
+        }
+    });
+    let isolated =
+        vip.isolated.then(|| "no reference answers: this node does not claim (prefer = \"safe\")".to_owned());
+    let blocked = vip.blocked.iter().map(|blocked| {
+        let (from, to, interface, last) = (&blocked.from, &blocked.to, &vip.interface, time(blocked.age_ms / 1e3));
+        format!(
+            "adverts from {from} to {to} on {interface} are blocked (since {last}), though both are heard on the second path: look for a \
+             firewall or a switch that drops IP protocol 112 there"
+        )
+    });
+    held.chain(conflicts).chain(silent).chain(blocked).chain(isolated).chain(lost).chain(foreign)
 }
 
 fn row(vip: &VipStatus) -> [String; HEADINGS.len()] {

@@ -9,12 +9,15 @@
 //! | `raw` | the shape of the file as types: the source of the JSON schema and of the reference |
 //! | `resolve` | the whole file: its tables, and a function that reads each of the small ones |
 //! | `vip` | `[[vip]]`; `vip_options` has its optional keys, `address` the addresses, `across` what must hold among vips |
+//! | `fence` | `[fence]`: how silent owners are fenced |
 //! | `seal`, `key_file` | `[seal]`, and the file with the keys that it names |
 //! | `check`, `checks` | `[[check]]` and `[[vip.check]]`; whether a check can be run it asks [`crate::driver::checks`] |
+//! | `heartbeat` | `[node] heartbeat`, the second paths |
 //! | `read` | typed access to parsed TOML; whoever reads a key makes it known, so no list of keys can drift |
 //! | `duration` | times as text |
 //! | `problem`, `report` | what is wrong, and how that is shown to a person and to a program |
-//! | `secret`, `suggest`, `system` | hiding passwords; "did you mean"; what is asked of this machine |
+//! | `secret`, `suggest` | hiding passwords; "did you mean" |
+//! | `system`, `trust` | what is asked of this machine; whether its files are to be trusted |
 //!
 //! A new table gets a file with one function that takes a [`read::Table`], is called from `resolve::root`, and a type in `raw`.
 
@@ -23,6 +26,8 @@ mod address;
 mod check;
 mod checks;
 mod duration;
+mod fence;
+mod heartbeat;
 mod key_file;
 mod problem;
 pub mod raw;
@@ -35,6 +40,7 @@ mod suggest;
 mod system;
 #[cfg(test)]
 mod tests;
+mod trust;
 mod vip;
 mod vip_options;
 
@@ -42,6 +48,7 @@ use std::io::Read;
 use std::path::Path;
 
 pub use duration::Short;
+pub use heartbeat::HeartbeatPath;
 pub use problem::{Kind, Note, Problem};
 pub use report::{Colour, Report};
 pub use seal::Seal;
@@ -65,6 +72,8 @@ pub struct Config {
     pub seal: Option<Seal>,
     /// What is run to learn how well this node is. The settings name each.
     pub checks: Vec<Check>,
+    /// The second paths; none where `settings.heartbeat` is `None`.
+    pub heartbeat: Vec<HeartbeatPath>,
     /// What is legal but may surprise; in the order of the file.
     pub notes: Vec<Note>,
 }

@@ -22,12 +22,16 @@ pub struct File {
     /// Checks that vips share: each is run once, and vips name it in their `checks`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub check: Vec<Check>,
+    /// What is done to an owner that fell silent, and to a host that may have been fenced.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Fence")]
+    pub fence: Option<Fence>,
     /// The virtual IPs that this node takes part in, one table each; at least one.
     pub vip: Vec<Vip>,
 }
 
 /// This node.
-#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Node {
     /// The name under which this node is shown. 1 to 255 printable ASCII characters without spaces.
@@ -35,6 +39,31 @@ pub struct Node {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String", length(min = 1, max = 255))]
     pub name: Option<String>,
+    /// Second paths to the other nodes, at most 8: ways beside the interfaces of the vips, on which nodes tell each other how they are. An owner
+    /// whose interface dies hands over there at once; one whose adverts are blocked is left alone. Needs `[seal]`. Default: none.
+    #[serde(default)]
+    #[schemars(length(max = 8))]
+    pub heartbeat: Vec<Heartbeat>,
+    /// How often is spoken there at least, `10ms` to `10s`; it is at least twice an advert interval. Default: `100ms`.
+    #[serde(default = "default::heartbeat_interval")]
+    pub heartbeat_interval: Duration,
+}
+
+/// A second path.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged, deny_unknown_fields)]
+pub enum Heartbeat {
+    /// All nodes on a link, which find each other there.
+    Interface {
+        /// As `ip link` shows it. 1 to 15 bytes.
+        #[schemars(length(min = 1, max = 15))]
+        interface: String,
+    },
+    /// One node, wherever the host's routes lead.
+    Peer {
+        /// Its own address, such as `"192.0.2.7"`.
+        peer: String,
+    },
 }
 
 /// How nodes prove to each other who they are.
@@ -46,10 +75,114 @@ pub struct Seal {
     /// its owner and group may have access to the file.
     #[schemars(length(min = 1))]
     pub key_file: String,
+    /// Seals on adverts, which only vipd understands: `off`; `receive` sends plain ones and believes both; `send` sends sealed ones and believes
+    /// both; `require` believes sealed ones only. A group goes from one to the next, each on all nodes before the next on any. Default: off.
+    #[serde(default)]
+    pub adverts: SealedAdverts,
     /// The UDP port where nodes and witnesses hear each other, 1 to 65535; the same on all of them. Default: 3112.
     #[serde(default = "default::port")]
     #[schemars(range(min = 1))]
     pub port: u16,
+}
+
+/// What is done about seals on adverts.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum SealedAdverts {
+    /// Adverts are plain.
+    #[default]
+    Off,
+    /// Sent plain, and believed sealed as well.
+    Receive,
+    /// Sent sealed, and believed plain as well.
+    Send,
+    /// Sent sealed, and believed sealed only.
+    Require,
+}
+
+/// What is done to an owner that fell silent, and to a host that may have been fenced.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Fence {
+    /// Whether a silent owner's addresses are claimed only once it is confirmed to be fenced. Else it is fenced only where it
+    /// falls silent and its addresses still answer. Default: false.
+    #[serde(default)]
+    pub require: bool,
+    /// How long a node waits before it fences an owner against which it would lose the election, so that of two nodes which would fence
+    /// each other the better one survives. `0s` to `60s`. Default: `1s`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Duration")]
+    pub delay: Option<Duration>,
+    /// For how long a host that went down while it was the owner, without a stop, keeps itself out of the elections after it has booted:
+    /// it may have been fenced. `1s` to `24h`, or `false`: not. Default: `10m`, where there is a `[[fence.peer]]`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Refresh")]
+    pub hold: Option<Refresh>,
+    /// How each peer is fenced, one table each. At most 64.
+    #[serde(default)]
+    #[schemars(length(max = 64))]
+    pub peer: Vec<FencePeer>,
+    /// Has the hardware watchdog reset this host where it cannot give its addresses up. Default: not.
+    #[serde(default, rename = "self", skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "FenceSelf")]
+    pub itself: Option<FenceSelf>,
+}
+
+/// The hardware watchdog of this host, armed while it owns addresses.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FenceSelf {
+    /// Its device. Nothing else may use it (`RuntimeWatchdogSec` of systemd does). Default: `/dev/watchdog`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    pub watchdog: Option<String>,
+    /// How long the agent may be stuck before the host is reset. `2s` to `5m`, whole seconds. Default: `10s`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Duration")]
+    pub timeout: Option<Duration>,
+}
+
+/// How a peer is fenced: by a fence agent of the ClusterLabs convention, such as `fence_ipmilan` or `fence_redfish`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct FencePeer {
+    /// The peer's name, unique; the fence agent is told it as `nodename`.
+    #[schemars(length(min = 1, max = 255))]
+    pub name: String,
+    /// The addresses that the peer's adverts come from. Default: none, which is any peer that no other table names.
+    #[serde(default)]
+    #[schemars(length(max = 64))]
+    pub addresses: Vec<String>,
+    /// The fence agent's absolute path. Nobody but root and the agent's user may be able to change it.
+    pub program: String,
+    /// `reboot`: off and on again; `off`: off, which is verified by `status`. Default: reboot.
+    #[serde(default)]
+    pub action: FenceAction,
+    /// What the fence agent is told beside that, such as `{ ip = "192.0.2.7", username = "vipd" }`.
+    #[serde(default)]
+    pub options: std::collections::BTreeMap<String, String>,
+    /// The same, each value in a file of its own that not everybody can read, such as `{ password = "/etc/vipd/ipmi.pass" }`.
+    #[serde(default)]
+    pub secrets: std::collections::BTreeMap<String, String>,
+    /// How long one run of the fence agent may take. `1s` to `10m`. Default: `60s`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Duration")]
+    pub timeout: Option<Duration>,
+    /// How often it is tried. 1 to 10. Default: 2.
+    #[serde(default = "default::attempts")]
+    #[schemars(range(min = 1, max = 10))]
+    pub attempts: u8,
+}
+
+/// What a fence agent is to do.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum FenceAction {
+    /// Off and on again.
+    #[default]
+    Reboot,
+    /// Off.
+    Off,
 }
 
 /// A virtual IP: addresses that move between nodes together. It is one virtual router for each address family.
@@ -117,6 +250,15 @@ pub struct Vip {
     /// An owner that is gone answers nothing, and is succeeded without a delay. Default: wait.
     #[serde(default)]
     pub on_silent_owner: OnSilentOwner,
+    /// What answers as long as this node is connected: `"gateway"`, the next hop of the interface's default route, and addresses, such
+    /// as a switch's. Asked by ARP or neighbour solicitation on the link, else by ICMP echo. At most 8. Default: none.
+    #[serde(default)]
+    #[schemars(length(max = 8))]
+    pub references: Vec<String>,
+    /// What a node does that none of its `references` answers to: `available`, nothing; `safe`, it gives the addresses up, and claims
+    /// none until one answers. The same on all nodes. `safe` needs `references`. Default: available.
+    #[serde(default)]
+    pub prefer: Prefer,
     /// Version 2 only, 1 to 8 ASCII characters: the password that the peers are configured with. It is sent in clear
     /// text and is no security. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -308,6 +450,17 @@ pub enum OnSilentOwner {
     Take,
 }
 
+/// What a node does that none of its references answers to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "lowercase")]
+pub enum Prefer {
+    /// Nothing else.
+    #[default]
+    Available,
+    /// Gives the addresses up, and claims none.
+    Safe,
+}
+
 /// A password that no debug output shows.
 #[derive(Clone, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Password(#[schemars(length(min = 1, max = 8))] pub String);
@@ -363,6 +516,14 @@ mod default {
 
     pub(super) const fn port() -> u16 {
         3112
+    }
+
+    pub(super) const fn attempts() -> u8 {
+        2
+    }
+
+    pub(super) fn heartbeat_interval() -> Duration {
+        Duration("100ms".to_string())
     }
 
     pub(super) const fn version() -> u8 {

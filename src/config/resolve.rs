@@ -4,18 +4,20 @@
 //! of both sorts come in one report; what may only be a consequence of broken syntax is then left out.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use toml::de::DeTable;
 
 use super::across::Across;
 use super::checks::Checks;
+use super::heartbeat::{self, HeartbeatPath};
 use super::problem::{Findings, Kind, Lines, Problem};
-use super::read::Table;
-use super::seal::{Seal, seal};
+use super::read::{Table, Value};
+use super::seal::{Seal, check_room, seal};
 use super::system::System;
-use super::{Config, vip};
+use super::{Config, fence, vip};
 use crate::driver::checks::Check;
-use crate::engine::Settings;
+use crate::engine::{FenceSettings, HeartbeatSettings, Settings, VipSettings};
 
 /// The longest `[node] name`, in bytes: that of a host name (RFC 1035 §2.3.4).
 const MAX_NODE_NAME: usize = 255;
@@ -24,30 +26,42 @@ const MAX_NODE_NAME: usize = 255;
 pub(super) fn resolve(text: &str, system: &System) -> Result<Config, Vec<Problem>> {
     let mut findings = Findings::default();
     let (document, errors) = DeTable::parse_recoverable(text);
-    let (settings, seal, checks) = root(document.get_ref(), system, &mut findings);
+    let (settings, seal, checks, heartbeat) = root(document.get_ref(), system, &mut findings);
     drop(document);
 
     if !errors.is_empty() {
         merge_syntax(&errors, text, &mut findings);
     }
     if findings.problems.is_empty() {
-        return Ok(Config { settings, seal, checks, notes: findings.into_notes(text) });
+        return Ok(Config { settings, seal, checks, heartbeat, notes: findings.into_notes(text) });
     }
     findings.problems.sort_by_key(|problem| problem.span.as_ref().map(|span| span.start));
     Err(findings.problems)
 }
 
 /// All tables. What is returned means something only if there were no problems.
-fn root(document: &DeTable<'_>, system: &System, findings: &mut Findings) -> (Settings, Option<Seal>, Vec<Check>) {
+fn root(
+    document: &DeTable<'_>,
+    system: &System,
+    findings: &mut Findings,
+) -> (Settings, Option<Seal>, Vec<Check>, Vec<HeartbeatPath>) {
     let mut root = Table::new("the file", document, 0..0);
-    let node = root.optional("node", system.host_name.clone(), findings, |value, findings| {
-        Some(node(value.table("[node]", "[node]", findings)?, system, findings))
+    let is_sealed = root.value("seal").is_some();
+    let node_at = root.value("node").map(|value| value.span());
+    let without = Node { name: system.host_name.clone(), heartbeat: Vec::new(), interval: None };
+    let Node { name: node, heartbeat, interval } = root.optional("node", without, findings, |value, findings| {
+        Some(node(value.table("[node]", "[node]", findings)?, is_sealed, system, findings))
     });
-    let seal = root.value("seal").and_then(|value| {
+    let seal_table = root.value("seal");
+    let seal_at = seal_table.as_ref().map(Value::span);
+    let seal = seal_table.and_then(|value| {
         let table = value.table("[seal]", "[seal]", findings)?;
         seal(table, system, findings)
     });
     let mut checks = Checks::read(root.value("check"), system, findings);
+    let fence = root.optional("fence", FenceSettings::default(), findings, |value, findings| {
+        Some(fence::fence(value.table("[fence]", "[fence]", findings)?, system, findings))
+    });
     let mut across = Across::default();
     let mut vips = Vec::new();
     let present = root.value("vip");
@@ -58,17 +72,37 @@ fn root(document: &DeTable<'_>, system: &System, findings: &mut Findings) -> (Se
         }
     }
     across.check(findings);
+    if let (Some(seal), Some(at)) = (&seal, &seal_at) {
+        check_room(seal, at.clone(), &vips, findings);
+    }
     let meant = root.finish(findings);
     if present.is_none() && !meant.contains(&"vip") {
         let remedy = "add a table `[[vip]]` with `name`, `interface`, `vrid` and `addresses`";
         findings.refuse(Problem { kind: Kind::MissingKey, ..Problem::of_file("the file has no `[[vip]]`", remedy) });
     }
     vips.shrink_to_fit();
-    (Settings { node, vips }, seal, checks.finish(findings))
+    for path in &heartbeat {
+        if let HeartbeatPath::Interface(name) = path
+            && vips.iter().any(|vip: &VipSettings| vip.interface == *name)
+            && let Some(at) = node_at.clone()
+        {
+            let message = format!("the heartbeats on `{name}` go the same way as adverts do");
+            findings.note(at, message, "name an interface that fails on its own");
+        }
+    }
+    let every = interval.filter(|_| !heartbeat.is_empty()).map(|interval| HeartbeatSettings { interval });
+    (Settings { node, vips, heartbeat: every, fence }, seal, checks.finish(findings), heartbeat)
 }
 
-/// `[node]`: its name.
-fn node(mut table: Table<'_>, system: &System, findings: &mut Findings) -> String {
+/// What `[node]` says.
+struct Node {
+    name: String,
+    heartbeat: Vec<HeartbeatPath>,
+    interval: Option<Duration>,
+}
+
+/// `[node]`: its name, and its second paths.
+fn node(mut table: Table<'_>, is_sealed: bool, system: &System, findings: &mut Findings) -> Node {
     let name = table.optional("name", system.host_name.clone(), findings, |value, findings| {
         let name = value.text("\"db-a\"", findings)?;
         let legal = !name.is_empty() && name.len() <= MAX_NODE_NAME && name.chars().all(|c| c.is_ascii_graphic());
@@ -78,8 +112,10 @@ fn node(mut table: Table<'_>, system: &System, findings: &mut Findings) -> Strin
         }
         legal.then(|| name.to_string())
     });
+    let heartbeat = heartbeat::paths(&mut table, is_sealed, system, findings);
+    let interval = Some(heartbeat::interval(&mut table, findings));
     table.finish(findings);
-    name
+    Node { name, heartbeat, interval }
 }
 
 /// Adds what the parser found, and takes out what may only be a consequence of it.

@@ -28,6 +28,9 @@ fn tables() -> Vec<(&'static str, &'static str, String)> {
         ("the file", "/properties", format!("KEY\n{MINIMAL}")),
         ("[node]", "/$defs/Node/properties", format!("[node]\nKEY\n{MINIMAL}")),
         ("[seal]", "/$defs/Seal/properties", format!("[seal]\nKEY\n{MINIMAL}")),
+        ("[fence]", "/$defs/Fence/properties", format!("[fence]\nKEY\n{MINIMAL}")),
+        ("[[fence.peer]]", "/$defs/FencePeer/properties", format!("[[fence.peer]]\nKEY\n{MINIMAL}")),
+        ("[fence.self]", "/$defs/FenceSelf/properties", format!("[fence.self]\nKEY\n{MINIMAL}")),
         ("[[vip]]", "/$defs/Vip/properties", "[[vip]]\nKEY\n".to_string()),
         ("an address", "/$defs/Address/anyOf/1/properties", "[[vip]]\naddresses = [{ KEY }]\n".to_string()),
         ("`preempt`", "/$defs/Preempt/anyOf/1/properties", vip("preempt = { KEY }")),
@@ -115,6 +118,7 @@ fn each_optional_key_arrives() {
     let text = format!(
         "{}priority = 255\nadvert_interval = \"2s\"\nversion = 2\npreempt = {{ delay = \"1m 30s\" }}\n\
          peers = [\"10.20.0.2\"]\ncheck_hop_limit = false\nmac = \"virtual\"\nchecksum = \"rfc5798\"\non_conflict = \"demote\"\non_silent_owner = \"take\"\n\
+         references = [\"gateway\", \"10.20.0.9\"]\nprefer = \"safe\"\n\
          password = \"hunter2\"\nannounce = {{ repeat = [], refresh = false }}\n",
         MINIMAL.replace("\"10.20.0.100/24\"", "{ address = \"10.20.0.100/24\", label = \"eno1:db\" }")
     );
@@ -127,6 +131,9 @@ fn each_optional_key_arrives() {
     assert_eq!(vip.checksum, crate::engine::ChecksumPolicy::Pinned(crate::wire::advert::ChecksumForm::Rfc5798));
     assert_eq!(vip.on_conflict, crate::engine::OnConflict::Demote);
     assert_eq!(vip.on_silent_owner, crate::engine::OnSilentOwner::Take);
+    let host = crate::engine::Reference::Address("10.20.0.9".parse().expect("it is one"));
+    assert_eq!(vip.references, [crate::engine::Reference::Gateway, host]);
+    assert_eq!(vip.prefer, crate::engine::Prefer::Safe);
     assert_eq!(vip.password, Some(crate::types::Password(*b"hunter2\0")));
     assert_eq!((vip.announce.repeat.len(), vip.announce.refresh), (0, None));
     assert_eq!(vip.addresses[0].label.as_deref(), Some("eno1:db"));

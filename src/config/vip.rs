@@ -44,6 +44,8 @@ pub(super) fn vip(
     let checksum = options::checksum(&mut table, findings);
     let on_conflict = options::on_conflict(&mut table, findings);
     let on_silent_owner = options::on_silent_owner(&mut table, findings);
+    let references = options::references(&mut table, addresses.as_ref(), findings);
+    let prefer = options::prefer(&mut table, &references, findings);
     let password = options::password(&mut table, version, version_at, findings);
     let announce = options::announce(&mut table, findings);
     let (shared, own) = (table.value("checks"), table.value("check"));
@@ -76,6 +78,8 @@ pub(super) fn vip(
         on_conflict,
         on_silent_owner,
         checks,
+        references,
+        prefer,
         addresses: addresses?.ordered(),
     })
 }
@@ -101,7 +105,7 @@ fn priority(value: Value<'_>, findings: &mut Findings) -> Option<Priority> {
     u8::try_from(number).ok().map(Priority)
 }
 
-fn interface(value: Value<'_>, system: &System, findings: &mut Findings) -> Option<String> {
+pub(super) fn interface(value: Value<'_>, system: &System, findings: &mut Findings) -> Option<String> {
     let name = value.text("\"eno1\"", findings)?;
     // What the kernel refuses as a device name (dev_valid_name).
     let wrong = if name.is_empty() {

@@ -11,7 +11,7 @@ use super::duration::duration;
 use super::problem::{Findings, Kind};
 use super::read::{Table, Value, printable};
 use super::vip::version_name;
-use crate::engine::{AnnounceSettings, ChecksumPolicy, OnConflict, OnSilentOwner, Preempt};
+use crate::engine::{AnnounceSettings, ChecksumPolicy, OnConflict, OnSilentOwner, Preempt, Prefer, Reference};
 use crate::types::{AdvertInterval, Family, MacMode, Password, Priority, Version};
 use crate::wire::advert::ChecksumForm;
 
@@ -35,6 +35,8 @@ const MAX_REPEATS: usize = 16;
 const REFRESH: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(24 * 3600);
 /// Each advert is sent to each peer: a wider group should use multicast.
 const MAX_PEERS: usize = 64;
+/// Any one is enough, and each is asked all the time.
+const MAX_REFERENCES: usize = 8;
 /// The field of version 2 (RFC 2338 §5.3.6).
 const PASSWORD_BYTES: RangeInclusive<usize> = 1..=8;
 
@@ -197,6 +199,76 @@ pub(super) fn on_conflict(table: &mut Table<'_>, findings: &mut Findings) -> OnC
 pub(super) fn on_silent_owner(table: &mut Table<'_>, findings: &mut Findings) -> OnSilentOwner {
     let words = [("wait", OnSilentOwner::Wait), ("take", OnSilentOwner::Take)];
     table.optional("on_silent_owner", OnSilentOwner::Wait, findings, |value, findings| value.word(&words, findings))
+}
+
+/// `references`: the gateway, and addresses that are none of the vip's.
+pub(super) fn references(
+    table: &mut Table<'_>,
+    addresses: Option<&Addresses>,
+    findings: &mut Findings,
+) -> Vec<Reference> {
+    let Some(value) = table.value("references") else { return Vec::new() };
+    let Some(elements) = value.array("[\"gateway\"]", findings) else { return Vec::new() };
+    if elements.len() > MAX_REFERENCES {
+        let remedy = format!("list at most {MAX_REFERENCES}: any one that answers is enough");
+        value.refuse(Kind::OutOfRange, "too many `references`", elements.len().to_string(), remedy, findings);
+    }
+    let mut references = Vec::new();
+    for element in elements.iter().take(MAX_REFERENCES) {
+        if let Some(reference) = reference(*element, addresses, &references, findings) {
+            references.push(reference);
+        }
+    }
+    references
+}
+
+fn reference(
+    value: Value<'_>,
+    addresses: Option<&Addresses>,
+    others: &[Reference],
+    findings: &mut Findings,
+) -> Option<Reference> {
+    let text = value.text("\"gateway\"", findings)?;
+    let reference = match (text, text.parse::<IpAddr>()) {
+        ("gateway", _) => Reference::Gateway,
+        (_, Ok(address)) => Reference::Address(address),
+        (_, Err(_)) => {
+            let message = format!("`{}` is neither \"gateway\" nor an IP address", printable(text));
+            let remedy = "write \"gateway\", or an address without a prefix, as in \"192.0.2.1\"";
+            value.refuse(Kind::Invalid, message, "", remedy, findings);
+            return None;
+        }
+    };
+    let (kind, message, remedy) = match reference {
+        reference if others.contains(&reference) => {
+            (Kind::Duplicate, format!("`{}` is listed twice in `references`", printable(text)), "remove one of the two")
+        }
+        Reference::Address(address) if address::not_unicast(address).is_some() => (
+            Kind::Invalid,
+            format!("the reference {address} is no host's address"),
+            "write that of a host that answers",
+        ),
+        Reference::Address(address) if addresses.is_some_and(|addresses| addresses.contains(address)) => {
+            let message = format!("the reference {address} is one of the vip's addresses");
+            (Kind::Conflict, message, "write the address of another host: this one may be at this node itself")
+        }
+        Reference::Gateway | Reference::Address(_) => return Some(reference),
+    };
+    value.refuse(kind, message, "", remedy, findings);
+    None
+}
+
+/// `prefer`: safe only with references.
+pub(super) fn prefer(table: &mut Table<'_>, references: &[Reference], findings: &mut Findings) -> Prefer {
+    let words = [("available", Prefer::Available), ("safe", Prefer::Safe)];
+    table.optional("prefer", Prefer::Available, findings, |value, findings| {
+        let prefer = value.word(&words, findings)?;
+        if prefer == Prefer::Safe && references.is_empty() {
+            let remedy = "add `references = [\"gateway\"]`: nothing else tells a node that it is cut off";
+            value.refuse(Kind::Conflict, "`prefer = \"safe\"` needs `references`", "", remedy, findings);
+        }
+        Some(prefer)
+    })
 }
 
 /// `password`: version 2 only. No message quotes it.

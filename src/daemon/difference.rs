@@ -6,7 +6,9 @@ use serde::{Deserialize, Serialize};
 
 use crate::config::Short;
 use crate::engine::reload::is_same_router;
-use crate::engine::{ChecksumPolicy, Engine, OnConflict, OnSilentOwner, Preempt, Settings, VipSettings};
+use crate::engine::{
+    ChecksumPolicy, Engine, OnConflict, OnSilentOwner, Preempt, Prefer, Reference, Settings, VipSettings,
+};
 use crate::types::VirtualAddress;
 
 /// Between what an engine keeps and what it is told to keep.
@@ -14,6 +16,9 @@ use crate::types::VirtualAddress;
 pub struct Difference {
     /// The node's new name.
     pub node: Option<String>,
+    /// Whether silent owners are fenced otherwise from now on.
+    #[serde(default)]
+    pub fence: bool,
     /// Vips that come.
     pub added: Vec<String>,
     /// Vips that go.
@@ -48,9 +53,17 @@ impl Difference {
         let after: std::collections::BTreeSet<&str> = settings.vips.iter().map(|vip| vip.name.as_str()).collect();
         let mut difference = Self {
             node: (engine.node() != settings.node).then(|| settings.node.clone()),
+            fence: *engine.fence_settings() != settings.fence,
             removed: before.keys().filter(|name| !after.contains(*name)).map(|name| (*name).to_owned()).collect(),
             ..Self::default()
         };
+        let before_interval = engine.heartbeats().settings();
+        if before_interval != settings.heartbeat {
+            difference
+                .others
+                .extend(settings.heartbeat.map(|it| format!("heartbeat_interval: {}", Short(it.interval))));
+            difference.others.extend(settings.heartbeat.is_none().then(|| "heartbeat: off".to_owned()));
+        }
         for new in &settings.vips {
             match before.get(new.name.as_str()) {
                 None => difference.added.push(new.name.clone()),
@@ -78,7 +91,7 @@ impl Difference {
 impl std::fmt::Display for Difference {
     /// One line for the whole, and one for each vip that is not as it was.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let Self { node, added, removed, replaced, changed, unchanged, reordered, others } = self;
+        let Self { node, fence, added, removed, replaced, changed, unchanged, reordered, others } = self;
         if self.is_none() {
             return writeln!(f, "nothing changed; {unchanged} vips go on");
         }
@@ -92,6 +105,9 @@ impl std::fmt::Display for Difference {
         )?;
         if let Some(node) = node {
             writeln!(f, "  node: now {node}")?;
+        }
+        if *fence {
+            writeln!(f, "  ~ fence")?;
         }
         removed.iter().try_for_each(|name| writeln!(f, "  - {name}"))?;
         added.iter().try_for_each(|name| writeln!(f, "  + {name}"))?;
@@ -120,6 +136,8 @@ fn changes(old: &VipSettings, new: &VipSettings) -> Vec<String> {
     note("checksum", checksum(old.checksum), checksum(new.checksum));
     note("on_conflict", on_conflict(old.on_conflict), on_conflict(new.on_conflict));
     note("on_silent_owner", on_silent_owner(old.on_silent_owner), on_silent_owner(new.on_silent_owner));
+    note("references", references(&old.references), references(&new.references));
+    note("prefer", prefer(old.prefer), prefer(new.prefer));
     if old.password != new.password {
         changes.push("password".to_owned());
     }
@@ -169,6 +187,21 @@ fn on_silent_owner(policy: OnSilentOwner) -> String {
     match policy {
         OnSilentOwner::Wait => "wait",
         OnSilentOwner::Take => "take",
+    }
+    .to_owned()
+}
+
+fn references(references: &[Reference]) -> String {
+    match references {
+        [] => "none".to_owned(),
+        references => references.iter().map(ToString::to_string).collect::<Vec<_>>().join(" "),
+    }
+}
+
+fn prefer(prefer: Prefer) -> String {
+    match prefer {
+        Prefer::Available => "available",
+        Prefer::Safe => "safe",
     }
     .to_owned()
 }

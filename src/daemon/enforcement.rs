@@ -82,11 +82,7 @@ impl Enforcement {
     ///
     /// The kernel tells it to nobody who may not set it.
     pub fn probe() -> io::Result<Self> {
-        match Gate::open() {
-            Ok(gate) => Ok(Self::of(gate.layer())),
-            Err(error) if error.kind() == io::ErrorKind::PermissionDenied => Err(error),
-            Err(_) => Ok(Self::Lifetime),
-        }
+        Ok(Gate::strongest()?.map_or(Self::Lifetime, Self::of))
     }
 
     pub(super) fn tell(self, resolution: Duration) {

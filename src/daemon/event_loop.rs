@@ -7,6 +7,7 @@ use std::io;
 use std::mem;
 use std::net::IpAddr;
 use std::task::{Context, Poll};
+use std::thread;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
@@ -21,19 +22,26 @@ use super::lifetimes::Lifetimes;
 use super::links::{Interface, Links};
 use super::log::{Entry, Log, Names};
 use super::memory::{Changed, ChangedVip, Memory, Waiting};
-use super::message::{HoldChange, Message};
-use super::peers::{Heard, Peers};
+use super::message::{HoldChange, Mailbox, Message};
+use super::peers::{Heard, Peers, sealing_name};
+use super::references::References;
+use super::second_path::SecondPath;
+use super::self_fence::SelfFence;
 use super::sockets::Sockets;
 use super::status::{self, Circumstances};
 use super::supervisor::Supervisor;
 use super::watch::Watches;
 use crate::config::{Config, Seal};
+use crate::driver::fencing;
 use crate::driver::links::LinkEvent;
 use crate::driver::readiness::Readable;
 use crate::driver::timer::Timer;
+use crate::engine::seals::{Sealing, Seals};
 use crate::engine::{
-    AddressSet, EffectError, Engine, EventKind, Hold, HoldReason, Input, Instant, LinkState, Output, Vip, VipId,
+    AddressSet, EffectError, Engine, EventKind, FenceOrder, Hold, HoldReason, Input, Instant, LinkState, Output,
+    StateName, Vip, VipId,
 };
+use crate::wire::heartbeat::Heartbeat;
 use crate::wire::seal::Topic;
 
 /// How many packets are heard before a deadline has its turn: the adverts of a thousand virtual routers, which take a few
@@ -61,9 +69,12 @@ pub(super) struct EventLoop {
     watches: Watches,
     /// Where nodes have a key in common.
     peers: Option<Peers>,
+    second_path: SecondPath,
     leases: Leases,
     lifetimes: Lifetimes,
+    references: References,
     messages: mpsc::Receiver<Message>,
+    to_loop: mpsc::WeakSender<Message>,
     kernel: Kernel,
     log: Log,
     supervisor: Supervisor,
@@ -71,6 +82,7 @@ pub(super) struct EventLoop {
     circumstances: Circumstances,
     journal: JournalStatus,
     memory: Memory,
+    self_fence: SelfFence,
     /// Since when the memory may say something else than the engine.
     unsaved_since: Option<Instant>,
     /// Who waits until it says the same.
@@ -81,6 +93,15 @@ pub(super) struct EventLoop {
     stop: Option<Instant>,
     /// Whether what is owned is left to the next agent.
     hands_on: bool,
+}
+
+/// By what the loop hears of the other threads, and has them act.
+pub(super) struct Hands {
+    pub mailbox: Mailbox,
+    pub kernel: Kernel,
+    pub leases: Leases,
+    pub log: Log,
+    pub memory: Memory,
 }
 
 type RemovalOrder = fn(&Kernel, Interface, AddressSet) -> Result<(), EffectError>;
@@ -96,18 +117,22 @@ enum Wake {
 impl EventLoop {
     pub(super) fn new(
         engine: Engine,
-        seal: Option<&Seal>,
-        messages: mpsc::Receiver<Message>,
-        kernel: Kernel,
-        leases: Leases,
-        log: Log,
-        memory: Memory,
+        seal: Option<(&Seal, Seals)>,
+        second_path: SecondPath,
+        Hands { mailbox: Mailbox { messages, to_loop }, kernel, leases, log, memory }: Hands,
         circumstances: Circumstances,
     ) -> io::Result<Self> {
         let links = Links::of(&engine);
-        let sockets = Sockets::new(&engine)?;
+        let self_fence = SelfFence::new(engine.fence_settings().watchdog.clone(), clock::now(), &log);
+        let mut sockets = Sockets::new(&engine)?;
         let watches = Watches::of(&engine);
-        let peers = seal.map(|seal| Peers::open(engine.node(), seal)).transpose()?;
+        let peers = match seal {
+            Some((seal, seals)) => {
+                sockets.seal(Some(seals));
+                Some(Peers::open(engine.node(), seal)?)
+            }
+            None => None,
+        };
         let lifetimes = Lifetimes::of(&engine);
         Ok(Self {
             engine,
@@ -117,9 +142,12 @@ impl EventLoop {
             sockets,
             watches,
             peers,
+            second_path,
             leases,
             lifetimes,
+            references: References::new(to_loop.clone()),
             messages,
+            to_loop,
             kernel,
             log,
             supervisor: Supervisor::of_environment(),
@@ -127,6 +155,7 @@ impl EventLoop {
             circumstances,
             journal: JournalStatus::default(),
             memory,
+            self_fence,
             unsaved_since: Some(clock::now()),
             waiting: Vec::new(),
             links,
@@ -163,6 +192,10 @@ impl EventLoop {
         }
         self.save(clock::now());
         self.kernel.finish();
+        // Addresses that are left behind are left to the next agent, to the gate, or to the watchdog.
+        if self.removals == 0 || self.hands_on {
+            self.self_fence.disarm(&self.log);
+        }
         // Addresses that could not be taken away stay behind closed gates.
         if self.removals == 0 && !self.hands_on {
             self.leases.remove_all(&self.log);
@@ -181,7 +214,7 @@ impl EventLoop {
         }
         // A claim that is due may wait for an answer that is here already. An advert says why its sender announces itself, and goes first.
         if self.packets_in_a_row < PACKETS_IN_A_ROW
-            && let Poll::Ready(claim) = self.watches.poll_claim(context)
+            && let Poll::Ready(claim) = self.poll_claim(context)
         {
             self.packets_in_a_row += CLAIM_COUNTS_AS;
             return Poll::Ready(claim.map_or_else(Wake::Trouble, Wake::Packet));
@@ -210,11 +243,27 @@ impl EventLoop {
             return Poll::Ready(heard.map_or_else(Wake::Trouble, Wake::Heard));
         }
         // Last of all: no other claim is urgent.
-        self.watches.poll_claim(context).map(|claim| claim.map_or_else(Wake::Trouble, Wake::Packet))
+        self.poll_claim(context).map(|claim| claim.map_or_else(Wake::Trouble, Wake::Packet))
+    }
+
+    /// Who says that he has an address of ours, or is there.
+    fn poll_claim(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Input>> {
+        match self.watches.poll_claim(context) {
+            Poll::Pending => self.references.poll_answer(context),
+            ready @ Poll::Ready(_) => ready,
+        }
     }
 
     fn arm(&mut self) -> io::Result<()> {
-        let deadlines = [self.engine.next_deadline(), self.supervisor.next_beat(), self.save_at(), self.stop];
+        let greeting = self.peers.as_ref().and_then(|_| self.second_path.next_at());
+        let deadlines = [
+            self.engine.next_deadline(),
+            self.supervisor.next_beat(),
+            self.save_at(),
+            self.self_fence.next_feed(),
+            self.stop,
+            greeting,
+        ];
         let deadline = deadlines.into_iter().flatten().min();
         if self.armed != deadline {
             self.timer.get_ref().set(deadline.map(Instant::as_nanos))?;
@@ -247,6 +296,10 @@ impl EventLoop {
             self.engine.handle(now, Input::Deadline);
         }
         self.supervisor.beat(now);
+        if let Some(peers) = &mut self.peers {
+            self.second_path.greet(peers, now);
+        }
+        self.self_fence.feed(now, &self.log);
     }
 
     fn on_message(&mut self, now: Instant, message: Message) {
@@ -263,16 +316,26 @@ impl EventLoop {
             Message::Removed { request, vip, result } => {
                 self.removals = self.removals.saturating_sub(1);
                 self.leases.on_removed(request, result.is_ok(), &self.log);
+                if result.is_err() && !self.circumstances.enforcement.is_in_time() {
+                    self.self_fence.starve(&self.log);
+                }
                 self.engine.handle(now, Input::Removed { request, vip, result });
+                self.follow_ownership(now);
+            }
+            Message::ReferencePath { link, reference, path } => {
+                self.engine.handle(now, Input::ReferencePath { link, reference, path });
+                self.watches.reload(&self.engine, &self.log);
             }
             Message::Check { check, result } => self.engine.handle(now, Input::CheckResult { check, result }),
             Message::Status(answer) => {
                 let mut status = status::status(&self.engine, now, self.circumstances, &self.lateness, &self.journal);
-                status.seal = self.peers.as_ref().map(|peers| peers.status(now));
+                status.heard_on_second_path(&self.engine, &self.second_path, now);
+                status.seal = self.peers.as_ref().map(|peers| peers.status(now, self.sockets.sealing()));
                 if answer.send(status).is_err() {
                     self.log.write(Entry::Trouble("a control client left before its answer".to_owned()));
                 }
             }
+            Message::Fenced { request, result } => self.engine.handle(now, Input::Fenced { request, result }),
             Message::Journal(status) => self.journal = status,
             Message::Hold { vip, change, answer } => self.on_hold_change(now, vip.as_deref(), change, answer),
             Message::Stop { is_restart: false } => self.on_stop(now),
@@ -289,10 +352,25 @@ impl EventLoop {
         }
     }
 
-    fn on_heard(&self, _now: Instant, heard: Heard) {
+    fn on_heard(&mut self, now: Instant, heard: Heard) {
         match heard {
+            Heard::Message { sender, topic: Topic::Heartbeat, payload, path } => {
+                self.second_path.note(now, &sender, path);
+                match Heartbeat::parse(&payload) {
+                    Ok(heartbeat) => self.engine.handle(now, Input::Heartbeat { peer: sender, heartbeat }),
+                    Err(error) if self.second_path.is_worth_a_line(now) => {
+                        self.log.write(Entry::Trouble(format!("a heartbeat of {sender} cannot be read: {error}")));
+                    }
+                    Err(_) => {}
+                }
+            }
             // Nobody asks for these yet.
-            Heard::Message { topic: Topic::Heartbeat | Topic::Grant, .. } | Heard::Session { .. } => {}
+            Heard::Message { topic: Topic::Grant, .. } => {}
+            Heard::Session { peer, path } => {
+                if self.second_path.note(now, &peer, path) {
+                    self.engine.handle(now, Input::PeerMet { peer });
+                }
+            }
             Heard::Refused { path, error } => {
                 let from = path.remote;
                 self.log.write(Entry::Trouble(format!("a sealed message from {from} is not believed: {error}")));
@@ -315,6 +393,7 @@ impl EventLoop {
                 if self.sockets.follow(link, &name, ifindex, &self.log) {
                     self.leases.follow(link, &self.log);
                 }
+                self.references.follow(&self.engine, &self.links, &self.log);
                 self.engine.handle(now, Input::Link { link, state });
                 if self.links.all_heard() {
                     self.supervisor.ready();
@@ -382,19 +461,23 @@ impl EventLoop {
 
     /// What is new is made ready before the engine's orders are carried out, and what is needed no longer is taken down after.
     fn on_reload(&mut self, now: Instant, config: Config) -> Difference {
-        let Config { settings, seal, checks: _, notes: _ } = config;
+        let Config { settings, seal, checks: _, heartbeat, notes: _ } = config;
         let mut difference = Difference::between(&self.engine, &settings);
         difference.others.extend(self.reload_seal(&settings.node, seal.as_ref()));
+        difference.others.extend(self.second_path.follow(heartbeat, self.peers.as_mut(), now));
         if difference.is_none() {
             return difference;
         }
+        let watchdog = settings.fence.watchdog.clone();
         self.engine.handle(now, Input::Settings(settings));
+        self.self_fence.reload(watchdog, self.owns(), now, &self.log);
         self.log.write(Entry::Names(Names::of(&self.engine)));
         self.links.reload(&self.engine);
         self.sockets.extend(&self.engine, &self.log);
         self.leases.reload(&self.engine, &self.log);
         self.lifetimes.reload(&self.engine);
         self.watches.reload(&self.engine, &self.log);
+        self.references.follow(&self.engine, &self.links, &self.log);
         self.carry_out(now);
         self.sockets.close_unwanted();
         self.leases.release_retired(&self.log);
@@ -406,8 +489,9 @@ impl EventLoop {
 
     /// What changes in how nodes believe each other.
     fn reload_seal(&mut self, node: &str, seal: Option<&Seal>) -> Option<String> {
+        let adverts = self.reload_seals(seal);
         let opened = match (&mut self.peers, seal) {
-            (None, None) => return None,
+            (None, None) => return adverts,
             (peers @ Some(_), None) => {
                 *peers = None;
                 return Some("seal: off".to_owned());
@@ -418,10 +502,35 @@ impl EventLoop {
             }),
             (Some(peers), Some(seal)) => peers.follow(node, seal),
         };
-        opened.unwrap_or_else(|error| {
+        let change = opened.unwrap_or_else(|error| {
             self.log.write(Entry::Trouble(error.to_string()));
             Some(format!("seal: {error}"))
-        })
+        });
+        match (change, adverts) {
+            (Some(change), Some(adverts)) => Some(format!("{change}; {adverts}")),
+            (change, adverts) => change.or(adverts),
+        }
+    }
+
+    /// What changes in the seals of adverts. They need an epoch from the disk, for which the loop does not wait.
+    fn reload_seals(&mut self, seal: Option<&Seal>) -> Option<String> {
+        let to = seal.map_or(Sealing::Off, |seal| seal.adverts);
+        let later = "adverts are sealed after a restart only";
+        let Some(seals) = self.sockets.seals_mut() else {
+            let keys = seal.filter(|_| to != Sealing::Off)?.keys.clone();
+            if to.sends() {
+                return Some(later.to_owned());
+            }
+            self.sockets.seal(Some(Seals::new(keys, to, None)));
+            return Some(format!("adverts off -> {}", sealing_name(to)));
+        };
+        let from = seals.sealing();
+        let keys = seal.map_or_else(|| seals.keys().clone(), |seal| seal.keys.clone());
+        if !seals.follow(keys, to) {
+            return Some(later.to_owned());
+        }
+        let [from, to] = [from, to].map(sealing_name);
+        (from != to).then(|| format!("adverts {from} -> {to}"))
     }
 
     fn on_stop(&mut self, now: Instant) {
@@ -436,6 +545,7 @@ impl EventLoop {
 /// What is to be done.
 impl EventLoop {
     fn carry_out(&mut self, now: Instant) {
+        let mut owner_may_be_new = false;
         while let Some(output) = self.engine.poll_output() {
             match output {
                 Output::Transmit(transmit) => {
@@ -472,14 +582,25 @@ impl EventLoop {
                         self.log.write(Entry::Trouble(error.to_string()));
                     }
                 }
+                Output::Echo(question) => self.references.ask(&self.engine, &self.links, &question, &self.log),
+                Output::SendHeartbeat { peer, heartbeat } => {
+                    if let Some(peers) = &mut self.peers {
+                        self.second_path.send(peers, &peer, &heartbeat);
+                    }
+                }
+                Output::Fence(order) => self.fence(now, order),
                 Output::KeepHolds => self.unsaved_since = self.unsaved_since.or(Some(now)),
                 Output::Event(event) => {
                     if matches!(event.kind, EventKind::Transition { .. }) {
                         self.unsaved_since = self.unsaved_since.or(Some(now));
+                        owner_may_be_new = true;
                     }
                     self.log.write(Entry::Event(event));
                 }
             }
+        }
+        if owner_may_be_new {
+            self.follow_ownership(now);
         }
         if !self.waiting.is_empty() || self.save_at().is_some_and(|at| now >= at) {
             self.save(now);
@@ -492,6 +613,34 @@ impl EventLoop {
         let Some(interface) = link.and_then(|link| self.links.interface(link)) else { return };
         let Self { lifetimes, kernel, .. } = self;
         lifetimes.renew(vip, now, |what| kernel.prolong(interface, what));
+    }
+
+    /// Has the watchdog armed while anything is owned, or is still there.
+    fn follow_ownership(&mut self, now: Instant) {
+        if self.self_fence.is_configured() {
+            self.self_fence.follow(self.owns(), now, &self.log);
+        }
+    }
+
+    fn owns(&self) -> bool {
+        let owns = |vip: &Vip| matches!(vip.state(), StateName::Claiming | StateName::Active);
+        self.removals > 0 || self.engine.vips().iter().any(owns)
+    }
+
+    /// On a thread of its own, which may take minutes.
+    fn fence(&mut self, now: Instant, FenceOrder { request, peer }: FenceOrder) {
+        let to_loop = self.to_loop.clone();
+        let spawned = thread::Builder::new().name("fence".into()).spawn(move || {
+            let result = fencing::fence(&peer).map_err(EffectError);
+            // An agent that has ended claims nothing.
+            if let Some(to_loop) = to_loop.upgrade() {
+                to_loop.blocking_send(Message::Fenced { request, result }).ok();
+            }
+        });
+        if let Err(error) = spawned {
+            let result = Err(EffectError(format!("no thread for it: {error}")));
+            self.engine.handle(now, Input::Fenced { request, result });
+        }
     }
 
     fn install(&mut self, now: Instant, set: AddressSet) {
@@ -515,7 +664,10 @@ impl EventLoop {
     /// An interface that is gone has no addresses, which the thread of the addresses finds out.
     fn remove(&mut self, now: Instant, set: AddressSet, order: RemovalOrder) {
         let (request, vip) = (set.request, set.vip);
-        let Some(interface) = self.links.interface(set.link) else { return };
+        let Some(interface) = self.links.interface(set.link) else {
+            self.engine.handle(now, Input::Removed { request, vip, result: Ok(()) });
+            return;
+        };
         self.leases.on_remove(&set);
         match order(&self.kernel, interface, set) {
             Ok(()) => self.removals += 1,

@@ -214,7 +214,7 @@ mod tests {
     use crate::config::{self, MissingInterface, System};
 
     fn engine(interval: &str, ipv6: usize) -> Engine {
-        let v6 = (0..ipv6).map(|n| format!(", \"2001:db8::{n:x}/64\"")).collect::<String>();
+        let v6 = (1..=ipv6).map(|n| format!(", \"2001:db8::{n:x}/64\"")).collect::<String>();
         let text = format!(
             "[node]\nname = \"a\"\n[[vip]]\nname = \"db\"\ninterface = \"eno1\"\nvrid = 51\n\
              advert_interval = \"{interval}\"\naddresses = [\"10.0.0.1/24\"{v6}]\n"

@@ -13,7 +13,9 @@ use super::clock::{self, rfc3339};
 use super::journal::Journal;
 use super::status::checksum_name;
 use crate::engine::silence::LONGEST_WAIT;
-use crate::engine::{Cause, ClaimKind, Engine, Event, EventKind, LinkId, StateName, VipId, WaitEnd};
+use crate::engine::{
+    Cause, ClaimKind, Direction, Engine, Event, EventKind, FenceAction, LinkId, StateName, VipId, WaitEnd,
+};
 
 /// How many events may wait for a log that is slow. A thousand vips fail over with two events each.
 const QUEUE: usize = 4096;
@@ -148,6 +150,28 @@ fn write_event(event: &Event, names: &Names) {
         EventKind::CheckFails { .. } | EventKind::CheckPasses { .. } | EventKind::PriorityChanged { .. } => {
             write_health(vip, &at, &event.kind);
         }
+        EventKind::ReferenceLost { reference, address } => {
+            let of = address.map(|address| format!(" ({address})")).unwrap_or_default();
+            warn!(at, vip, %reference, "{vip}: the reference {reference}{of} answers no more");
+        }
+        EventKind::ReferenceBack { reference, address } => {
+            info!(at, vip, %reference, %address, "{vip}: the reference {reference} ({address}) answers again");
+        }
+        EventKind::IsolatedFromReferences => {
+            error!(
+                at,
+                vip, "{vip}: no owner is heard, and no reference answers: this node does not claim (prefer = \"safe\")"
+            );
+        }
+        EventKind::PeerHeard { .. }
+        | EventKind::PeerSilent { .. }
+        | EventKind::AdvertsBlocked { .. }
+        | EventKind::AdvertsThrough { .. }
+        | EventKind::SecondOwner { .. } => write_second_path(vip, &at, &event.kind, names),
+        EventKind::Fencing { .. }
+        | EventKind::Fenced { .. }
+        | EventKind::FenceFailed { .. }
+        | EventKind::FenceMissing { .. } => write_fencing(&at, &event.kind),
         EventKind::RemoveFailed(error) => {
             warn!(at, vip, %error, "{vip}: addresses could not be removed: {error}");
         }
@@ -215,6 +239,85 @@ fn write_health(vip: &str, at: &str, kind: &EventKind) {
     }
 }
 
+/// What is known by the second path.
+fn write_second_path(vip: &str, at: &str, kind: &EventKind, names: &Names) {
+    match kind {
+        EventKind::PeerHeard { peer } => info!(at, peer, "{peer} is heard on the second path"),
+        EventKind::PeerSilent { peer, silence } => {
+            warn!(at, peer, ?silence, "{peer} is no longer heard on the second path, since {silence:?}");
+        }
+        EventKind::AdvertsBlocked { peer, link, direction, lasts } => {
+            let (interface, (from, to)) = (names.link(*link), direction.between(peer, names.node()));
+            let seconds = lasts.as_secs();
+            let what = match direction {
+                Direction::FromPeer => "it says on the second path that it is Active, so this node does not claim",
+                Direction::ToPeer => "it says on the second path that it hears no owner, and waits",
+            };
+            error!(
+                at,
+                vip,
+                peer,
+                interface,
+                blocked_from = from,
+                blocked_to = to,
+                seconds,
+                "{vip}: adverts from {from} to {to} on {interface} are blocked: {what}; look for a firewall or a switch that drops IP protocol 112 there"
+            );
+        }
+        EventKind::AdvertsThrough { peer, link, direction } => {
+            let (interface, (from, to)) = (names.link(*link), direction.between(peer, names.node()));
+            info!(
+                at,
+                vip,
+                peer,
+                interface,
+                blocked_from = from,
+                blocked_to = to,
+                "{vip}: adverts from {from} to {to} on {interface} get through again"
+            );
+        }
+        EventKind::SecondOwner { peer, priority, yields } => {
+            let verdict = if *yields {
+                "this node yields"
+            } else {
+                "it is told again who the owner is, and so are the neighbours"
+            };
+            warn!(at, vip, peer, %priority, yields, "{vip}: {peer} says on the second path that it is Active too, with priority {priority}: {verdict}");
+        }
+        _ => {}
+    }
+}
+
+fn write_fencing(at: &str, kind: &EventKind) {
+    match kind {
+        EventKind::Fencing { peer, target, action } => {
+            warn!(at, peer, %target, "{target} fell silent: fencing {peer} ({})", action_name(*action));
+        }
+        EventKind::Fenced { peer, target, proof } => {
+            warn!(at, peer, %target, proof, "{peer} ({target}) is fenced: {proof}");
+        }
+        EventKind::FenceFailed { peer, target, error, claims } => {
+            let then = if *claims {
+                "its addresses are claimed all the same"
+            } else {
+                "its addresses are NOT claimed, it is tried again"
+            };
+            error!(at, peer, %target, %error, "{peer} ({target}) could not be fenced: {then} ({error})");
+        }
+        EventKind::FenceMissing { target } => {
+            error!(at, %target, "{target} fell silent and must be fenced, but no [[fence.peer]] is for it: its addresses are NOT claimed; add one with this address");
+        }
+        _ => {}
+    }
+}
+
+pub(super) const fn action_name(action: FenceAction) -> &'static str {
+    match action {
+        FenceAction::Reboot => "reboot",
+        FenceAction::Off => "off",
+    }
+}
+
 /// What to do about a host that answers for an address, for someone who is woken by it.
 pub(super) const fn conflict_remedy(former_owner: bool) -> &'static str {
     if former_owner {
@@ -249,6 +352,7 @@ fn write_transition(vip: &str, at: &str, from: StateName, to: StateName, cause: 
         Cause::Late { .. }
             | Cause::LeaseEnded
             | Cause::AddressAnswers { .. }
+            | Cause::Isolated
             | Cause::InstallRefused(_)
             | Cause::AddressesKeepVanishing
             | Cause::AddressInUse { .. }

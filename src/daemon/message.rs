@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use tokio::sync::{mpsc, oneshot};
 
 use super::difference::Difference;
 use super::journal::JournalStatus;
@@ -10,7 +10,8 @@ use super::memory::Changed;
 use super::status::Status;
 use crate::config::Config;
 use crate::driver::links::LinkEvent;
-use crate::engine::{CheckResult, EffectError, RequestId, VipId};
+use crate::engine::isolation::Path;
+use crate::engine::{CheckResult, EffectError, FenceResult, LinkId, Reference, RequestId, VipId};
 
 /// How many messages may wait for the loop. The kernel's news of a thousand addresses come in one burst; a sender that
 /// finds the queue full waits, and loses nothing.
@@ -25,6 +26,14 @@ pub(super) enum HoldChange {
     Undrain,
 }
 
+/// The loop's own end of the queue, and the way into it for threads that the loop starts later. Weak: the loop ends when all other
+/// senders have.
+#[derive(Debug)]
+pub(super) struct Mailbox {
+    pub(super) messages: mpsc::Receiver<Message>,
+    pub(super) to_loop: mpsc::WeakSender<Message>,
+}
+
 /// One of them.
 #[derive(Debug)]
 pub(super) enum Message {
@@ -34,10 +43,14 @@ pub(super) enum Message {
     Installed { request: RequestId, vip: VipId, result: Result<(), EffectError> },
     /// The addresses of a vip are removed, or were refused.
     Removed { request: RequestId, vip: VipId, result: Result<(), EffectError> },
+    /// The way to a reference is known, or is another one.
+    ReferencePath { link: LinkId, reference: Reference, path: Option<Path> },
     /// Somebody asks for the status.
     Status(oneshot::Sender<Status>),
     /// A vip, or all of them, is to be kept out, or no longer. No answer: there is none of that name.
     Hold { vip: Option<String>, change: HoldChange, answer: oneshot::Sender<Option<Changed>> },
+    /// A fencing has ended.
+    Fenced { request: RequestId, result: FenceResult },
     /// How the journal does from now on.
     Journal(JournalStatus),
     /// A check was run.

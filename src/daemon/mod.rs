@@ -6,6 +6,8 @@
 //! | `sockets` | the advert sockets that it reads and writes |
 //! | `watch` | who else says that he has our addresses |
 //! | [`peers`] | what this node and others say to each other, sealed |
+//! | `references` | the ways to what answers as long as this node is connected |
+//! | `second_path` | where the others are on the second paths |
 //! | `kernel` | the threads for what may take time: addresses, announcements, news of interfaces |
 //! | `leases` | the leases, handed on to the kernel |
 //! | [`enforcement`] | what enforces them, and what that is worth |
@@ -16,14 +18,16 @@
 //! | `control`, [`status`] | the control socket, and the document that it serves |
 //! | `log` | all log lines of events |
 //! | [`journal`], [`journal_file`], [`record`] | the events on disk: the thread that writes them, the files, a line |
+//! | `epoch` | which life of this node this is |
 //! | [`reload`], [`difference`] | the configuration read anew, and what that changes |
+//! | `self_fence` | the hardware watchdog |
 //! | `restart` | whether a stop is half of a restart |
 //! | `supervisor` | systemd's notifications and watchdog |
 //! | `checks` | the threads of the checks |
 //! | [`clock`] | the one clock reader |
 
 use std::io;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::thread;
 
 use tokio::runtime::{Builder, Runtime};
@@ -36,6 +40,7 @@ pub mod clock;
 pub mod control;
 pub mod difference;
 pub mod enforcement;
+mod epoch;
 mod event_loop;
 mod inheritance;
 pub mod journal;
@@ -51,8 +56,11 @@ mod message;
 pub mod peers;
 mod prolonging;
 pub mod record;
+mod references;
 pub mod reload;
 mod restart;
+mod second_path;
+mod self_fence;
 mod sockets;
 pub mod status;
 mod supervisor;
@@ -61,20 +69,22 @@ mod watch;
 use checks::Checks;
 use control::ControlSocket;
 use enforcement::Enforcement;
-use event_loop::EventLoop;
+use event_loop::{EventLoop, Hands};
 use inheritance::Inheritance;
 use journal::Journal;
 use kernel::Kernel;
 use leases::Leases;
 use log::{Log, Names};
 use memory::Memory;
-use message::Message;
+use message::{Mailbox, Message};
 use reload::Reloader;
+use second_path::SecondPath;
 use status::Circumstances;
 
-use crate::config::Config;
+use crate::config::{Config, Seal};
 use crate::driver::schedule::{self, Urgency};
-use crate::engine::{Engine, Input, Vip};
+use crate::engine::seals::Seals;
+use crate::engine::{Engine, Hold, HoldReason, Input, Vip, VipId};
 
 /// How an agent is started.
 #[derive(Clone, Debug)]
@@ -98,7 +108,9 @@ pub fn run(config: Config, options: &Options) -> io::Result<()> {
     let control = ControlSocket::bind(&options.control)
         .map_err(|error| in_words(&error, &format!("control socket {}", options.control.display())))?;
     let socket_file = RemovedOnDrop(control.path().to_owned());
-    let Config { settings, seal, checks: wanted_checks, notes: _ } = config;
+    let Config { settings, seal, checks: wanted_checks, heartbeat, notes: _ } = config;
+    // Before anything is sent: a life that peers take for the one before it would be silence to them.
+    let seals = seal.as_ref().map(|seal| seals(seal, &options.state_dir)).transpose()?;
     let mut engine = Engine::new(settings, clock::now());
     info!(node = engine.node(), vips = engine.vips().len(), "vipd {} starts", env!("CARGO_PKG_VERSION"));
 
@@ -106,12 +118,17 @@ pub fn run(config: Config, options: &Options) -> io::Result<()> {
     let names = Names::of(&engine);
     let (journal, journal_end) = Journal::start(&options.state_dir, names.clone(), to_loop.clone())?;
     let (log, log_thread) = Log::start(names, journal)?;
-    for (vip, hold) in Memory::recall(&options.state_dir).holds() {
+    let before = Memory::recall(&options.state_dir);
+    for (vip, hold) in before.holds() {
         let id = vip.map(|name| engine.vips().iter().find(|vip| vip.settings().name == name).map(Vip::id));
         // A vip that is configured no longer is forgotten.
         if id != Some(None) {
             engine.handle(clock::now(), Input::Hold { vip: id.flatten(), hold });
         }
+    }
+    for (vip, hold) in holds_after_death(&engine, &before) {
+        warn!("this host went down while it owned addresses, without a stop: it was fenced, or crashed, and keeps out");
+        engine.handle(clock::now(), Input::Hold { vip: Some(vip), hold });
     }
     let (memory, memory_end) = Memory::start(&options.state_dir)?;
     let checks = Checks::new(to_loop.clone());
@@ -132,12 +149,16 @@ pub fn run(config: Config, options: &Options) -> io::Result<()> {
         memory_locked: granted("locked memory", schedule::lock_memory()),
     };
     let kernel = Kernel::start(&engine, &to_loop)?;
+    let mailbox = Mailbox { messages, to_loop: to_loop.downgrade() };
     drop(to_loop);
     checks.keep(wanted_checks);
 
     let runtime = runtime()?;
     let outcome = runtime.block_on(async {
-        EventLoop::new(engine, seal.as_ref(), messages, kernel, leases, log, memory, circumstances)?.run().await
+        let second_path = SecondPath::new(heartbeat, clock::now());
+        let seal = seal.as_ref().zip(seals);
+        let hands = Hands { mailbox, kernel, leases, log, memory };
+        EventLoop::new(engine, seal, second_path, hands, circumstances)?.run().await
     });
     drop(socket_file);
     checks.finish();
@@ -149,6 +170,35 @@ pub fn run(config: Config, options: &Options) -> io::Result<()> {
     memory_end.wait();
     info!("vipd stops");
     outcome
+}
+
+/// How adverts are sealed. An epoch is needed by those that seal; the others do without where the disk refuses.
+fn seals(seal: &Seal, state_dir: &Path) -> io::Result<Seals> {
+    let epoch = match epoch::begin(state_dir) {
+        Ok(epoch) => Some(epoch),
+        Err(error) if seal.adverts.sends() => {
+            let message = format!("adverts cannot be sealed, [seal] adverts needs a state directory: {error}");
+            return Err(io::Error::new(error.kind(), message));
+        }
+        Err(error) => {
+            warn!("adverts could not be sealed in this life of the agent: {error}");
+            None
+        }
+    };
+    Ok(Seals::new(seal.keys.clone(), seal.adverts, epoch))
+}
+
+/// What this host owned when it went down may be owned by who fenced it; where nothing fences, the election alone decides.
+fn holds_after_death(engine: &Engine, before: &memory::State) -> Vec<(VipId, Hold)> {
+    let settings = engine.fence_settings();
+    let Some(time) = settings.hold.filter(|_| !settings.peers.is_empty() || settings.watchdog.is_some()) else {
+        return Vec::new();
+    };
+    let hold = Hold { reason: HoldReason::HostDied, until: Some(clock::now() + time) };
+    let owned: Vec<&str> = before.owned_at_death().collect();
+    let vips =
+        engine.vips().iter().filter(|vip| owned.contains(&vip.settings().name.as_str()) && vip.held_by().is_none());
+    vips.map(|vip| (vip.id(), hold)).collect()
 }
 
 fn spawn_control(control: ControlSocket, to_loop: mpsc::Sender<Message>, reloader: Reloader) -> io::Result<()> {

@@ -17,6 +17,7 @@ use crate::driver::datagrams::{DatagramSocket, Path};
 use crate::driver::random;
 use crate::driver::readiness::Readable;
 use crate::engine::Instant;
+use crate::engine::seals::Sealing;
 use crate::engine::session::{HELLO_SPACING, Opened, Sessions, Unsealed};
 use crate::types::Family;
 use crate::wire::seal::{Key, MAX_LEN, SealError, Topic};
@@ -62,7 +63,7 @@ pub enum Heard {
         /// Which way it came.
         path: Path,
     },
-    /// A session toward a peer begins. What was said to it before may not have been believed: say what is true now.
+    /// A session toward a peer begins, or a peer answered a greeting on this path. What was said to it before may not have been believed: say what is true now.
     Session {
         /// Which.
         peer: String,
@@ -107,6 +108,9 @@ pub struct SealStatus {
     pub key: String,
     /// Which other key is believed.
     pub also_key: Option<String>,
+    /// What is done about seals on adverts: `off`, `receive`, `send` or `require`.
+    #[serde(default)]
+    pub adverts: String,
     /// The UDP port.
     pub port: u16,
     /// Those that have been heard.
@@ -291,11 +295,12 @@ impl Peers {
     }
 
     /// For the status.
-    pub fn status(&self, now: Instant) -> SealStatus {
+    pub fn status(&self, now: Instant, adverts: Sealing) -> SealStatus {
         let keys = self.sessions.keys();
         SealStatus {
             key: key_name(keys.current()),
             also_key: keys.also().map(key_name),
+            adverts: sealing_name(adverts).to_owned(),
             port: self.port,
             peers: self
                 .sessions
@@ -347,7 +352,7 @@ impl Peers {
                 if opened {
                     self.asked.remove(sender);
                 }
-                opened.then(|| Heard::Session { peer: sender.to_owned(), path })
+                (opened || fresh).then(|| Heard::Session { peer: sender.to_owned(), path })
             }
             Err(error) => {
                 let reported = &mut self.reported[error.index()];
@@ -433,8 +438,18 @@ fn sockets(port: u16) -> io::Result<Vec<Readable<DatagramSocket>>> {
     }
 }
 
+/// As the file has it.
+pub const fn sealing_name(sealing: Sealing) -> &'static str {
+    match sealing {
+        Sealing::Off => "off",
+        Sealing::Receive => "receive",
+        Sealing::Send => "send",
+        Sealing::Require => "require",
+    }
+}
+
 /// As the log and the status show it.
-pub(super) fn key_name(key: &Key) -> String {
+pub fn key_name(key: &Key) -> String {
     key.id().iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

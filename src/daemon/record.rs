@@ -6,7 +6,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::clock::{self, rfc3339};
-use super::log::{Names, claim_name, silence_text};
+use super::log::{Names, action_name, claim_name, silence_text};
 use super::status::checksum_name;
 use crate::engine::{Event, EventKind, WaitEnd};
 
@@ -118,6 +118,35 @@ fn tell(kind: &EventKind, names: &Names) -> Told {
             let text = format!("{source} uses this VRID for other addresses");
             told("foreign-group", text, [("source", json!(source)), ("theirs", json!(theirs))])
         }
+        EventKind::PeerHeard { peer } => {
+            told("peer-heard", format!("{peer} is heard on the second path"), [("peer", json!(peer))])
+        }
+        EventKind::PeerSilent { peer, silence } => {
+            let text = format!("{peer} is no longer heard on the second path");
+            told("peer-silent", text, [("peer", json!(peer)), ("silence_ms", json!(silence.as_millis()))])
+        }
+        EventKind::AdvertsBlocked { peer, link, direction, lasts } => {
+            let (from, to) = direction.between(peer, names.node());
+            let interface = names.link(*link);
+            let evidence = [
+                ("from", json!(from)),
+                ("to", json!(to)),
+                ("interface", json!(interface)),
+                ("lasts_s", json!(lasts.as_secs())),
+            ];
+            told("adverts-blocked", format!("adverts from {from} to {to} on {interface} are blocked"), evidence)
+        }
+        EventKind::AdvertsThrough { peer, link, direction } => {
+            let (from, to) = direction.between(peer, names.node());
+            let interface = names.link(*link);
+            let evidence = [("from", json!(from)), ("to", json!(to)), ("interface", json!(interface))];
+            told("adverts-through", format!("adverts from {from} to {to} on {interface} get through again"), evidence)
+        }
+        EventKind::SecondOwner { peer, priority, yields } => {
+            let text = format!("{peer} says on the second path that it is Active too, with priority {priority}");
+            let evidence = [("peer", json!(peer)), ("priority", priority.0.into()), ("yields", json!(yields))];
+            told("second-owner", text, evidence)
+        }
         EventKind::SilentOwner { address, mac, silence } => {
             let text = format!("{}, but {address} still answers at {mac}: this node waits", silence_text(*silence));
             let silence = silence.map(|silence| silence.as_millis());
@@ -139,6 +168,17 @@ fn tell(kind: &EventKind, names: &Names) -> Told {
                 ("end", end.into()),
             ];
             told("silent-owner-ends", text, evidence)
+        }
+        EventKind::ReferenceLost { reference, address } => {
+            let evidence = [("reference", reference.to_string().into()), ("address", json!(address))];
+            told("reference-lost", format!("the reference {reference} answers no more"), evidence)
+        }
+        EventKind::ReferenceBack { reference, address } => {
+            let evidence = [("reference", reference.to_string().into()), ("address", json!(address))];
+            told("reference-back", format!("the reference {reference} answers again"), evidence)
+        }
+        EventKind::IsolatedFromReferences => {
+            told("isolated", "no owner is heard, and no reference answers: no claim".to_owned(), [])
         }
         EventKind::AddressRestored { address, count } => {
             let text = format!("another program removed {address}: put back ({count} times)");
@@ -182,6 +222,28 @@ fn tell(kind: &EventKind, names: &Names) -> Told {
         EventKind::PriorityChanged { from, to, check } => {
             let text = format!("effective priority {from} -> {to} (check {check})");
             told("priority-changed", text, [("from", from.0.into()), ("to", to.0.into()), ("check", json!(check))])
+        }
+        EventKind::Fencing { peer, target, action } => {
+            let action = action_name(*action);
+            let evidence = [("peer", json!(peer)), ("target", json!(target)), ("action", action.into())];
+            told("fencing", format!("{target} fell silent: fencing {peer} ({action})"), evidence)
+        }
+        EventKind::Fenced { peer, target, proof } => {
+            let evidence = [("peer", json!(peer)), ("target", json!(target)), ("proof", json!(proof))];
+            told("fenced", format!("{peer} ({target}) is fenced: {proof}"), evidence)
+        }
+        EventKind::FenceFailed { peer, target, error, claims } => {
+            let evidence = [
+                ("peer", json!(peer)),
+                ("target", json!(target)),
+                ("error", json!(error.0)),
+                ("claims", (*claims).into()),
+            ];
+            told("fence-failed", format!("{peer} ({target}) could not be fenced: {error}"), evidence)
+        }
+        EventKind::FenceMissing { target } => {
+            let text = format!("{target} must be fenced, but no [[fence.peer]] is for it");
+            told("fence-missing", text, [("target", json!(target))])
         }
         EventKind::RemoveFailed(error) => {
             told("remove-failed", format!("addresses could not be removed: {error}"), [("error", json!(error.0))])

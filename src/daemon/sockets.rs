@@ -10,6 +10,7 @@ use super::log::{Entry, Log};
 use crate::driver::adverts::{AdvertSocket, DATAGRAM_LEN, Datagram};
 use crate::driver::frames::{FrameSocket, Urgency};
 use crate::driver::readiness::Readable;
+use crate::engine::seals::{Sealing, Seals};
 use crate::engine::{Arrival, Engine, Input, LinkId, Question, Transmit, Vip};
 use crate::types::{Family, MacMode};
 use crate::wire::advert::{Advert, Endpoints};
@@ -31,6 +32,10 @@ pub(super) struct Sockets {
     buffer: Vec<u8>,
     /// What is being sent.
     bytes: Vec<u8>,
+    /// The frame around it.
+    frame: Vec<u8>,
+    /// Where nodes have a key in common.
+    seals: Option<Seals>,
     /// Where the next search for a packet begins, so that no socket is served before all others for ever.
     next: usize,
 }
@@ -52,8 +57,25 @@ impl Sockets {
             ifindexes: BTreeMap::new(),
             buffer: vec![0; DATAGRAM_LEN],
             bytes: Vec::new(),
+            frame: Vec::new(),
+            seals: None,
             next: 0,
         })
+    }
+
+    /// How adverts are sealed from now on.
+    pub(super) fn seal(&mut self, seals: Option<Seals>) {
+        self.seals = seals;
+    }
+
+    /// How they are.
+    pub(super) const fn seals_mut(&mut self) -> Option<&mut Seals> {
+        self.seals.as_mut()
+    }
+
+    /// What is done about seals.
+    pub(super) fn sealing(&self) -> Sealing {
+        self.seals.as_ref().map_or(Sealing::Off, Seals::sealing)
     }
 
     /// An interface has this index now, or none: a new index is a new interface, and needs new sockets. Whether it is one.
@@ -90,12 +112,14 @@ impl Sockets {
 
     /// The next packet, as an input.
     pub(super) fn poll_receive(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Input>> {
-        let Self { open, buffer, next, .. } = self;
+        let Self { open, buffer, next, seals, .. } = self;
         for offset in 0..open.len() {
             let place = (*next + offset) % open.len();
             let Open { link, family, socket } = &open[place];
-            let received = socket
-                .poll_take(context, |socket| Ok(socket.recv(buffer)?.map(|datagram| input(*link, *family, &datagram))));
+            let seals = seals.as_mut();
+            let received = socket.poll_take(context, |socket| {
+                Ok(socket.recv(buffer)?.map(|datagram| input(*link, *family, &datagram, seals)))
+            });
             if received.is_ready() {
                 // The others have their turn before this one has another.
                 *next = place + 1;
@@ -109,13 +133,16 @@ impl Sockets {
     pub(super) fn send(&mut self, transmit: &Transmit) -> io::Result<()> {
         let Transmit { link, source, destination, mac, advert, checksum, vip: _ } = transmit;
         let family = Family::of(*source);
-        if *mac == MacMode::Virtual && is_multicast(*destination) {
-            let Some(ifindex) = self.ifindexes.get(link) else { return Ok(()) };
-            frame::emit_advert(advert, *checksum, advert.vrid.virtual_mac(family), *source, &mut self.bytes);
-            return self.frames.send(*ifindex, &[&self.bytes]).map(|_| ());
-        }
         let endpoints = Endpoints { source: *source, destination: *destination };
         advert.emit(endpoints, *checksum, &mut self.bytes);
+        if let Some(seals) = &mut self.seals {
+            seals.seal(*link, *source, &mut self.bytes);
+        }
+        if *mac == MacMode::Virtual && is_multicast(*destination) {
+            let Some(ifindex) = self.ifindexes.get(link) else { return Ok(()) };
+            frame::emit_packet(&self.bytes, advert.vrid.virtual_mac(family), *source, &mut self.frame);
+            return self.frames.send(*ifindex, &[&self.frame]).map(|_| ());
+        }
         match self.open.iter().find(|open| open.link == *link && open.family == family) {
             Some(open) => open.socket.get_ref().send(*source, *destination, &self.bytes),
             None => Ok(()),
@@ -129,12 +156,15 @@ impl Sockets {
             .iter()
             .filter_map(|address| {
                 let mut frame = Vec::new();
-                match (address, question.source) {
+                match (address, question.sources) {
+                    (IpAddr::V4(ip), [Some(IpAddr::V4(sender_ip)), _]) => {
+                        Arp { sender_ip, ..Arp::probe(interface.mac, *ip) }.emit(&mut frame);
+                    }
                     (IpAddr::V4(ip), _) => Arp::probe(interface.mac, *ip).emit(&mut frame),
-                    (IpAddr::V6(target), Some(source)) => {
+                    (IpAddr::V6(target), [_, Some(IpAddr::V6(source))]) => {
                         NeighborSolicitation { source, target: *target }.emit(interface.mac, &mut frame);
                     }
-                    (IpAddr::V6(_), None) => return None,
+                    (IpAddr::V6(_), _) => return None,
                 }
                 Some(frame)
             })
@@ -160,9 +190,13 @@ fn wanted(engine: &Engine) -> Vec<(LinkId, Family)> {
     wanted
 }
 
-fn input(link: LinkId, family: Family, datagram: &Datagram<'_>) -> Input {
+fn input(link: LinkId, family: Family, datagram: &Datagram<'_>, seals: Option<&mut Seals>) -> Input {
     let Datagram { source, destination, hop_limit, payload } = *datagram;
-    match Advert::parse(payload, Endpoints { source, destination }) {
+    let believed = match seals {
+        Some(seals) => seals.open(link, source, payload),
+        None => Ok(payload),
+    };
+    match believed.and_then(|payload| Advert::parse(payload, Endpoints { source, destination })) {
         Ok((advert, checksum)) => Input::Advert(Arrival { link, source, hop_limit, advert, checksum }),
         Err(reason) => Input::Dropped { link, family, source, reason },
     }

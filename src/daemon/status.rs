@@ -3,7 +3,7 @@
 //! Schema 1. Fields are added within a schema; one that goes or changes its meaning makes a new one.
 
 use std::collections::BTreeMap;
-use std::net::IpAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
@@ -14,8 +14,11 @@ use super::journal::JournalStatus;
 use super::lateness::Lateness;
 use super::log::{SILENT_OWNER_REMEDY, conflict_remedy};
 use super::peers::SealStatus;
+use super::second_path::SecondPath;
+use crate::engine::heartbeat::Peer;
+use crate::engine::isolation::{Path, ReferenceState};
 use crate::engine::{
-    Check, CheckEffect, CheckState, Conflict, Engine, Heard, Hold, HoldReason, Instant, LinkState, Router, Vip,
+    Blocked, Check, CheckEffect, CheckState, Conflict, Engine, Heard, Hold, HoldReason, Instant, LinkState, Router, Vip,
 };
 use crate::wire::advert::ChecksumForm;
 
@@ -57,10 +60,55 @@ pub struct Status {
     /// The messages of other nodes; none where there is no `[seal]`.
     #[serde(default)]
     pub seal: Option<SealStatus>,
+    /// The other nodes, as they are heard on the second path.
+    #[serde(default)]
+    pub second_path: Vec<SecondPathStatus>,
     /// The interfaces.
     pub links: Vec<LinkStatus>,
     /// The virtual IPs, in the order of the configuration.
     pub vips: Vec<VipStatus>,
+}
+
+/// Another node on the second path.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SecondPathStatus {
+    /// Its name.
+    pub peer: String,
+    /// Whether what it said last is believed still.
+    pub heard: bool,
+    /// Milliseconds since its last heartbeat; none where there was none.
+    pub age_ms: Option<f64>,
+    /// How often it speaks, milliseconds.
+    pub interval_ms: Option<u64>,
+    /// Heartbeats heard.
+    pub received: u64,
+    /// Where it is, the last heard first.
+    pub paths: Vec<SocketAddr>,
+}
+
+/// Adverts that do not get through, though both nodes live.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct BlockedStatus {
+    /// The node whose adverts are lost.
+    pub from: String,
+    /// The node that does not hear them.
+    pub to: String,
+    /// Milliseconds since that is known.
+    pub age_ms: f64,
+}
+
+impl Status {
+    pub(super) fn heard_on_second_path(&mut self, engine: &Engine, paths: &SecondPath, now: Instant) {
+        let status = |(name, peer): (&str, &Peer)| SecondPathStatus {
+            peer: name.to_owned(),
+            heard: peer.is_heard(now),
+            age_ms: peer.heard_at().map(|at| age_ms(now, at)),
+            interval_ms: peer.interval().map(milliseconds),
+            received: peer.received(),
+            paths: paths.paths(name).collect(),
+        };
+        self.second_path = engine.heartbeats().peers().map(status).collect();
+    }
 }
 
 /// An interface.
@@ -125,6 +173,15 @@ pub struct VipStatus {
     /// The owner's adverts are not heard, but its address answers: this node waits.
     #[serde(default)]
     pub silent_owner: Option<SilentOwnerStatus>,
+    /// What answers as long as this node is connected.
+    #[serde(default)]
+    pub references: Vec<ReferenceStatus>,
+    /// No reference answers, and a claim waits for that.
+    #[serde(default)]
+    pub isolated: bool,
+    /// Between which nodes adverts are blocked.
+    #[serde(default)]
+    pub blocked: Vec<BlockedStatus>,
     /// Another group that uses the VRID.
     #[serde(default)]
     pub foreign_group: Option<ForeignGroupStatus>,
@@ -255,6 +312,21 @@ pub struct SilentOwnerStatus {
     pub remedy: String,
 }
 
+/// What answers as long as this node is connected.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct ReferenceStatus {
+    /// As configured.
+    pub reference: String,
+    /// Its address, where a way to it is known.
+    pub address: Option<IpAddr>,
+    /// `neighbour` (asked by ARP or neighbour solicitation), `routed` (by ICMP echo) or `none`.
+    pub path: String,
+    /// Milliseconds since it answered last.
+    pub last_answer_age_ms: Option<f64>,
+    /// Whether it has not answered for a while.
+    pub lost: bool,
+}
+
 /// Another group that uses the same VRID.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct ForeignGroupStatus {
@@ -300,6 +372,7 @@ pub(super) fn status(
         lateness: lateness.clone(),
         journal: journal.clone(),
         seal: None,
+        second_path: Vec::new(),
         links: engine.links().iter().map(link_status).collect(),
         vips: engine.vips().iter().map(|vip| vip_status(engine, vip, now)).collect(),
     }
@@ -355,6 +428,9 @@ fn vip_status(engine: &Engine, vip: &Vip, now: Instant) -> VipStatus {
             takes_in_ms: age_ms(owner.until, now),
             remedy: SILENT_OWNER_REMEDY.to_owned(),
         }),
+        references: vip.references().iter().map(|state| reference_status(state, now)).collect(),
+        isolated: vip.is_isolated(),
+        blocked: vip.blocked().iter().map(|blocked| blocked_status(engine, blocked, now)).collect(),
         foreign_group: vip.foreign_group(now).map(|group| ForeignGroupStatus {
             source: group.source,
             addresses: group.theirs.clone(),
@@ -417,6 +493,26 @@ fn conflict_status(conflict: &Conflict, now: Instant) -> ConflictStatus {
         former_owner: conflict.former_owner,
         remedy: conflict_remedy(conflict.former_owner).to_owned(),
     }
+}
+
+fn reference_status(state: &ReferenceState, now: Instant) -> ReferenceStatus {
+    let path = match state.path {
+        Some(Path::Neighbour(_)) => "neighbour",
+        Some(Path::Routed(_)) => "routed",
+        None => "none",
+    };
+    ReferenceStatus {
+        reference: state.reference.to_string(),
+        address: state.path.map(Path::address),
+        path: path.to_owned(),
+        last_answer_age_ms: state.answered_at.map(|at| age_ms(now, at)),
+        lost: state.lost,
+    }
+}
+
+fn blocked_status(engine: &Engine, blocked: &Blocked, now: Instant) -> BlockedStatus {
+    let (from, to) = blocked.direction.between(&blocked.peer, engine.node());
+    BlockedStatus { from: from.to_owned(), to: to.to_owned(), age_ms: age_ms(now, blocked.since) }
 }
 
 fn router_status(router: &Router, now: Instant) -> RouterStatus {

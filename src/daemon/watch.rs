@@ -1,6 +1,6 @@
 //! Who else says that he has our addresses: the sockets that hear it, one a link and family in use.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
 use std::task::{Context, Poll};
@@ -8,7 +8,8 @@ use std::task::{Context, Poll};
 use super::log::{Entry, Log};
 use crate::driver::readiness::Readable;
 use crate::driver::watch::{Claim, ClaimSocket, PACKET_LEN};
-use crate::engine::{Engine, Input, LinkId, Vip, VipId};
+use crate::engine::isolation::Path;
+use crate::engine::{ClaimKind, Engine, Input, LinkId, Vip, VipId};
 use crate::types::{Family, MacAddr, MacMode};
 
 /// How many claims of our own are passed over before the loop has its turn.
@@ -19,6 +20,8 @@ const OWN_IN_A_ROW: u32 = 64;
 pub(super) struct Watches {
     /// Whose an address is, and the MAC address that it answers with where that is not the interface's.
     addresses: Watched,
+    /// Those that are asked on the link.
+    references: BTreeSet<(LinkId, IpAddr)>,
     interfaces: BTreeMap<LinkId, Interface>,
     open: Vec<Open>,
     buffer: Vec<u8>,
@@ -39,15 +42,16 @@ struct Open {
 impl Watches {
     /// None is open until its link is known.
     pub(super) fn of(engine: &Engine) -> Self {
-        let addresses = addresses_of(engine);
-        Self { addresses, interfaces: BTreeMap::new(), open: Vec::new(), buffer: vec![0; PACKET_LEN] }
+        let (addresses, references) = (addresses_of(engine), references_of(engine));
+        Self { addresses, references, interfaces: BTreeMap::new(), open: Vec::new(), buffer: vec![0; PACKET_LEN] }
     }
 
     /// Watches the addresses that the engine has now.
     pub(super) fn reload(&mut self, engine: &Engine, log: &Log) {
-        let addresses = addresses_of(engine);
-        if self.addresses.keys().ne(addresses.keys()) {
+        let (addresses, references) = (addresses_of(engine), references_of(engine));
+        if self.addresses.keys().ne(addresses.keys()) || self.references != references {
             self.addresses = addresses;
+            self.references = references;
             let there: Vec<_> = self.interfaces.iter().map(|(link, interface)| (*link, interface.ifindex)).collect();
             there.into_iter().for_each(|(link, ifindex)| self.open_on(link, ifindex, log));
         } else {
@@ -75,6 +79,7 @@ impl Watches {
             let addresses: Vec<IpAddr> = self
                 .addresses
                 .keys()
+                .chain(&self.references)
                 .filter(|(on, ip)| *on == link && Family::of(*ip) == family)
                 .map(|(_, ip)| *ip)
                 .collect();
@@ -90,7 +95,7 @@ impl Watches {
 
     /// The next claim of another host, as an input.
     pub(super) fn poll_claim(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Input>> {
-        let Self { addresses, interfaces, open, buffer } = self;
+        let Self { addresses, references, interfaces, open, buffer } = self;
         'sockets: for Open { link, socket } in open {
             for _ in 0..OWN_IN_A_ROW {
                 let claim = match socket.poll_take(context, |socket| socket.recv(buffer)) {
@@ -99,6 +104,9 @@ impl Watches {
                     Poll::Ready(Ok(claim)) => claim,
                 };
                 let Claim { address, mac, kind } = claim;
+                if kind == ClaimKind::Answer && references.contains(&(*link, address)) {
+                    return Poll::Ready(Ok(Input::ReferenceAnswered { link: *link, address }));
+                }
                 let Some((vip, virtual_mac)) = addresses.get(&(*link, address)).copied() else { continue };
                 let own = interfaces.get(link).and_then(|interface| interface.mac);
                 // Our own come back where the network has a loop, or a bond has two ports on one switch.
@@ -114,6 +122,16 @@ impl Watches {
 }
 
 type Watched = BTreeMap<(LinkId, IpAddr), (VipId, Option<MacAddr>)>;
+
+fn references_of(engine: &Engine) -> BTreeSet<(LinkId, IpAddr)> {
+    let of_vip = |vip: &Vip| {
+        let paths = vip.references().iter().filter_map(|state| state.path);
+        let link = vip.link();
+        let on_link = paths.filter(|path| matches!(path, Path::Neighbour(_)));
+        on_link.map(|path| (link, path.address())).collect::<Vec<_>>()
+    };
+    engine.vips().iter().flat_map(of_vip).collect()
+}
 
 fn addresses_of(engine: &Engine) -> Watched {
     let of_vip = |vip: &Vip| {

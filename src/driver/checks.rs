@@ -123,7 +123,8 @@ impl Probe {
         match self {
             Self::Exec(program) | Self::Lag(program) => program.inspect(),
             Self::File(path) => file::inspect(path),
-            Self::Tcp(_) | Self::Http(_) | Self::Process(_) | Self::Interface { .. } | Self::Route(_) => Ok(()),
+            Self::Process(_) => process::inspect(),
+            Self::Tcp(_) | Self::Http(_) | Self::Interface { .. } | Self::Route(_) => Ok(()),
         }
     }
 

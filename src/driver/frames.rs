@@ -80,7 +80,9 @@ impl FrameSocket {
         let count = libc::c_uint::try_from(messages.len()).expect("a batch is small");
         // SAFETY: the messages point into `addresses` and `slices`, which stand still until the end of this function, and the
         // slices into `frames`, which the kernel only reads; `count` is the number of messages.
-        let sent = unsafe { libc::sendmmsg(self.socket.as_raw_fd(), messages.as_mut_ptr(), count, libc::MSG_DONTWAIT) };
+        // The flags are signed with one libc, and not with another.
+        let sent =
+            unsafe { libc::sendmmsg(self.socket.as_raw_fd(), messages.as_mut_ptr(), count, libc::MSG_DONTWAIT as _) };
         usize::try_from(sent)
             .map_err(|_| context(&format!("send frames on interface index {ifindex}"))(io::Error::last_os_error()))
     }

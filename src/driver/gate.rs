@@ -136,6 +136,23 @@ impl Gate {
         Ok(Self { nftables, layer, abilities, interfaces: BTreeMap::new() })
     }
 
+    /// The strongest layer that this kernel has, if any. Unlike [`Self::open`] it may be asked beside a running agent.
+    ///
+    /// # Errors
+    ///
+    /// `PermissionDenied`: the kernel tells it to nobody who may not use it.
+    pub fn strongest() -> io::Result<Option<Layer>> {
+        let mut nftables = Nftables::open()?;
+        for layer in Layer::ALL {
+            match probe::hooks(&mut nftables, layer) {
+                Ok(()) => return Ok(Some(layer)),
+                Err(error) if error.kind() == io::ErrorKind::PermissionDenied => return Err(error),
+                Err(_) => {}
+            }
+        }
+        Ok(None)
+    }
+
     /// Where the rules are asked.
     pub const fn layer(&self) -> Layer {
         self.layer

@@ -2,14 +2,16 @@
 //!
 //! Nothing here decides and nothing logs. A driver does what it is told, or says what it tried and why that failed.
 //! It knows the plain types of [`crate::types`] and the bytes of [`crate::wire`], and of the engine only the state
-//! of a link, the kinds of claims and the result of a check. Sockets that the loop polls never block; what can block (netlink) says so, and belongs on another thread.
+//! of a link, the kinds of claims, the ways to references and the results of checks. Sockets that the loop polls never block; what can block (netlink) says so, and belongs on another thread.
 
 pub mod addresses;
 pub mod adverts;
 pub mod announce;
 pub mod checks;
 pub mod datagrams;
+pub mod echo;
 mod error;
+pub mod fencing;
 pub mod frames;
 pub mod gate;
 pub mod ipv4_conf;
@@ -19,10 +21,12 @@ pub mod netlink;
 pub mod nftables;
 pub mod random;
 pub mod readiness;
+pub mod routes;
 pub mod schedule;
 pub mod state_dir;
 pub mod timer;
 pub mod virtual_mac;
 pub mod watch;
+pub mod watchdog;
 
 pub use error::errno;

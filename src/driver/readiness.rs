@@ -15,6 +15,7 @@ use tokio::io::unix::AsyncFd;
 
 use super::adverts::AdvertSocket;
 use super::datagrams::DatagramSocket;
+use super::echo::EchoSocket;
 use super::error::context;
 use super::timer::Timer;
 use super::watch::ClaimSocket;
@@ -32,6 +33,8 @@ unsafe impl OwnsFd for AdvertSocket {}
 unsafe impl OwnsFd for ClaimSocket {}
 // SAFETY: it owns one socket, which no method replaces or closes.
 unsafe impl OwnsFd for DatagramSocket {}
+// SAFETY: it owns one socket, which no method replaces or closes.
+unsafe impl OwnsFd for EchoSocket {}
 // SAFETY: it owns one timer, which no method replaces or closes.
 unsafe impl OwnsFd for Timer {}
 // SAFETY: the standard library's owners of a descriptor keep it until they are dropped.

@@ -1,8 +1,8 @@
 //! What keeps the loop's thread running on a busy host: real-time scheduling, and memory that stays.
 #![allow(unsafe_code)] // The C library's scheduler calls have no safe wrapper.
 
-use std::io;
 use std::num::NonZeroUsize;
+use std::{io, mem};
 
 use nix::sys::mman::{MapFlags, MlockAllFlags, ProtFlags, mlockall, mmap_anonymous, munlockall, munmap};
 use nix::sys::resource::{Resource, getrlimit};
@@ -36,7 +36,9 @@ impl Urgency {
 ///
 /// `PermissionDenied` without `CAP_SYS_NICE`, a high enough `RLIMIT_RTPRIO`, or in a user namespace.
 pub fn run_in_real_time(urgency: Urgency) -> io::Result<()> {
-    let parameters = libc::sched_param { sched_priority: urgency.priority() };
+    // SAFETY: all zeros is a priority of 0, and nothing more: with musl there are fields that the kernel does not know.
+    let mut parameters: libc::sched_param = unsafe { mem::zeroed() };
+    parameters.sched_priority = urgency.priority();
     let policy = libc::SCHED_FIFO | libc::SCHED_RESET_ON_FORK;
     // SAFETY: the kernel reads `parameters`, which outlives the call; 0 is the calling thread. The system call, because musl's
     // function of that name refuses to work on a thread.

@@ -26,6 +26,8 @@ pub(super) struct Backup {
     listens_again: bool,
     /// What is asked before a claim has been asked.
     prepared: bool,
+    /// A fencing stands between it and its claim.
+    pub(super) awaits_fence: bool,
 }
 
 /// The source addresses of one owner, which are known family by family.
@@ -67,6 +69,7 @@ impl Backup {
             resigned: None,
             listens_again: false,
             prepared: false,
+            awaits_fence: false,
         }
     }
 
@@ -90,9 +93,20 @@ impl Backup {
         }
     }
 
+    /// Claims no later than then. Who has resigned, if that is why.
+    pub(super) fn hurry(&mut self, resigned: Option<IpAddr>, turn: Instant) {
+        self.resigned = resigned.or(self.resigned);
+        self.active_down_at = self.active_down_at.min(turn);
+    }
+
     /// When it claims.
     pub(super) const fn active_down_at(&self) -> Instant {
         self.active_down_at
+    }
+
+    /// A claim that was put off already is due then.
+    pub(super) const fn put_off(&mut self, until: Instant) {
+        self.active_down_at = until;
     }
 
     /// Whether what is asked before a claim has been asked.
@@ -230,6 +244,7 @@ impl Vip {
     /// The sender is the owner, and its next silence counts from now.
     fn follow(&mut self, step: &mut Step<'_>, heard: Heard) {
         self.end_silence(step);
+        self.end_wait_for_references();
         let known = self.interval();
         let active_down_at = step.now + self.active_down_interval(heard.interval);
         let mut backup = Backup::following(heard, active_down_at);

@@ -25,8 +25,11 @@ impl Vip {
 
     /// When to ask again, if something speaks against a claim now.
     fn objection(&mut self, step: &mut Step<'_>, cause: &Cause) -> Option<Instant> {
-        let stale = self.is_too_stale_to_claim().then(|| step.now + self.settings.interval.duration());
-        stale.or_else(|| self.object_for_silent_owner(step, cause))
+        self.object_for_isolation(step, cause)
+            .or_else(|| self.object_for_stale_data(step))
+            .or_else(|| self.owner_elsewhere(step, cause))
+            .or_else(|| self.object_for_silent_owner(step, cause))
+            .or_else(|| self.object_until_fenced(step, cause))
     }
 
     /// When [`Self::prepare`] is due, where anybody is to be asked: an interval before the claim, which is after two missed ones.
@@ -37,13 +40,14 @@ impl Vip {
 
     /// Whether somebody is to be asked before a claim.
     fn has_to_ask(&self) -> bool {
-        self.asks_silent_owner()
+        self.asks_silent_owner() || self.asks_references()
     }
 
     /// Asks what can be asked in advance, so that a claim loses no time by it. Called once before a claim that comes by a
     /// Backup's timer, for the cause that it would have by now; at once where the claim is nearer than an interval. An owner that is
     /// heard meanwhile makes it void: the state that it leaves belongs into [`Backup`](super::backup::Backup).
     pub(super) fn prepare(&mut self, step: &mut Step<'_>, cause: &Cause) {
+        self.prepare_for_isolation(step);
         self.prepare_for_silence(step, cause);
     }
 }
@@ -69,6 +73,7 @@ impl Vip {
     /// Goes on as the owner that an earlier agent of this node was. Its lease runs, so that nobody else can have claimed the
     /// addresses; they are there, and the neighbours know. A peer may wait by the earlier agent's interval, which its lease tells.
     pub(super) fn adopt(&mut self, step: &mut Step<'_>, term: Duration) {
+        self.count_references_from(step.now);
         let stretch = Stretch::inherited(step.now, term, self.settings.interval);
         let interval = stretch.map_or(self.settings.interval, Stretch::pace);
         self.transmit(step, self.priority());

@@ -381,8 +381,12 @@ impl Vip {
         priority == self.health.priority || priority == self.health.previous
     }
 
-    /// Whether the data of this node is too old for a claim.
-    pub(super) fn is_too_stale_to_claim(&self) -> bool {
+    /// When to ask again, if the data of this node is too old for a claim.
+    pub(super) fn object_for_stale_data(&self, step: &Step<'_>) -> Option<Instant> {
+        self.is_too_stale_to_claim().then(|| step.now + self.settings.interval.duration())
+    }
+
+    fn is_too_stale_to_claim(&self) -> bool {
         self.health.checks.iter().any(Check::forbids_claim)
     }
 

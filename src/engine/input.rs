@@ -5,14 +5,17 @@ use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::time::Duration;
 
 use super::VipId;
+use super::fence::FenceResult;
 use super::health::CheckResult;
 use super::hold::Hold;
+use super::isolation::Path;
 use super::rival::ClaimKind;
-use super::settings::Settings;
+use super::settings::{Reference, Settings};
 use super::time::Instant;
 use crate::types::{Family, MacAddr};
 use crate::wire::DropReason;
 use crate::wire::advert::{Advert, ChecksumForm};
+use crate::wire::heartbeat::Heartbeat;
 
 /// One thing that happened. Hand it to [`Engine::handle`](super::Engine::handle), then drain the outputs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -56,6 +59,22 @@ pub enum Input {
         /// By what.
         kind: ClaimKind,
     },
+    /// A reference answered.
+    ReferenceAnswered {
+        /// Through which interface.
+        link: LinkId,
+        /// Its address.
+        address: IpAddr,
+    },
+    /// How to reach a reference from now on, or for the first time.
+    ReferencePath {
+        /// Through which interface.
+        link: LinkId,
+        /// As configured.
+        reference: Reference,
+        /// `None`: there is no way.
+        path: Option<Path>,
+    },
     /// An earlier agent of this node left all addresses of a vip, and its lease on them runs until then. Comes before the first
     /// [`Self::Link`].
     Inherited {
@@ -65,6 +84,13 @@ pub enum Input {
         until: Instant,
         /// How long the lease was when it was last renewed, or less: its peers may wait by that agent's interval, not by ours.
         term: Duration,
+    },
+    /// An [`Output::Fence`](super::Output::Fence) has ended.
+    Fenced {
+        /// The request of the output.
+        request: RequestId,
+        /// What proves that the peer is fenced, or why it may not be.
+        result: FenceResult,
     },
     /// Keep a vip out of the election, or all of them, those to come as well.
     Hold {
@@ -107,6 +133,18 @@ pub enum Input {
         check: String,
         /// What it found.
         result: CheckResult,
+    },
+    /// A node can be spoken to on the second path from now on, or again.
+    PeerMet {
+        /// Its name.
+        peer: String,
+    },
+    /// A node has spoken on the second path. It was the node of this name, and no replay.
+    Heartbeat {
+        /// Its name.
+        peer: String,
+        /// What it said.
+        heartbeat: Heartbeat,
     },
     /// From now on these settings hold. What they leave as it was goes on as it was; see [`reload`](super::reload).
     Settings(Settings),

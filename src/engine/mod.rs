@@ -8,17 +8,22 @@
 //! |---|---|
 //! | [`election`] | how long a silence may last, and who wins |
 //! | `vip` | what all states share: links, stops |
+//! | [`fence`] | whether a silent owner has to be fenced before its addresses are claimed |
 //! | [`hold`] | what keeps a vip out, over a restart too |
 //! | `reload` | what new settings change, and what goes on as it was |
 //! | `backup` | whom to follow, when to claim |
 //! | `claim` | whether a claim may begin, and its steps |
+//! | [`isolation`] | whether this node is connected, and what it does where it is not |
 //! | [`silence`] | whether a silent owner still answers, and how long a claim waits for it |
 //! | `owner` | advertise, yield, rivals, restoring addresses |
 //! | [`lease`] | until when the addresses may be held |
 //! | [`announce`], [`restore`] | when to tell the neighbours, how often to put addresses back |
 //! | [`health`] | what checks make of the priority, and whether the vip takes part |
 //! | [`rival`] | what betrays a second owner beside its adverts, and what is done about it |
-//! | [`session`] | which messages of other nodes are believed |
+//! | [`heartbeat`] | when a node speaks on a second path, and how fresh what it hears there is |
+//! | [`second_path`] | what a vip makes of a peer's word there |
+//! | [`session`], [`seals`] | which messages of other nodes are believed, and which sealed adverts |
+//! | `numbers` | that nothing is taken twice |
 //! | `router` | which adverts concern a virtual router |
 //! | [`stats`] | what is dropped, and what of it is reported |
 
@@ -46,16 +51,22 @@ pub mod announce;
 mod backup;
 mod claim;
 pub mod election;
+pub mod fence;
 pub mod health;
+pub mod heartbeat;
 pub mod hold;
 pub mod input;
+pub mod isolation;
 pub mod lease;
+mod numbers;
 pub mod output;
 mod owner;
 pub mod reload;
 pub mod restore;
 pub mod rival;
 mod router;
+pub mod seals;
+pub mod second_path;
 pub mod session;
 pub mod settings;
 pub mod silence;
@@ -63,17 +74,24 @@ pub mod stats;
 pub mod time;
 mod vip;
 
+pub use fence::{FenceAction, FenceOrder, FencePeer, FenceResult, FenceSettings, WatchdogSettings};
 pub use health::{Check, CheckEffect, CheckOutcome, CheckResult, CheckSettings, CheckState};
 pub use hold::{Hold, HoldReason};
 pub use input::{Arrival, EffectError, Input, LinkId, LinkState, RequestId};
 pub use output::{AddressSet, Cause, Event, EventKind, Output, Question, StateName, Transmit};
 pub use rival::{ClaimKind, Conflict, ForeignGroup};
 pub use router::{Heard, Router};
-pub use settings::{AnnounceSettings, ChecksumPolicy, OnConflict, OnSilentOwner, Preempt, Settings, VipSettings};
+pub use second_path::{Blocked, Direction};
+pub use settings::{
+    AnnounceSettings, ChecksumPolicy, HeartbeatSettings, OnConflict, OnSilentOwner, Preempt, Prefer, Reference,
+    Settings, VipSettings,
+};
 pub use silence::{SilentOwner, WaitEnd};
 pub use time::Instant;
 pub use vip::Vip;
 
+use fence::Fences;
+use heartbeat::Heartbeats;
 use stats::Drops;
 use time::Agenda;
 use vip::Step;
@@ -94,11 +112,15 @@ pub struct Engine {
     /// The number of the next new vip: none is given twice.
     next_vip: u32,
     by_router: BTreeMap<(LinkId, Family, Vrid), VipId>,
+    /// How peers on the second path name a vip.
+    by_address: BTreeMap<(Vrid, IpAddr), VipId>,
+    heartbeats: Heartbeats,
     agenda: Agenda<VipId>,
     outputs: VecDeque<Output>,
     next_request: u64,
     /// On the vips that are there, and on those that new settings bring.
     hold: Option<Hold>,
+    fences: Fences,
     stopping: bool,
 }
 
@@ -123,20 +145,30 @@ impl Engine {
             places: BTreeMap::new(),
             next_vip: 0,
             by_router: BTreeMap::new(),
+            by_address: BTreeMap::new(),
+            heartbeats: Heartbeats::new(now),
             agenda: Agenda::new(),
             outputs: VecDeque::new(),
             next_request: 0,
             hold: None,
+            fences: Fences::new(settings.fence),
             stopping: false,
         };
         for vip in settings.vips {
             engine.add(vip, None, now);
         }
+        engine.heartbeats.follow_settings(settings.heartbeat, &engine.vips);
         engine
     }
 
     /// Takes one input. `now` never goes back.
     pub fn handle(&mut self, now: Instant, input: Input) {
+        self.on_input(now, input);
+        // Last of all: what is said is said of what has been done.
+        self.speak(now);
+    }
+
+    fn on_input(&mut self, now: Instant, input: Input) {
         match input {
             Input::Advert(arrival) => self.on_advert(now, &arrival),
             Input::Dropped { link, family, source, reason } => self.on_dropped(now, link, family, source, reason),
@@ -145,26 +177,40 @@ impl Engine {
             Input::AddressClaimed { vip, address, mac, kind } => {
                 self.step(now, vip, |vip, step| vip.on_address_claimed(step, address, mac, kind));
             }
+            Input::ReferenceAnswered { link, address } => {
+                self.on_each_of(now, link, |vip, step| vip.on_reference_answered(step, address));
+            }
+            Input::ReferencePath { link, reference, path } => {
+                self.on_each_of(now, link, |vip, _| vip.on_reference_path(reference, path));
+            }
             Input::Inherited { vip, until, term } => {
                 self.step(now, vip, |vip, _| vip.on_inherited(until, term));
             }
+            Input::Fenced { request, result } => self.on_fenced(now, request, result),
             Input::Hold { vip, hold } => self.on_hold(now, vip, hold),
             Input::Release { vip } => self.on_release(now, vip),
             Input::LeaseLapsed { vip } => self.step(now, vip, Vip::on_lease_lapsed),
             Input::Installed { request, vip, result } => {
                 self.step(now, vip, |vip, step| vip.on_installed(step, request, result));
             }
-            Input::Removed { vip, result, request: _ } => {
+            Input::Removed { request, vip, result } => {
                 // Told of vips as well that new settings have removed.
                 if let Err(error) = result {
                     let kind = EventKind::RemoveFailed(error);
                     self.outputs.push_back(Output::Event(Event { at: now, vip: Some(vip), kind }));
+                } else {
+                    self.step(now, vip, |vip, _| vip.on_removed(request));
                 }
             }
             Input::CheckResult { check, result } => self.on_check_result(now, &check, &result),
+            Input::PeerMet { peer } => self.on_peer_met(now, peer),
+            Input::Heartbeat { peer, heartbeat } => self.on_heartbeat(now, &peer, &heartbeat),
             Input::Settings(settings) => self.on_settings(now, settings),
             Input::Shutdown => self.on_end(now, |vip, step| vip.leave(step, Cause::Shutdown)),
-            Input::HandOn => self.on_end(now, Vip::on_hand_on),
+            Input::HandOn => {
+                self.heartbeats.fall_silent();
+                self.on_end(now, Vip::on_hand_on);
+            }
             Input::Deadline => {
                 for vip in self.agenda.due(now) {
                     self.step(now, vip, Vip::on_deadline);
@@ -180,7 +226,12 @@ impl Engine {
 
     /// When [`Input::Deadline`] is due; `None`: not before another input.
     pub fn next_deadline(&self) -> Option<Instant> {
-        self.agenda.next()
+        [self.agenda.next(), self.heartbeats.next_at()].into_iter().flatten().min()
+    }
+
+    /// The second path: who is heard there.
+    pub const fn heartbeats(&self) -> &Heartbeats {
+        &self.heartbeats
     }
 
     /// The name of this node.
@@ -191,6 +242,11 @@ impl Engine {
     /// The interfaces that the settings name, or named before a reload; a [`LinkId`] is a place in this slice.
     pub fn links(&self) -> &[Link] {
         &self.links
+    }
+
+    /// How silent owners are fenced.
+    pub const fn fence_settings(&self) -> &FenceSettings {
+        &self.fences.settings
     }
 
     /// All vips, in the order of the settings.
@@ -218,6 +274,9 @@ impl Engine {
     fn put(&mut self, vip: Vip) {
         for router in vip.routers() {
             self.by_router.insert((vip.link(), router.family(), vip.settings().vrid), vip.id());
+        }
+        for address in vip.addresses().iter() {
+            self.by_address.insert((vip.settings().vrid, address.ip), vip.id());
         }
         self.places.insert(vip.id(), self.vips.len());
         self.vips.push(vip);
@@ -256,9 +315,13 @@ impl Engine {
         if self.stopping {
             return;
         }
+        self.on_each_of(now, link, |vip, step| vip.on_link(step, state));
+    }
+
+    fn on_each_of(&mut self, now: Instant, link: LinkId, change: impl Fn(&mut Vip, &mut Step<'_>)) {
         let there: Vec<VipId> = self.vips.iter().filter(|vip| vip.link() == link).map(Vip::id).collect();
         for vip in there {
-            self.step(now, vip, |vip, step| vip.on_link(step, state));
+            self.step(now, vip, &change);
         }
     }
 
@@ -282,7 +345,11 @@ impl Engine {
     /// Every change of a vip goes through here, so that the agenda follows its deadline.
     fn step(&mut self, now: Instant, id: VipId, change: impl FnOnce(&mut Vip, &mut Step<'_>)) {
         let Some(vip) = self.places.get(&id).and_then(|place| self.vips.get_mut(*place)) else { return };
-        change(vip, &mut Step { now, outputs: &mut self.outputs, next_request: &mut self.next_request });
+        let Self { outputs, next_request, fences, .. } = self;
+        change(vip, &mut Step { now, outputs, next_request, fences });
         self.agenda.set(id, vip.deadline());
+        if vip.has_news(now) {
+            self.heartbeats.note_news(id);
+        }
     }
 }

@@ -4,17 +4,21 @@ use alloc::string::String;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
-use core::net::{IpAddr, Ipv6Addr};
+use core::net::IpAddr;
 use core::time::Duration;
 
 use super::VipId;
+use super::fence::{FenceAction, FenceOrder};
 use super::input::{EffectError, LinkId, RequestId};
 use super::rival::ClaimKind;
+use super::second_path::Direction;
+use super::settings::Reference;
 use super::silence::WaitEnd;
 use super::time::Instant;
 use crate::types::{AdvertInterval, Family, MacAddr, MacMode, Priority, VirtualAddress, Vrid};
 use crate::wire::DropReason;
 use crate::wire::advert::{Advert, ChecksumForm};
+use crate::wire::heartbeat::Heartbeat;
 
 /// One thing to do, in the order in which they are polled.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -44,10 +48,22 @@ pub enum Output {
     /// Tell the neighbours, in both ARP forms and by unsolicited NA. The request is that of no answer.
     Announce(AddressSet),
     /// Ask the neighbours who has these addresses. Whoever has is heard as every claim is
-    /// ([`Input::AddressClaimed`](super::Input::AddressClaimed)).
+    /// ([`Input::AddressClaimed`](super::Input::AddressClaimed)), or as a reference
+    /// ([`Input::ReferenceAnswered`](super::Input::ReferenceAnswered)).
     Ask(Question),
+    /// Make sure that a peer is dead. Answered by [`Input::Fenced`](super::Input::Fenced).
+    Fence(FenceOrder),
     /// [`Engine::holds`](super::Engine::holds) says something else: it must outlast the agent.
     KeepHolds,
+    /// Send ICMP echo requests to these addresses, which are references.
+    Echo(Question),
+    /// Say this to a node, on all of the second paths to it.
+    SendHeartbeat {
+        /// Its name.
+        peer: String,
+        /// What to say.
+        heartbeat: Heartbeat,
+    },
     /// Record and show this.
     Event(Event),
 }
@@ -95,10 +111,10 @@ pub struct Question {
     pub vip: VipId,
     /// Through which interface.
     pub link: LinkId,
-    /// Some of the vip's, IPv4 first.
+    /// Some of the vip's, or references.
     pub addresses: Vec<IpAddr>,
-    /// The interface's link-local address, to which answers about IPv6 addresses are sent. IPv4 is asked from nobody's.
-    pub source: Option<Ipv6Addr>,
+    /// Who asks, by IPv4 and by IPv6. IPv4 is asked from nobody's address where there is none: an ARP probe (RFC 5227 §2.1.1).
+    pub sources: [Option<IpAddr>; 2],
 }
 
 /// Something that an operator may want to know, and why it happened.
@@ -171,6 +187,22 @@ pub enum EventKind {
         /// The addresses of that group.
         theirs: Vec<IpAddr>,
     },
+    /// A reference has not answered for a while.
+    ReferenceLost {
+        /// As configured.
+        reference: Reference,
+        /// Its address, where it is known.
+        address: Option<IpAddr>,
+    },
+    /// A reference that was lost answers again.
+    ReferenceBack {
+        /// As configured.
+        reference: Reference,
+        /// Its address.
+        address: IpAddr,
+    },
+    /// A claim is put off because no reference answers.
+    IsolatedFromReferences,
     /// No advert comes from the owner, but its address still answers: a claim waits.
     SilentOwner {
         /// The address.
@@ -257,6 +289,81 @@ pub enum EventKind {
         /// The check that said so.
         check: String,
     },
+    /// A node is heard on the second path, for the first time or again.
+    PeerHeard {
+        /// Its name.
+        peer: String,
+    },
+    /// A node is no longer heard on the second path.
+    PeerSilent {
+        /// Its name.
+        peer: String,
+        /// For how long.
+        silence: Duration,
+    },
+    /// Adverts do not get through, though both nodes live: an alarm, repeated once a minute.
+    AdvertsBlocked {
+        /// The other node.
+        peer: String,
+        /// Where.
+        link: LinkId,
+        /// Which way.
+        direction: Direction,
+        /// For how long it has been known.
+        lasts: Duration,
+    },
+    /// They get through again.
+    AdvertsThrough {
+        /// The other node.
+        peer: String,
+        /// Where.
+        link: LinkId,
+        /// Which way.
+        direction: Direction,
+    },
+    /// While this node was the owner, another one said on the second path that it is.
+    SecondOwner {
+        /// The other node.
+        peer: String,
+        /// Its priority.
+        priority: Priority,
+        /// Whether this node yields to it.
+        yields: bool,
+    },
+    /// A silent owner is being fenced.
+    Fencing {
+        /// By its name in the configuration.
+        peer: String,
+        /// The address that it was heard from.
+        target: IpAddr,
+        /// What is done to it.
+        action: FenceAction,
+    },
+    /// It is, and its addresses are free.
+    Fenced {
+        /// By its name in the configuration.
+        peer: String,
+        /// The address that it was heard from.
+        target: IpAddr,
+        /// By what that is known.
+        proof: String,
+    },
+    /// It may live.
+    FenceFailed {
+        /// By its name in the configuration.
+        peer: String,
+        /// The address that it was heard from.
+        target: IpAddr,
+        /// Why.
+        error: EffectError,
+        /// Whether its addresses are claimed all the same.
+        claims: bool,
+    },
+    /// A claim needs a silent owner to be fenced, and nothing says how.
+    FenceMissing {
+        /// The address that it was heard from.
+        target: IpAddr,
+    },
     /// Addresses could not be taken away.
     RemoveFailed(EffectError),
 }
@@ -274,6 +381,16 @@ pub enum StateName {
     Active,
     /// Keeps itself out; holds no address.
     Held,
+}
+
+impl StateName {
+    /// Whether the addresses are held in it, or are about to be.
+    pub const fn is_owner(self) -> bool {
+        match self {
+            Self::Claiming | Self::Active => true,
+            Self::Initialize | Self::Backup | Self::Held => false,
+        }
+    }
 }
 
 impl fmt::Display for StateName {
@@ -318,6 +435,20 @@ pub enum Cause {
         /// Its priority.
         priority: Priority,
     },
+    /// The owner has said on the second path that it has none of the addresses any more.
+    GivenUp {
+        /// The owner's name.
+        peer: String,
+        /// Whether its interface is out of order.
+        link_down: bool,
+    },
+    /// A peer that ranks above this node says on the second path that it is Active too.
+    PeerOwns {
+        /// Its name.
+        peer: String,
+        /// Its priority.
+        priority: Priority,
+    },
     /// A peer of lower priority was Active for the preemption delay or the active-down interval.
     Preempts {
         /// The peer.
@@ -340,6 +471,8 @@ pub enum Cause {
         /// The other host's.
         mac: MacAddr,
     },
+    /// No reference answers, and the configuration prefers to be safe.
+    Isolated,
     /// A claim is taken back: the owner is not heard, but its address answers.
     AddressAnswers {
         /// The address.
@@ -399,6 +532,15 @@ impl fmt::Display for Cause {
             Self::ActiveDown { silence: None } => f.write_str("no owner heard"),
             Self::PeerResigned { source } => write!(f, "{source} resigned"),
             Self::PeerWins { source, priority } => write!(f, "{source} is Active with priority {priority}"),
+            Self::GivenUp { peer, link_down: true } => {
+                write!(f, "{peer} says on the second path that its interface is out of order and that it has given up")
+            }
+            Self::GivenUp { peer, link_down: false } => {
+                write!(f, "{peer} says on the second path that it has given up")
+            }
+            Self::PeerOwns { peer, priority } => {
+                write!(f, "{peer} says on the second path that it is Active with priority {priority}")
+            }
             Self::Preempts { source, priority } => write!(f, "preempts {source} with priority {priority}"),
             Self::Installed => f.write_str("addresses installed"),
             Self::Adopted => f.write_str("adopted from an earlier agent, whose lease still runs"),
@@ -407,6 +549,7 @@ impl fmt::Display for Cause {
             Self::AddressInUse { address, mac } => {
                 write!(f, "{mac} keeps answering for {address} (on_conflict = \"demote\")")
             }
+            Self::Isolated => f.write_str("no reference answers (prefer = \"safe\")"),
             Self::AddressAnswers { address, mac } => {
                 write!(f, "no advert is heard, but {address} still answers at {mac}")
             }

@@ -363,7 +363,7 @@ impl Vip {
         }
     }
 
-    fn announce_against_advert(&mut self, step: &mut Step<'_>) {
+    pub(super) fn announce_against_advert(&mut self, step: &mut Step<'_>) {
         let spacing = self.settings.interval.duration().max(RIVAL_SPACING);
         self.announce_against_rival(step, spacing);
     }

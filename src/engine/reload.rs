@@ -18,7 +18,7 @@ use super::settings::{Settings, VipSettings};
 use super::time::Instant;
 use super::vip::{State, Step, Vip, by_family};
 use super::{Engine, LinkState, VipId};
-use crate::types::{Family, Priority};
+use crate::types::{Family, Priority, VirtualAddress};
 
 /// Whether a vip can go on with other settings: on the same interface, as the same virtual router, with the same MAC address.
 /// The address owner's addresses (priority 255) are the interface's own, which is another matter than a priority.
@@ -44,6 +44,8 @@ impl Engine {
             return;
         }
         self.node = settings.node;
+        let heartbeat = settings.heartbeat;
+        self.fences.settings = settings.fence;
         let mut known: BTreeMap<String, VipId> =
             self.vips.iter().map(|vip| (vip.settings().name.clone(), vip.id())).collect();
         let fates: Vec<Fate> = settings.vips.into_iter().map(|new| self.fate(&mut known, new)).collect();
@@ -63,6 +65,7 @@ impl Engine {
             }
         }
         self.keep(now, fates, &holds);
+        self.heartbeats.follow_settings(heartbeat, &self.vips);
     }
 
     /// Takes the vip that goes on out of those that are known.
@@ -83,6 +86,7 @@ impl Engine {
             mem::take(&mut self.vips).into_iter().map(|vip| (vip.id(), vip)).collect();
         self.places.clear();
         self.by_router.clear();
+        self.by_address.clear();
         for fate in fates {
             match fate {
                 Fate::GoesOn(id, new) => {
@@ -106,6 +110,11 @@ impl Engine {
             .flat_map(|vip| vip.routers().iter().map(move |router| (vip, router)))
             .map(|(vip, router)| ((vip.link(), router.family(), vip.settings().vrid), vip.id()))
             .collect();
+        let of_vip = |vip: &Vip| {
+            let key = |address: &VirtualAddress| ((vip.settings().vrid, address.ip), vip.id());
+            vip.addresses().iter().map(key).collect::<Vec<_>>()
+        };
+        self.by_address = self.vips.iter().flat_map(of_vip).collect();
     }
 }
 
@@ -121,6 +130,9 @@ impl Vip {
         self.addresses = by_family(&self.settings);
         let takes_part = !matches!(self.state, State::Initialize);
         self.health.follow_settings(&self.settings, takes_part, step.now);
+        if before.references != self.settings.references || before.prefer != self.settings.prefer {
+            self.follow_references(step.now);
+        }
         self.follow_families();
         self.follow_readiness(step, was_ready);
         match &self.state {

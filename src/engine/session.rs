@@ -21,6 +21,7 @@ use core::time::Duration;
 use hmac::{Hmac, KeyInit, Mac};
 use sha2::Sha256;
 
+use super::numbers::Numbers;
 use super::time::Instant;
 use crate::wire::seal::{Keys, Kind, Message, SealError, Topic};
 
@@ -438,48 +439,6 @@ impl Peer {
     const fn new(now: Instant, generation: u64) -> Self {
         Self { heard_at: now, session: None, generation, token: None, answered: Numbers::NONE, sent: 0 }
     }
-}
-
-/// Which numbers came: the highest, and which of the 63 below it. What is lower still counts as come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Numbers {
-    highest: u64,
-    /// Bit n: the highest less n.
-    seen: u64,
-}
-
-impl Numbers {
-    /// None but 0, which no message has.
-    const NONE: Self = Self { highest: 0, seen: 1 };
-
-    const fn from(first: u64) -> Self {
-        Self { highest: first, seen: 1 }
-    }
-
-    const fn is_newest(&self, number: u64) -> bool {
-        number > self.highest
-    }
-
-    /// Whether a number is new; from then on it is not.
-    fn admit(&mut self, number: u64) -> bool {
-        let ahead = number.saturating_sub(self.highest);
-        if ahead > 0 {
-            self.seen = shift(self.seen, ahead).unwrap_or(0) | 1;
-            self.highest = number;
-            return true;
-        }
-        match shift(1, self.highest.saturating_sub(number)) {
-            Some(bit) if self.seen & bit == 0 => {
-                self.seen |= bit;
-                true
-            }
-            Some(_) | None => false,
-        }
-    }
-}
-
-fn shift(bits: u64, by: u64) -> Option<u64> {
-    u32::try_from(by).ok().and_then(|by| bits.checked_shl(by))
 }
 
 /// What a hello carries.

@@ -2,9 +2,11 @@
 
 use alloc::string::String;
 use alloc::vec::Vec;
+use core::fmt;
 use core::net::IpAddr;
 use core::time::Duration;
 
+use super::fence::FenceSettings;
 use super::health::CheckSettings;
 use crate::types::{AdvertInterval, Family, MacMode, Password, Priority, Version, VirtualAddress, Vrid};
 use crate::wire::advert::ChecksumForm;
@@ -16,6 +18,24 @@ pub struct Settings {
     pub node: String,
     /// In the order of the configuration file, names unique.
     pub vips: Vec<VipSettings>,
+    /// `None`: there is no second path.
+    pub heartbeat: Option<HeartbeatSettings>,
+    /// How silent owners are fenced.
+    pub fence: FenceSettings,
+}
+
+impl Settings {
+    /// Of a node that has nothing beside its vips.
+    pub fn of(node: &str, vips: Vec<VipSettings>) -> Self {
+        Self { node: node.into(), vips, heartbeat: None, fence: FenceSettings::default() }
+    }
+}
+
+/// How a node speaks on its second path.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct HeartbeatSettings {
+    /// At least this often, and at least twice an advert interval. 10 ms to 10 s.
+    pub interval: Duration,
 }
 
 /// One virtual IP: up to two virtual routers (one a family) that move together.
@@ -54,6 +74,10 @@ pub struct VipSettings {
     pub on_silent_owner: OnSilentOwner,
     /// What it makes of its health. No two of one name.
     pub checks: Vec<CheckSettings>,
+    /// What answers as long as this node is connected.
+    pub references: Vec<Reference>,
+    /// What a node does that none of its references answers to.
+    pub prefer: Prefer,
     /// At least one. An IPv6 virtual router's first is link-local (RFC 9568 §5.2.9).
     pub addresses: Vec<VirtualAddress>,
 }
@@ -103,6 +127,34 @@ pub enum OnSilentOwner {
     Wait,
     /// Does not even ask, and takes the addresses.
     Take,
+}
+
+/// Something that answers as long as this node is connected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Reference {
+    /// The next hop of the interface's default route, IPv4's where it has one.
+    Gateway,
+    /// A host.
+    Address(IpAddr),
+}
+
+impl fmt::Display for Reference {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Gateway => f.pad("gateway"),
+            Self::Address(address) => address.fmt(f),
+        }
+    }
+}
+
+/// What a node does that none of its references answers to.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Prefer {
+    /// Nothing else.
+    #[default]
+    Available,
+    /// Gives its addresses up, and claims none; see [`isolation`](super::isolation).
+    Safe,
 }
 
 /// When the neighbours are told again who owns the addresses, counted from the claim.

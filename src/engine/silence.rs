@@ -20,7 +20,7 @@
 //!
 //! Whoever can send a frame can feign an answer, and put off a takeover by [`LONGEST_WAIT`]; by adverts it could for ever.
 
-use core::net::{IpAddr, Ipv6Addr};
+use core::net::IpAddr;
 use core::time::Duration;
 
 use super::backup::Backup;
@@ -164,11 +164,10 @@ impl Vip {
             addresses.take(ASKED_FOR).map(|address: &VirtualAddress| address.ip)
         };
         let addresses = Family::ALL.into_iter().flat_map(of).collect();
-        let source = self.link_state.source(Family::V6).and_then(|source| match source {
-            IpAddr::V4(_) => None,
-            IpAddr::V6(source) => Some::<Ipv6Addr>(source),
-        });
-        step.outputs.push_back(Output::Ask(Question { vip: self.id, link: self.link, addresses, source }));
+        let [_, source] = self.sources();
+        // IPv4 from nobody's address: no cache changes.
+        let question = Question { vip: self.id, link: self.link, addresses, sources: [None, source] };
+        step.outputs.push_back(Output::Ask(question));
     }
 }
 
@@ -229,6 +228,11 @@ impl Vip {
                 None
             }
         }
+    }
+
+    /// Whether the silent owner's address answered for as long as a claim waits.
+    pub(super) fn answered_too_long(&self) -> bool {
+        self.silence.as_ref().is_some_and(|silence| silence.overruled)
     }
 
     /// An owner is heard: there is no silence.

@@ -11,13 +11,16 @@ use core::time::Duration;
 
 use super::backup::Backup;
 use super::election::{self, PATIENCE, Rank};
+use super::fence::Fences;
 use super::health::Health;
 use super::hold::Hold;
 use super::input::{Arrival, LinkId, LinkState, RequestId};
+use super::isolation::References;
 use super::output::{AddressSet, Cause, Event, EventKind, Output, StateName, Transmit};
 use super::owner::Ownership;
 use super::rival::Evidence;
 use super::router::Router;
+use super::second_path::SecondPath;
 use super::settings::VipSettings;
 use super::silence::Silence;
 use super::stats::Reports;
@@ -49,6 +52,8 @@ pub struct Vip {
     pub(super) evidence: Evidence,
     pub(super) silence: Option<Silence>,
     pub(super) health: Health,
+    pub(super) references: References,
+    pub(super) second_path: SecondPath,
 }
 
 /// The lease on the addresses that an earlier agent left.
@@ -78,6 +83,7 @@ pub(super) struct Step<'a> {
     pub(super) now: Instant,
     pub(super) outputs: &'a mut VecDeque<Output>,
     pub(super) next_request: &'a mut u64,
+    pub(super) fences: &'a mut Fences,
 }
 
 impl Step<'_> {
@@ -180,6 +186,10 @@ impl Vip {
 
     /// When it wants to be called.
     pub fn deadline(&self) -> Option<Instant> {
+        [self.deadline_of_state(), self.isolation_due_at()].into_iter().flatten().min()
+    }
+
+    fn deadline_of_state(&self) -> Option<Instant> {
         match &self.state {
             State::Initialize => self.hold.as_ref().and_then(|hold| hold.until),
             State::Backup(backup) => {
@@ -201,7 +211,7 @@ impl Vip {
         let routers = Family::ALL.into_iter().filter_map(|family| Router::new(family, &settings)).collect();
         let addresses = by_family(&settings);
         let health = Health::new(&settings, now);
-        Self {
+        let mut vip = Self {
             id,
             link,
             settings,
@@ -219,7 +229,11 @@ impl Vip {
             evidence: Evidence::default(),
             silence: None,
             health,
-        }
+            references: References::default(),
+            second_path: SecondPath::default(),
+        };
+        vip.follow_references(now);
+        vip
     }
 
     pub(super) fn on_inherited(&mut self, until: Instant, term: Duration) {
@@ -280,6 +294,7 @@ impl Vip {
         let learned = router.note(step.now, arrival, &self.settings);
         let own = router.rank(self.health.priority());
         self.report(step, arrival.source, learned);
+        self.on_advert_through(step, arrival.source);
         // Without a source address the vip is in Initialize, and takes no part.
         let Some(own) = own else { return };
         let sender = Rank { priority: arrival.advert.priority, source: arrival.source };
@@ -296,6 +311,7 @@ impl Vip {
     pub(super) fn on_deadline(&mut self, step: &mut Step<'_>) {
         self.depose_if_late(step);
         self.expire_hold(step);
+        self.isolation_on_deadline(step);
         match &self.state {
             State::Initialize => {}
             State::Backup(_) => self.backup_on_deadline(step),
@@ -345,6 +361,7 @@ impl Vip {
     /// started anew within its lease is one still.
     pub(super) fn start(&mut self, step: &mut Step<'_>, cause: Cause) {
         self.expire_hold(step);
+        self.count_references_from(step.now);
         if let Some(hold) = self.hold {
             if self.inherited.take().is_some() {
                 self.give_up(step);
@@ -380,6 +397,11 @@ impl Vip {
         self.state = state;
         self.since = step.now;
         self.transitions = self.transitions.saturating_add(1);
+        self.note_transition();
+        let (was_owner, is_owner) = (from.is_owner(), self.state().is_owner());
+        if was_owner != is_owner {
+            self.forget_blocked();
+        }
         // That the kernel obeyed is no reason: what made this node claim stays the reason why it is Active.
         if cause != Cause::Installed {
             self.cause = cause.clone();
@@ -397,9 +419,10 @@ impl Vip {
     }
 
     /// Gives up the addresses, and says so to nobody.
-    pub(super) fn withdraw(&self, step: &mut Step<'_>) {
+    pub(super) fn withdraw(&mut self, step: &mut Step<'_>) {
         step.outputs.push_back(Output::EndLease { vip: self.id });
         let set = self.address_set(step);
+        self.note_removal(set.request);
         step.outputs.push_back(Output::Remove(set));
     }
 
@@ -474,7 +497,17 @@ impl Vip {
         self.routers.first()
     }
 
+    /// Why the vip takes no part.
     pub(super) fn unready(&self) -> Option<Cause> {
+        self.link_fault().or_else(|| self.health.unready())
+    }
+
+    /// Whether the interface is ready, whatever the checks say.
+    pub(super) fn has_link(&self) -> bool {
+        self.link_fault().is_none()
+    }
+
+    fn link_fault(&self) -> Option<Cause> {
         match self.link_state {
             LinkState::Missing => Some(Cause::LinkMissing),
             LinkState::Down => Some(Cause::LinkDown),
@@ -482,8 +515,7 @@ impl Vip {
                 .routers
                 .iter()
                 .find(|router| router.source().is_none())
-                .map(|router| Cause::NoSourceAddress(router.family()))
-                .or_else(|| self.health.unready()),
+                .map(|router| Cause::NoSourceAddress(router.family())),
         }
     }
 

@@ -14,6 +14,8 @@ use super::stranger::Stranger;
 
 /// The interface of every host.
 pub const INTERFACE: &str = "eth0";
+/// That of the second path, on the nodes.
+const SECOND_INTERFACE: &str = "eth1";
 
 /// No host has it.
 const ASKER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 250);
@@ -36,12 +38,15 @@ pub struct PairOptions {
     pub ipv6: bool,
     /// Adverts by unicast instead of multicast.
     pub unicast: bool,
+    /// Whether the nodes have a second link, which the client is not on, for heartbeats. Of vipd's use only.
+    pub second_path: bool,
 }
 
 /// The set-up. All of it vanishes when dropped.
 pub struct Pair {
     options: PairOptions,
     network: Network,
+    second: Option<Network>,
     client: Host,
     /// node-a and node-b.
     pub nodes: [Node; 2],
@@ -81,9 +86,12 @@ impl Pair {
         let network = Network::new()?;
         let client = Host::new("client")?;
         client.plug(&network, INTERFACE, &["10.77.0.9/24", "fd77::9/64"])?;
-        let nodes = [Node::new(&options, 0, &network)?, Node::new(&options, 1, &network)?];
+        let second = if options.second_path { Some(Network::new()?) } else { None };
+        let nodes = [0, 1].map(|number| Node::new(&options, number, &network, second.as_ref()));
+        let [a, b] = nodes;
+        let nodes = [a?, b?];
         let probe = Probe::start(&client, INTERFACE, address(&options), ASKER)?;
-        Ok(Self { options, network, client, nodes, probe, stranger: None })
+        Ok(Self { options, network, second, client, nodes, probe, stranger: None })
     }
 
     /// What it was made of.
@@ -125,7 +133,7 @@ impl Pair {
     /// The kernel's refusal.
     pub fn reboot(&mut self, node: usize) -> Result<()> {
         self.nodes[node].host.kill()?;
-        self.nodes[node] = Node::new(&self.options, node, &self.network)?;
+        self.nodes[node] = Node::new(&self.options, node, &self.network, self.second.as_ref())?;
         Ok(())
     }
 
@@ -223,10 +231,13 @@ impl Pair {
 }
 
 impl Node {
-    fn new(options: &PairOptions, number: usize, network: &Network) -> Result<Self> {
+    fn new(options: &PairOptions, number: usize, network: &Network, second: Option<&Network>) -> Result<Self> {
         let host = Host::new(["node-a", "node-b"][number])?;
         let last = number + 1;
         host.plug(network, INTERFACE, &[&format!("10.77.0.{last}/24"), &format!("fd77::{last}/64")])?;
+        if let Some(second) = second {
+            host.plug(second, SECOND_INTERFACE, &[&format!("10.78.0.{last}/24")])?;
+        }
         let router = router(options, number, &host)?;
         Ok(Self { host, agent: None, router, software: options.software[number].clone(), shown: 0 })
     }
@@ -293,5 +304,6 @@ fn router(options: &PairOptions, number: usize, host: &Host) -> Result<Router> {
         addresses,
         preempt: true,
         unicast,
+        second_path: options.second_path.then(|| SECOND_INTERFACE.to_owned()),
     })
 }

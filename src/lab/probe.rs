@@ -141,6 +141,13 @@ impl Probe {
         lock(&self.record).answers.get(index..).unwrap_or_default().to_vec()
     }
 
+    /// Forgets all that is written down: a long record takes long to be copied, and meanwhile nothing is written down.
+    pub fn forget(&self) {
+        let mut record = lock(&self.record);
+        record.asked.clear();
+        record.answers.clear();
+    }
+
     /// The last VRRP advert so far: when, and from which MAC address.
     pub fn last_advert(&self) -> Option<(Instant, [u8; 6])> {
         lock(&self.record).last_advert

@@ -34,6 +34,12 @@ const WATCH_DUAL: Duration = Duration::from_secs(2);
 /// How long the return of a machine is watched at least: its first announcement would be repeated after a second.
 const WATCH_RETURN: Duration = Duration::from_millis(1_200);
 
+/// What is judged of a takeover that a peer asked for on the second path.
+const ONCE_TOLD: Duration = Duration::from_millis(20);
+
+/// After so long of hearing each other, each node knows of the other that it is heard.
+const TOLD_BOTH_WAYS: Duration = Duration::from_millis(250);
+
 /// A busy machine may start a program late; no agent has this for an excuse.
 const START_PATIENCE: Duration = Duration::from_secs(10);
 
@@ -61,6 +67,8 @@ pub enum Scenario {
     ArpConflict,
     /// A firewall on the backup drops the owner's adverts; the address still answers
     Firewall,
+    /// The same, but the nodes hear each other on a second path
+    OneWay,
 }
 
 /// What the standard promises, to stand beside what was measured.
@@ -107,7 +115,7 @@ impl Return {
 
 impl Scenario {
     /// All, in the order of the documentation.
-    pub const ALL: [Self; 10] = [
+    pub const ALL: [Self; 11] = [
         Self::HostKill,
         Self::AgentKill,
         Self::Freeze,
@@ -118,6 +126,7 @@ impl Scenario {
         Self::Failback,
         Self::ArpConflict,
         Self::Firewall,
+        Self::OneWay,
     ];
 
     /// As on the command line.
@@ -133,6 +142,7 @@ impl Scenario {
             Self::Failback => "failback",
             Self::ArpConflict => "arp-conflict",
             Self::Firewall => "firewall",
+            Self::OneWay => "one-way",
         }
     }
 
@@ -148,6 +158,7 @@ impl Scenario {
             Self::Partition => "node-a and node-b no longer hear each other; the client reaches both",
             Self::Failback => "node-a, which was dead, comes back",
             Self::Firewall => "a firewall on node-b drops the adverts of node-a; all else passes",
+            Self::OneWay => "adverts from node-a to node-b are lost; on a second path the nodes hear each other",
             Self::ArpConflict => "a third host configures the address by itself, and announces it twice",
         }
     }
@@ -156,6 +167,10 @@ impl Scenario {
     pub fn bound(self, pair: &Pair) -> Bound {
         let [a, b] = [pair.nodes[A].router(), pair.nodes[B].router()];
         match self {
+            Self::OneWay => Bound { takeover: Duration::ZERO, formula: "none: node-a goes on" },
+            Self::Stop | Self::LinkDown if pair.options().second_path => {
+                Bound { takeover: ONCE_TOLD, formula: "said on the second path, and heard" }
+            }
             Self::HostKill | Self::AgentKill | Self::Freeze | Self::Resume | Self::LinkDown | Self::Partition => {
                 Bound { takeover: b.active_down(), formula: "3 × interval + (256 − priority) / 256 × interval" }
             }
@@ -199,11 +214,12 @@ impl Scenario {
     /// # Errors
     /// The lab failed.
     pub fn strike(self, pair: &mut Pair, phase: Duration, watch: &mut dyn Watch) -> Result<(Instant, Measurement)> {
+        pair.probe().forget();
         if self == Self::Resume {
             begin_without_preemption(pair, watch)?;
         }
         begin(pair, watch)?;
-        let successor = if matches!(self, Self::Failback | Self::ArpConflict) { A } else { B };
+        let successor = if matches!(self, Self::Failback | Self::ArpConflict | Self::OneWay) { A } else { B };
         if self == Self::Failback {
             watch.note(Instant::now(), "lab", "first, node-a loses power and node-b takes over");
             pair.nodes[A].host.kill()?;
@@ -233,7 +249,7 @@ impl Scenario {
                 pair.start(A)?;
                 at
             }
-            Self::Firewall => timed(|| set_firewall(&pair.nodes[B].host, INTERFACE, true))?,
+            Self::Firewall | Self::OneWay => timed(|| set_firewall(&pair.nodes[B].host, INTERFACE, true))?,
             Self::ArpConflict => {
                 let stranger = pair.new_stranger()?;
                 let at = stranger.take(INTERFACE)?;
@@ -245,12 +261,18 @@ impl Scenario {
         if self == Self::Firewall {
             note_told(pair, B, fault, bound, " still answers at ", watch)?;
         }
+        if self == Self::OneWay {
+            let patience = pair.nodes[B].router().active_down() + pair.options().interval;
+            note_told(pair, B, fault, patience, " are blocked", watch)?;
+        }
         self.await_successor(pair, watch, seen, successor)?;
         match self {
             Self::HostKill | Self::Resume | Self::Stop | Self::LinkDown | Self::Failback => {
                 pair.wait(pair.options().interval.max(Duration::from_millis(200)), watch)?;
             }
             Self::AgentKill | Self::Partition | Self::Firewall => pair.wait(WATCH_DUAL, watch)?,
+            // Longer than a backup waits for an address that answers and for nothing else.
+            Self::OneWay => pair.wait(LONGEST_WAIT + WATCH_DUAL, watch)?,
             Self::Freeze => {
                 pair.wait(FREEZE.saturating_sub(fault.elapsed()), watch)?;
                 watch.note(Instant::now(), "lab", "the agent on node-a goes on (SIGCONT)");
@@ -320,7 +342,7 @@ impl Scenario {
                 watch.note(Instant::now(), "lab", "the nodes hear each other again");
                 isolate(pair, false)?;
             }
-            Self::Firewall => {
+            Self::Firewall | Self::OneWay => {
                 watch.note(Instant::now(), "lab", "the firewall of node-b lets adverts pass again");
                 set_firewall(&pair.nodes[B].host, INTERFACE, false)?;
             }
@@ -348,9 +370,9 @@ fn note_told(
     words: &str,
     watch: &mut dyn Watch,
 ) -> Result<()> {
-    pair.wait_until(patience, watch, |pair| Ok(told(pair, node, since, words)?.is_some()))?;
+    pair.wait_until(patience, watch, |pair| Ok(told(pair, node, Some(since), words)?.is_some()))?;
     let name = pair.nodes[node].host.name().to_owned();
-    match told(pair, node, since, words)? {
+    match told(pair, node, Some(since), words)? {
         Some((at, text)) => watch.note(at, &name, &text),
         None => watch.note(Instant::now(), &name, "has not noticed"),
     }
@@ -358,10 +380,10 @@ fn note_told(
 }
 
 /// What an agent has said first with these words in it: when, and all of it.
-fn told(pair: &Pair, node: usize, since: Instant, words: &str) -> Result<Option<(Instant, String)>> {
+fn told(pair: &Pair, node: usize, since: Option<Instant>, words: &str) -> Result<Option<(Instant, String)>> {
     let agent = pair.nodes[node].agent.as_ref().context("no agent runs there")?;
     let lines = agent.processes().iter().flat_map(|process| process.lines_from(0));
-    let mut told = lines.filter(|line| line.at >= since && line.text.contains(words));
+    let mut told = lines.filter(|line| since.is_none_or(|since| line.at >= since) && line.text.contains(words));
     Ok(told.find_map(|line| {
         let document: serde_json::Value = serde_json::from_str(&line.text).ok()?;
         Some((line.at, document["fields"]["message"].as_str()?.to_owned()))
@@ -378,6 +400,13 @@ fn begin(pair: &mut Pair, watch: &mut dyn Watch) -> Result<()> {
     pair.wait_for_owner(A, patience(pair), watch)?;
     let name = pair.nodes[A].host.name().to_owned();
     watch.note(Instant::now(), "client", &format!("{name} answers at {}", pair.address()));
+    if pair.options().second_path {
+        let heard = |pair: &Pair, node| {
+            Ok::<_, anyhow::Error>(told(pair, node, None, "is heard on the second path")?.is_some())
+        };
+        pair.wait_until(START_PATIENCE, watch, |pair| Ok(heard(pair, A)? && heard(pair, B)?))?;
+        pair.wait(TOLD_BOTH_WAYS, watch)?;
+    }
     // Else what node-b has not yet heard would be measured.
     pair.wait(2 * pair.options().interval, watch)
 }

@@ -49,6 +49,8 @@ pub struct Router {
     pub preempt: bool,
     /// This node's own address for unicast, and its peers; `None`: multicast.
     pub unicast: Option<(IpAddr, Vec<IpAddr>)>,
+    /// The interface of a second path, which only vipd makes use of.
+    pub second_path: Option<String>,
 }
 
 /// An agent at work on a host. Killed on drop.

@@ -61,7 +61,8 @@ impl Tap {
         message.msg_iov = &raw mut iov;
         message.msg_iovlen = 1;
         message.msg_control = control.as_mut_ptr().cast();
-        message.msg_controllen = mem::size_of_val(&control);
+        // Of another width with each libc.
+        message.msg_controllen = mem::size_of_val(&control) as _;
         // SAFETY: the header points at buffers of the stated lengths that live until the call returns.
         let received = unsafe { libc::recvmsg(self.socket.as_raw_fd(), &raw mut message, 0) };
         let Ok(length) = usize::try_from(received) else {

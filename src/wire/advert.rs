@@ -18,6 +18,17 @@ pub const GROUP_V4: Ipv4Addr = Ipv4Addr::new(224, 0, 0, 18);
 /// Where IPv6 adverts go (RFC 9568 §5.1.2.2).
 pub const GROUP_V6: Ipv6Addr = Ipv6Addr::new(0xff02, 0, 0, 0, 0, 0, 0, 0x12);
 
+/// How long an advert that begins like this is, as its header says; `None` for too few bytes and unknown versions.
+pub fn length(bytes: &[u8], family: Family) -> Option<usize> {
+    let [version_and_type, _, _, count, ..] = bytes else { return None };
+    let version = match version_and_type >> 4 {
+        2 => Version::V2,
+        3 => Version::V3,
+        _ => return None,
+    };
+    Some(HEADER_LEN + usize::from(*count) * address_len(family) + trailer_len(version))
+}
+
 /// The multicast group of a family.
 pub const fn group(family: Family) -> IpAddr {
     match family {

@@ -94,11 +94,40 @@ pub enum DropReason {
         /// The sender.
         source: IpAddr,
     },
+    /// It has no seal, and only sealed adverts are believed.
+    NotSealed {
+        /// The sender.
+        source: IpAddr,
+    },
+    /// It is sealed with a key that this node does not have.
+    UnknownSealKey {
+        /// Which.
+        id: [u8; 4],
+    },
+    /// Its seal does not hold: forged, damaged, or from another source address.
+    BadSeal,
+    /// It came already, or is too old to know.
+    Replayed {
+        /// Its number.
+        counter: u64,
+    },
+    /// It is from an earlier life of its sender.
+    StaleEpoch {
+        /// Its epoch.
+        epoch: u64,
+        /// The latest that was heard.
+        known: u64,
+    },
+    /// Its sender said it by another of its interfaces than the one that is heard here.
+    OtherLink {
+        /// The sender.
+        source: IpAddr,
+    },
 }
 
 impl DropReason {
     /// The names that counters use, in the order of [`Self::index`].
-    pub const LABELS: [&'static str; 18] = [
+    pub const LABELS: [&'static str; 24] = [
         "truncated",
         "trailing-bytes",
         "unknown-version",
@@ -117,6 +146,12 @@ impl DropReason {
         "own-source",
         "address-owner",
         "foreign-group",
+        "not-sealed",
+        "unknown-seal-key",
+        "bad-seal",
+        "replayed",
+        "stale-epoch",
+        "other-link",
     ];
 
     /// The place of this reason in [`Self::LABELS`].
@@ -140,6 +175,12 @@ impl DropReason {
             Self::OwnSource { .. } => 15,
             Self::AddressOwner { .. } => 16,
             Self::ForeignGroup { .. } => 17,
+            Self::NotSealed { .. } => 18,
+            Self::UnknownSealKey { .. } => 19,
+            Self::BadSeal => 20,
+            Self::Replayed { .. } => 21,
+            Self::StaleEpoch { .. } => 22,
+            Self::OtherLink { .. } => 23,
         }
     }
 
@@ -175,6 +216,25 @@ impl fmt::Display for DropReason {
             Self::AddressOwner { source } => write!(f, "{source} claims addresses that this node owns (priority 255)"),
             Self::ForeignGroup { source } => {
                 write!(f, "{source} advertises none of our addresses: another group uses this VRID")
+            }
+            Self::NotSealed { source } => {
+                write!(f, "{source} does not seal its adverts ([seal] adverts = \"require\")")
+            }
+            Self::UnknownSealKey { id: [a, b, c, d] } => {
+                write!(f, "sealed with another key, {a:02x}{b:02x}{c:02x}{d:02x}")
+            }
+            Self::BadSeal => f.write_str("the seal does not hold: forged, damaged, or sent from another address"),
+            Self::Replayed { counter } => {
+                write!(f, "number {counter} came already, or is too old: somebody repeats adverts")
+            }
+            Self::StaleEpoch { epoch, known } => {
+                write!(
+                    f,
+                    "from epoch {epoch}, and {known} was heard: somebody repeats adverts, or the sender has lost its state directory"
+                )
+            }
+            Self::OtherLink { source } => {
+                write!(f, "{source} said so on another link: somebody repeats adverts, or two links are connected")
             }
         }
     }

@@ -18,7 +18,12 @@ pub fn emit_advert(advert: &Advert, checksum: ChecksumForm, source_mac: MacAddr,
     let destination = group(Family::of(source));
     let mut message = Vec::new();
     advert.emit(Endpoints { source, destination }, checksum, &mut message);
+    emit_packet(&message, source_mac, source, out);
+}
 
+/// The same of an advert's bytes, with whatever stands behind them.
+pub fn emit_packet(message: &[u8], source_mac: MacAddr, source: IpAddr, out: &mut Vec<u8>) {
+    let destination = group(Family::of(source));
     out.clear();
     match (source, destination) {
         (IpAddr::V4(source), IpAddr::V4(destination)) => {
@@ -27,11 +32,7 @@ pub fn emit_advert(advert: &Advert, checksum: ChecksumForm, source_mac: MacAddr,
         }
         (IpAddr::V6(source), IpAddr::V6(destination)) => {
             ethernet(multicast_mac_v6(destination), source_mac, ETHERTYPE_IPV6, out);
-            ipv6(
-                Ipv6Header { traffic_class: TRAFFIC_CLASS, next_header: PROTOCOL, source, destination },
-                &message,
-                out,
-            );
+            ipv6(Ipv6Header { traffic_class: TRAFFIC_CLASS, next_header: PROTOCOL, source, destination }, message, out);
         }
         (IpAddr::V4(_), IpAddr::V6(_)) | (IpAddr::V6(_), IpAddr::V4(_)) => unreachable!("a group is of its family"),
     }

@@ -17,8 +17,11 @@ pub mod advert;
 pub mod arp;
 mod checksum;
 mod drop_reason;
+pub mod echo;
 pub mod frame;
+pub mod heartbeat;
 pub mod ndisc;
 pub mod seal;
+pub mod sealed_advert;
 
 pub use drop_reason::DropReason;

@@ -5,13 +5,70 @@ use std::time::{Duration, Instant};
 
 use libtest_mimic::Trial;
 use nix::time::{ClockId, clock_gettime};
+use vipd::driver::addresses::{Addresses, InstallOptions};
 use vipd::driver::gate::{Gate, Renewal};
+use vipd::types::VirtualAddress;
 
-use crate::support::{ip, set_up, veth};
-use crate::{open_gate, trial};
+use crate::support::{index, ip, set_up, veth};
+use crate::{both, open_gate, trial};
 
 pub fn trials() -> Vec<Trial> {
-    vec![trial("gate: the cost of a renewal", the_cost_of_a_renewal)]
+    let renewal = both("the cost of a renewal", the_cost_of_a_renewal);
+    renewal.into_iter().chain([trial("gate: the cost of the lifetimes beside it", the_cost_of_lifetimes)]).collect()
+}
+
+/// As an agent renews them: IPv4 once a second, IPv6 so much seldomer as there are more of them, and both off the loop.
+fn the_cost_of_lifetimes() {
+    /// By default.
+    const ADVERTS_A_SECOND: u32 = 10;
+    veth("eth0", "eth1", None);
+    set_up("eth0", true);
+    set_up("eth1", true);
+    let mut addresses = Addresses::open().expect("netlink opens");
+    let mut gate = open_gate();
+    for count in [1, 1000] {
+        for (family, all, period) in [("IPv4", v4(count), 1), ("IPv6", v6(count), (30 * count).div_ceil(1000).max(1))] {
+            let prefix_len = if family == "IPv4" { 24 } else { 64 };
+            let vips: Vec<_> = all.iter().map(|ip| VirtualAddress { ip: *ip, prefix_len, label: None }).collect();
+            let mut install = |options| {
+                let start = cpu_time();
+                addresses.install(index("eth0"), &vips, options).expect("eth0 exists");
+                cpu_time() - start
+            };
+            let lasting = InstallOptions { valid_lifetime: Some(Duration::from_secs(60)), ..InstallOptions::default() };
+            let first = install(lasting);
+            let again = (0..5).map(|_| install(lasting)).min().expect("five");
+            addresses.remove(index("eth0"), &vips).expect("eth0 exists");
+            gate.manage("eth0", &all).expect("eth0 exists");
+            let renew = |gate: &mut Gate| {
+                let start = (Instant::now(), cpu_time());
+                let renewal = gate.renew("eth0", &all, start.0 + Duration::from_secs(10)).expect("the gate stands");
+                assert_eq!(renewal, Renewal::Open);
+                cpu_time() - start.1
+            };
+            renew(&mut gate);
+            let lease = (0..20).map(|_| renew(&mut gate)).min().expect("twenty");
+            gate.end("eth0", &all).expect("the gate stands");
+            let share = again / (period * ADVERTS_A_SECOND);
+            println!(
+                "{family}, {count}: installed with a lifetime {first:?}, renewed {again:?} CPU every {period} s; an advert at \
+                 100 ms: lease {lease:?} + lifetimes {share:?} = {:?}",
+                lease + share
+            );
+        }
+    }
+}
+
+fn v4(count: u32) -> Vec<IpAddr> {
+    (0..count).map(|n| IpAddr::from((0x0a01_0000 + n).to_be_bytes())).collect()
+}
+
+fn v6(count: u32) -> Vec<IpAddr> {
+    let base = u128::from_be_bytes(match ip("2001:db8::") {
+        IpAddr::V6(base) => base.octets(),
+        IpAddr::V4(_) => unreachable!("written as IPv6"),
+    });
+    (1..=count).map(|n| IpAddr::from((base + u128::from(n)).to_be_bytes())).collect()
 }
 
 fn the_cost_of_a_renewal() {
@@ -27,14 +84,8 @@ fn the_cost_of_a_renewal() {
         }
         let way = if gate.refreshes_in_place() { "in place" } else { "by replacement" };
         for (count, runs) in [(1, 500), (2, 500), (1000, 20)] {
-            let v4 = |n: u32| IpAddr::from((0x0a01_0000 + n).to_be_bytes());
-            measure(&mut gate, way, "IPv4", &(0..count).map(v4).collect::<Vec<_>>(), runs);
-            let base = u128::from_be_bytes(match ip("2001:db8::") {
-                IpAddr::V6(base) => base.octets(),
-                IpAddr::V4(_) => unreachable!("written as IPv6"),
-            });
-            let v6 = |n: u32| IpAddr::from((base + u128::from(n)).to_be_bytes());
-            measure(&mut gate, way, "IPv6", &(0..count).map(v6).collect::<Vec<_>>(), runs);
+            measure(&mut gate, way, "IPv4", &v4(count), runs);
+            measure(&mut gate, way, "IPv6", &v6(count), runs);
         }
     }
 }

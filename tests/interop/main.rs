@@ -101,6 +101,7 @@ fn run(case: Case, software: [Software; 2]) -> Result<()> {
         interval,
         version: case.version,
         ipv6: case.ipv6,
+        second_path: false,
         unicast: case.unicast,
     })?;
     let mut history = History::default();

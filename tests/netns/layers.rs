@@ -14,8 +14,8 @@ use vipd::lab::{Host, Probe};
 use vipd::types::VirtualAddress;
 
 use crate::support::{
-    Agent, MAC_A, MAC_B, Segment, V4, V6, Vip, await_all, await_none, ensure_calm, eventually, ip, lifetimes_left,
-    own_addresses,
+    Agent, CONFIG, CONTROL, MAC_A, MAC_B, Segment, V4, V6, Vip, await_all, await_none, ensure_calm, eventually, ip,
+    lifetimes_left, own_addresses, vipd,
 };
 use crate::trial;
 
@@ -36,6 +36,7 @@ pub fn trials() -> Vec<Trial> {
         trial("netdev_never_lets_two_hosts_answer_when_the_owners_agent_hangs", || frozen("netdev")),
         trial("inet_and_arp_never_let_two_hosts_answer_when_the_owners_agent_hangs", || frozen("inet+arp")),
         trial("lifetimes_alone_end_a_frozen_owner_within_their_resolution", || frozen("lifetime")),
+        trial("lifetimes_alone_and_a_successor_that_asks_let_no_two_hosts_answer", asked),
         trial("a_lifetime_that_ends_under_an_owner_is_no_removal_by_another_program", expired),
         trial("an_agent_of_lifetimes_alone_gives_up_at_a_stop_and_starts_clean_after_a_kill", lifetimes_alone),
     ]
@@ -52,11 +53,17 @@ struct Stage {
 
 impl Stage {
     fn new(layer: &str) -> Result<Self> {
+        // A successor that asks whether the address still answers would hide what the layer is worth.
+        Self::with(layer, "on_silent_owner = \"take\"")
+    }
+
+    fn with(layer: &str, more: &str) -> Result<Self> {
         let segment = Segment::new()?;
         let arguments = ["--enforcement", layer];
         // Without preemption the thawed one has nothing to say for ever.
-        let a = Agent::start_with(&segment.a, &[Vip::new(200).with("preempt = false")], &arguments)?;
-        let b = Agent::start_with(&segment.b, &[Vip::new(100).with("preempt = false")], &arguments)?;
+        let vip = |priority| [Vip::new(priority).with("preempt = false").with(more)];
+        let a = Agent::start_with(&segment.a, &vip(200), &arguments)?;
+        let b = Agent::start_with(&segment.b, &vip(100), &arguments)?;
         a.await_state("Active")?;
         b.await_state("Backup")?;
         await_all(&segment.a)?;
@@ -112,6 +119,20 @@ fn killed(layer: &str) -> Result<()> {
     let stage = stage.judge(fault)?;
     ensure!(stage.a.process().lines_from(0).iter().all(|line| !line.text.contains("another program")));
     Ok(())
+}
+
+/// The address answers for seconds after the lease; who asks before it takes it waits for that.
+fn asked() -> Result<()> {
+    let stage = Stage::with("lifetime", "on_silent_owner = \"wait\"")?;
+    let fault = Instant::now();
+    stage.a.process().kill()?;
+    stage.b.await_state("Active")?;
+    thread::sleep(NOISE);
+    let measured = stage.probe.record().measure(fault, Instant::now(), &[MAC_B]);
+    ensure!(measured.dual.is_zero(), "two hosts answered: {measured:?}");
+    ensure!(measured.takeover.is_some(), "the successor never answered");
+    eprintln!("took over after {:?}", measured.takeover);
+    stage.require_clean()
 }
 
 fn frozen(layer: &str) -> Result<()> {
@@ -181,9 +202,17 @@ fn lifetimes_alone() -> Result<()> {
     let agent = start()?;
     agent.await_state("Active")?;
     await_all(&segment.a)?;
+    let said = agent.process().lines_from(0).iter().any(|line| line.text.contains("lifetimes ALONE"));
+    ensure!(said, "its log does not say so");
+    let (_, table, _) = vipd(&segment.a, &["status", "--control", CONTROL])?;
     ensure!(
-        agent.process().lines_from(0).iter().any(|line| line.text.contains("lifetimes ALONE")),
-        "it does not say so"
+        table.contains("lifetimes ALONE") && table.contains("for up to 3.0 s"),
+        "the status does not say so:\n{table}"
+    );
+    let (_, checked, _) = vipd(&segment.a, &["check", "--config", CONFIG])?;
+    ensure!(
+        checked.contains("at the interface (nftables, netdev)"),
+        "check does not say what this kernel has:\n{checked}"
     );
     ensure!(agent.stop()? == Some(0));
     ensure!(own_addresses(&segment.a)?.is_empty(), "{:?}", own_addresses(&segment.a)?);

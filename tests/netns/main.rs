@@ -11,10 +11,12 @@
 
 mod commands;
 mod conflict;
+mod fence;
 mod freeze;
 mod health;
 mod holds;
 mod hostile;
+mod isolation;
 mod journal;
 mod layers;
 mod links;
@@ -23,6 +25,7 @@ mod peers;
 mod reload;
 mod restore;
 mod sealed;
+mod second_path;
 mod silence;
 mod stop;
 mod support;
@@ -60,7 +63,9 @@ fn trials() -> Vec<Trial> {
         layers::trials(),
         health::trials(),
         hostile::trials(),
+        second_path::trials(),
         silence::trials(),
+        isolation::trials(),
         takeover::trials(),
         links::trials(),
         reload::trials(),
@@ -72,6 +77,7 @@ fn trials() -> Vec<Trial> {
         commands::trials(),
         journal::trials(),
         holds::trials(),
+        fence::trials(),
         freeze::trials(),
     ];
     modules.into_iter().flatten().collect()

@@ -2,7 +2,8 @@
 
 use std::future::poll_fn;
 use std::net::SocketAddr;
-use std::time::Duration;
+use std::thread;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail, ensure};
 use libtest_mimic::Trial;
@@ -10,10 +11,11 @@ use vipd::config::Seal;
 use vipd::daemon::peers::{Heard, Peers};
 use vipd::daemon::status::Status;
 use vipd::driver::datagrams::Path;
-use vipd::lab::Host;
+use vipd::engine::seals::Sealing;
+use vipd::lab::{Host, Tap};
 use vipd::wire::seal::{Key, Keys, Topic};
 
-use crate::support::{Agent, CONFIG, CONTROL, PATIENCE, Segment, Vip, configure, eventually, vipd};
+use crate::support::{Agent, CONFIG, CONTROL, PATIENCE, Segment, V4, Vip, configure, eventually, host, vipd};
 use crate::trial;
 
 const KEY: &str = "/run/vipd/key";
@@ -22,6 +24,9 @@ pub fn trials() -> Vec<Trial> {
     vec![
         trial("an_agent_believes_who_has_its_key_and_nobody_else", key),
         trial("a_key_is_changed_by_reloads_and_no_session_ends", change),
+        trial("sealed_adverts_elect_and_a_replayer_and_a_plain_third_move_nobody", adverts),
+        trial("sealed_adverts_of_a_dead_owner_do_not_keep_its_successor_away", replayed),
+        trial("sealing_is_rolled_out_by_reloads_and_nobody_moves", roll_out),
         trial("a_key_that_everybody_can_read_is_refused_at_the_start", readable),
     ]
 }
@@ -79,6 +84,119 @@ fn change() -> Result<()> {
     Ok(())
 }
 
+fn adverts() -> Result<()> {
+    let segment = Segment::new()?;
+    let tap = Tap::open(&segment.client, "eth0", Duration::from_millis(20))?;
+    let [agent_a, agent_b] = pair(&segment, "require")?;
+    // The owner's second life must be believed as well as its first.
+    ensure!(agent_a.stop()? == Some(0), "a does not stop");
+    agent_b.await_state("Active")?;
+    let agent_a = Agent::start(&segment.a, &[vip("a", 200, "require")])?;
+    agent_b.await_state("Backup")?;
+    agent_a.await_state("Active")?;
+    let said = record(&tap, Duration::from_secs(1))?;
+    ensure!(said.len() > 10, "{} adverts recorded", said.len());
+
+    let plain = host(&segment.network, "plain", 3)?;
+    let third = Agent::start(&plain, &[Vip::new(250).addresses(format!("[\"{V4}/24\"]"))])?;
+    third.await_state("Active")?;
+    let counts = [agent_a.transitions().len(), agent_b.transitions().len()];
+    for frame in said.iter().cycle().take(1_000) {
+        tap.send(frame)?;
+        thread::sleep(Duration::from_millis(1));
+    }
+    for (agent, count) in [(&agent_a, counts[0]), (&agent_b, counts[1])] {
+        agent.ensure_calm_since(count)?;
+        ensure!(drops(agent, "not-sealed")? > 0, "the plain third is not counted");
+    }
+    ensure!(drops(&agent_b, "replayed")? > 100, "{} replays counted", drops(&agent_b, "replayed")?);
+    ensure!(drops(&agent_b, "stale-epoch")? > 0, "the first life is not counted");
+    let told = |line: &str| line.contains("\"WARN\"") && line.contains("somebody repeats adverts");
+    ensure!(agent_b.process().lines_from(0).iter().any(|line| told(&line.text)), "it is not logged");
+    ensure!(status(&agent_b)?.adverts == "require", "{:?}", status(&agent_b)?);
+    third.stop().map(drop)
+}
+
+fn replayed() -> Result<()> {
+    let segment = Segment::new()?;
+    let tap = Tap::open(&segment.client, "eth0", Duration::from_millis(20))?;
+    let [_agent_a, agent_b] = pair(&segment, "require")?;
+    let said = record(&tap, Duration::from_secs(1))?;
+    segment.a.kill()?;
+    for frame in said.iter().cycle().take(2_000) {
+        tap.send(frame)?;
+        thread::sleep(Duration::from_millis(1));
+        if agent_b.transitions().last().is_some_and(|last| last.to == "Active") {
+            break;
+        }
+    }
+    let active = agent_b.await_state("Active")?;
+    ensure!(active.cause.contains("addresses installed"), "{}", active.cause);
+    let claim = agent_b.transitions().into_iter().rfind(|transition| transition.to == "Claiming");
+    let cause = claim.context("no claim")?.cause;
+    ensure!(cause.starts_with("no advert for 3") || cause.starts_with("no advert for 4"), "{cause}");
+    ensure!(drops(&agent_b, "replayed")? > 0, "nothing was repeated");
+    Ok(())
+}
+
+fn roll_out() -> Result<()> {
+    let segment = Segment::new()?;
+    let agents = pair(&segment, "off")?;
+    let counts = agents.each_ref().map(|agent| agent.transitions().len());
+    let steps = ["off", "receive", "send", "require"];
+    for step in steps.windows(2) {
+        for (host, name, priority) in [(&segment.b, "b", 100), (&segment.a, "a", 200)] {
+            configure(host, &[vip(name, priority, step[1])])?;
+            let said = reload(host)?;
+            ensure!(said.contains(&format!("adverts {} -> {}", step[0], step[1])), "{said}");
+            thread::sleep(Duration::from_millis(600));
+        }
+    }
+    for (agent, count) in agents.iter().zip(counts) {
+        agent.ensure_calm_since(count)?;
+    }
+    let received = |agent: &Agent| Ok::<_, anyhow::Error>(agent.vip()?.routers[0].received);
+    let before = received(&agents[1])?;
+    eventually("b hears sealed adverts", || Ok((received(&agents[1])? > before + 3).then_some(())))
+}
+
+/// a owns, b follows.
+fn pair(segment: &Segment, adverts: &str) -> Result<[Agent; 2]> {
+    for host in [&segment.a, &segment.b] {
+        write_keys(host, &[1])?;
+    }
+    let agent_a = Agent::start(&segment.a, &[vip("a", 200, adverts)])?;
+    agent_a.await_state("Active")?;
+    let agent_b = Agent::start(&segment.b, &[vip("b", 100, adverts)])?;
+    agent_b.await_state("Backup")?;
+    eventually("b hears a", || Ok(agent_b.vip()?.owner.filter(|owner| owner.priority == 200)))?;
+    Ok([agent_a, agent_b])
+}
+
+fn vip(node: &str, priority: u8, adverts: &str) -> Vip {
+    let tables = format!("[node]\nname = \"{node}\"\n[seal]\nkey_file = \"{KEY}\"\nadverts = \"{adverts}\"");
+    Vip::new(priority).addresses(format!("[\"{V4}/24\"]")).with(&tables)
+}
+
+/// The adverts of IPv4 that pass, as frames.
+fn record(tap: &Tap, time: Duration) -> Result<Vec<Vec<u8>>> {
+    let (began, mut seen, mut buffer) = (Instant::now(), Vec::new(), vec![0; 2048]);
+    while began.elapsed() < time {
+        let Some((_, len)) = tap.recv(&mut buffer)? else { continue };
+        let frame = &buffer[..len];
+        // Ethernet, an IPv4 header, protocol 112.
+        if frame.get(12..14) == Some(&[8, 0]) && frame.get(23) == Some(&112) {
+            seen.push(frame.to_vec());
+        }
+    }
+    Ok(seen)
+}
+
+/// What an agent has dropped on its interfaces for a reason.
+fn drops(agent: &Agent, reason: &str) -> Result<u64> {
+    Ok(agent.status()?.links.iter().filter_map(|link| link.drops.get(reason)).sum())
+}
+
 fn readable() -> Result<()> {
     let segment = Segment::new()?;
     write_keys(&segment.a, &[1])?;
@@ -127,7 +245,7 @@ fn say(host: &Host, name: &str, key: u8, to: &str, tries: u64) -> Result<()> {
     host.run_in(|| {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         runtime.block_on(async {
-            let mut peers = Peers::open(name, &Seal { keys, port: 3112 })?;
+            let mut peers = Peers::open(name, &Seal { keys, port: 3112, adverts: Sealing::Off })?;
             for _ in 0..tries {
                 peers.greet(Path { ifindex: 0, remote })?;
                 let heard = poll_fn(|context| peers.poll_receive(context));

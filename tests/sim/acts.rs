@@ -35,6 +35,7 @@ impl World {
     pub fn heal(&mut self) {
         self.log(|| "all ways are open".into());
         self.network.heal();
+        self.second.heal();
     }
 
     /// The agent stands still; its kernel does not.

@@ -24,7 +24,7 @@ const PEER: [u8; 4] = [10, 0, 0, 2];
 impl Alone {
     /// Its interface is up at once.
     fn new(settings: VipSettings) -> Self {
-        let all = Settings { node: "a".into(), vips: vec![settings.clone()] };
+        let all = Settings::of("a", vec![settings.clone()]);
         let mut alone = Self { engine: Engine::new(all, Instant::ZERO), settings };
         alone.link_up(Duration::ZERO);
         alone
@@ -32,7 +32,7 @@ impl Alone {
 
     /// One that finds what an earlier agent left, with a lease until then, and whose interface comes up afterwards.
     fn heir(settings: VipSettings, until: Duration, up: Duration) -> (Self, Vec<Output>) {
-        let all = Settings { node: "a".into(), vips: vec![settings.clone()] };
+        let all = Settings::of("a", vec![settings.clone()]);
         let mut alone = Self { engine: Engine::new(all, Instant::ZERO), settings };
         let term = alone.settings.interval.duration() * PATIENCE;
         let until = Instant::ZERO + until;

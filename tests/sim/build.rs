@@ -3,7 +3,9 @@
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
-use vipd::engine::{AnnounceSettings, ChecksumPolicy, OnConflict, OnSilentOwner, Preempt, Settings, VipSettings};
+use vipd::engine::{
+    AnnounceSettings, ChecksumPolicy, OnConflict, OnSilentOwner, Preempt, Prefer, Settings, VipSettings,
+};
 use vipd::types::{AdvertInterval, Family, MacMode, Priority, Version, VirtualAddress, Vrid};
 use vipd::wire::advert::{Advert, ChecksumForm, Endpoints, HOP_LIMIT, group};
 
@@ -45,6 +47,8 @@ pub fn vip(priority: u8) -> VipSettings {
         on_conflict: OnConflict::Assert,
         on_silent_owner: OnSilentOwner::Wait,
         checks: Vec::new(),
+        references: Vec::new(),
+        prefer: Prefer::Available,
         addresses: vec![address(VIP_V4)],
     }
 }
@@ -64,7 +68,7 @@ pub fn addresses_v6(vip: u16) -> Vec<VirtualAddress> {
 pub fn host(place: u8, vips: Vec<VipSettings>) -> HostSpec {
     let number = place + 1;
     HostSpec {
-        settings: Settings { node: format!("host {place}"), vips },
+        settings: Settings::of(&format!("host {place}"), vips),
         // No two hosts count from the same moment.
         clock: Clock { offset: 1_000_000_000 * u64::from(number), ppm: 0 },
         ipv4: Some(Ipv4Addr::new(10, 0, 0, number)),

@@ -10,7 +10,7 @@ use super::network::{NEIGHBOURS, Packet};
 use super::world::{LINK, World};
 
 /// How often a host dropped a packet for a reason, on its virtual router or its interface.
-fn drops(world: &World, host: usize, label: &str) -> u64 {
+pub fn drops(world: &World, host: usize, label: &str) -> u64 {
     let engine = world.hosts[host].engine.as_ref().expect("it runs");
     let on_router = engine.vips()[0].routers().iter().map(|router| router.drops());
     let all = on_router.chain(engine.links().iter().map(|link| &link.drops));

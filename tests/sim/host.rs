@@ -4,10 +4,12 @@ use std::collections::{BTreeSet, VecDeque};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
+use vipd::engine::seals::{Sealing, Seals};
 use vipd::engine::{AddressSet, Cause, Engine, Input, Instant, LinkState, Settings, StateName, VipSettings};
 use vipd::types::{Family, Version, VirtualAddress};
 
 use super::clock::{Clock, MICROSECOND, Nanos};
+use super::network::Port;
 
 /// What the agent is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,6 +93,12 @@ pub struct Host {
     pub deaf_to_ipv4: bool,
     /// Tells an agent's events from those of the one before.
     pub incarnation: u32,
+    /// By the host that sent it: the youngest agent of which a heartbeat was heard. An older one's session is dead.
+    pub heard_from: std::collections::BTreeMap<Port, u32>,
+    /// What its file says about seals on adverts, where it has a key.
+    pub sealing: Option<Sealing>,
+    /// The agent's, in this life.
+    pub seals: Option<Seals>,
     /// For when the agent's deadline is on the world's agenda.
     pub wake_at: Option<Nanos>,
 }
@@ -114,6 +122,9 @@ impl Host {
             refusals: 0,
             deaf_to_ipv4: false,
             incarnation: 0,
+            heard_from: std::collections::BTreeMap::new(),
+            sealing: None,
+            seals: None,
             wake_at: None,
         }
     }

@@ -5,6 +5,7 @@
 //! | `rng`, `clock` | chance and time that can be repeated |
 //! | `network`, `neighbours`, `host` | what the world is made of |
 //! | `world`, `travel`, `kernel` | how it goes on |
+//! | `second` | another network, on which the agents send each other heartbeats |
 //! | `acts`, `ask` | what befalls it, and what a scenario asks of it |
 //! | `watch` | what must never happen, with each excuse |
 //! | `plan`, `random` | thousands of worlds by seed: faults, then heal and require progress |
@@ -30,6 +31,7 @@ mod network;
 mod plan;
 mod random;
 mod rng;
+mod second;
 mod travel;
 mod watch;
 mod world;
@@ -38,17 +40,21 @@ mod answers;
 mod checksums;
 mod conflict;
 mod families;
+mod fence;
 mod forged;
 mod freeze;
 mod heal;
 mod health;
 mod hold;
+mod isolation;
 mod links;
 mod matrix;
 mod mutation;
 mod preempt;
 mod reload;
 mod restart;
+mod seals;
+mod second_path;
 mod silence;
 mod table;
 mod takeover;

@@ -60,19 +60,20 @@ struct Scenario {
     nobody: Duration,
 }
 
-impl Scenario {
-    const fn new(strike: fn(&mut World), lasts: Duration, heal: fn(&mut World)) -> Shown {
-        Shown::Here(Self { strike, lasts, heal, two: Duration::ZERO, nobody: TAKEOVER })
+impl Shown {
+    /// One owner goes, and another comes.
+    const fn taken_over(strike: fn(&mut World), lasts: Duration, heal: fn(&mut World)) -> Self {
+        Self::Here(Scenario { strike, lasts, heal, two: Duration::ZERO, nobody: TAKEOVER })
     }
 
     /// The two cannot hear each other, or hear somebody else, and own both meanwhile.
-    const fn two_owners(strike: fn(&mut World), lasts: Duration, heal: fn(&mut World)) -> Shown {
-        Shown::Here(Self { strike, lasts, heal, two: lasts.saturating_add(TAKEOVER), nobody: TAKEOVER })
+    const fn two_owners(strike: fn(&mut World), lasts: Duration, heal: fn(&mut World)) -> Self {
+        Self::Here(Scenario { strike, lasts, heal, two: lasts.saturating_add(TAKEOVER), nobody: TAKEOVER })
     }
 
     /// There may be nobody who could own for a while.
-    const fn nobody_for(nobody: Duration, strike: fn(&mut World), lasts: Duration, heal: fn(&mut World)) -> Shown {
-        Shown::Here(Self { strike, lasts, heal, two: Duration::ZERO, nobody })
+    const fn nobody_for(nobody: Duration, strike: fn(&mut World), lasts: Duration, heal: fn(&mut World)) -> Self {
+        Self::Here(Scenario { strike, lasts, heal, two: Duration::ZERO, nobody })
     }
 }
 
@@ -84,22 +85,22 @@ fn matrix() -> Vec<Row> {
     vec![
         row(
             "host killed",
-            Scenario::new(|world| world.kill(0), secs(2), |world| world.start(0)),
+            Shown::taken_over(|world| world.kill(0), secs(2), |world| world.start(0)),
             &["netns/takeover.rs: a_dead_host_is_replaced_and_takes_back_when_it_returns"],
         ),
         row(
             "clean stop",
-            Scenario::new(|world| world.stop(0), secs(2), |world| world.start(0)),
+            Shown::taken_over(|world| world.stop(0), secs(2), |world| world.start(0)),
             &["netns/stop.rs: a_clean_stop_leaves_nothing_and_costs_the_successors_skew"],
         ),
         row(
             "owner's NIC down",
-            Scenario::new(|world| world.set_wire(0, Wire::Down), secs(2), |world| world.set_wire(0, Wire::Up)),
+            Shown::taken_over(|world| world.set_wire(0, Wire::Down), secs(2), |world| world.set_wire(0, Wire::Up)),
             &["netns/links.rs: a_lost_carrier_gives_up_at_once_and_its_return_takes_back"],
         ),
         row(
             "backup's NIC down",
-            Scenario::nobody_for(
+            Shown::nobody_for(
                 Duration::ZERO,
                 |world| world.set_wire(1, Wire::Down),
                 secs(2),
@@ -107,23 +108,23 @@ fn matrix() -> Vec<Row> {
             ),
             &[],
         ),
-        row("one-way loss, owner to backup", Scenario::two_owners(|world| world.cut(0, 1), secs(3), World::heal), &[]),
+        row("one-way loss, owner to backup", Shown::two_owners(|world| world.cut(0, 1), secs(3), World::heal), &[]),
         row(
             "one-way loss, backup to owner",
-            Scenario::nobody_for(Duration::ZERO, |world| world.cut(1, 0), secs(3), World::heal),
+            Shown::nobody_for(Duration::ZERO, |world| world.cut(1, 0), secs(3), World::heal),
             &[],
         ),
-        row("full partition, then heal", Scenario::two_owners(|world| world.isolate(0), secs(5), World::heal), &[]),
+        row("full partition, then heal", Shown::two_owners(|world| world.isolate(0), secs(5), World::heal), &[]),
         row(
             "partition of the adverts' path alone",
-            Scenario::two_owners(|world| world.part(0, 1), secs(5), World::heal),
+            Shown::two_owners(|world| world.part(0, 1), secs(5), World::heal),
             &[],
         ),
-        row("1 s of loss, reordering, duplication", Scenario::two_owners(disturb, secs(1), World::heal), &[]),
-        row("60 s of loss, reordering, duplication", Scenario::two_owners(disturb, secs(60), World::heal), &[]),
+        row("1 s of loss, reordering, duplication", Shown::two_owners(disturb, secs(1), World::heal), &[]),
+        row("60 s of loss, reordering, duplication", Shown::two_owners(disturb, secs(60), World::heal), &[]),
         row(
             "agent SIGKILL, not started again",
-            Scenario::new(|world| world.crash(0), secs(2), |world| world.restart(0)),
+            Shown::taken_over(|world| world.crash(0), secs(2), |world| world.restart(0)),
             &[
                 "netns/layers.rs: netdev_never_lets_two_hosts_answer_when_the_owners_agent_is_killed",
                 "netns/layers.rs: inet_and_arp_never_let_two_hosts_answer_when_the_owners_agent_is_killed",
@@ -131,12 +132,12 @@ fn matrix() -> Vec<Row> {
         ),
         row(
             "agent SIGKILL, started again within its lease",
-            Scenario::nobody_for(Duration::ZERO, |world| world.crash(0), ms(100), |world| world.restart(0)),
+            Shown::nobody_for(Duration::ZERO, |world| world.crash(0), ms(100), |world| world.restart(0)),
             &["netns/commands.rs: an_agent_that_is_killed_and_started_anew_within_its_lease_moves_nothing"],
         ),
         row(
             "agent SIGSTOP, then SIGCONT",
-            Scenario::new(|world| world.freeze(0), secs(5), |world| world.thaw(0)),
+            Shown::taken_over(|world| world.freeze(0), secs(5), |world| world.thaw(0)),
             &[
                 "netns/layers.rs: netdev_never_lets_two_hosts_answer_when_the_owners_agent_hangs",
                 "netns/layers.rs: inet_and_arp_never_let_two_hosts_answer_when_the_owners_agent_hangs",
@@ -144,7 +145,7 @@ fn matrix() -> Vec<Row> {
         ),
         row(
             "crash loop",
-            Scenario::new(
+            Shown::taken_over(
                 |world| {
                     for pause in [10, 100, 290, 301, 350, 400, 700].repeat(4) {
                         world.crash(0);
@@ -160,7 +161,7 @@ fn matrix() -> Vec<Row> {
         ),
         row(
             "host frozen, then resumed",
-            Scenario::new(
+            Shown::taken_over(
                 |world| {
                     world.freeze(0);
                     world.isolate(0);
@@ -175,7 +176,7 @@ fn matrix() -> Vec<Row> {
         ),
         row(
             "CPU starvation",
-            Scenario::nobody_for(
+            Shown::nobody_for(
                 Duration::ZERO,
                 |world| world.hosts.iter_mut().for_each(|host| host.spec.lateness = (0, 90 * MILLISECOND)),
                 secs(20),
@@ -185,7 +186,7 @@ fn matrix() -> Vec<Row> {
         ),
         row(
             "a kernel that is starved of its disk or its locks",
-            Scenario::nobody_for(
+            Shown::nobody_for(
                 ms(1_400),
                 |world| {
                     world.hosts.iter_mut().for_each(|host| host.spec.effect_time = (0, 1_000 * MILLISECOND));
@@ -208,12 +209,12 @@ fn matrix() -> Vec<Row> {
         ),
         row(
             "another host configures the address",
-            Scenario::nobody_for(Duration::ZERO, claim_for_a_while, secs(1), nothing),
+            Shown::nobody_for(Duration::ZERO, claim_for_a_while, secs(1), nothing),
             &["netns/conflict.rs: a_host_that_announces_the_address_is_named_and_the_neighbours_are_corrected"],
         ),
         row(
             "rogue advert of priority 255",
-            Scenario::new(
+            Shown::taken_over(
                 |world| forge(world, STRANGER, &advert(&vip(255), 255), ChecksumForm::Rfc9568),
                 secs(2),
                 nothing,
@@ -222,7 +223,7 @@ fn matrix() -> Vec<Row> {
         ),
         row(
             "rogue advert of priority 0",
-            Scenario::nobody_for(
+            Shown::nobody_for(
                 Duration::ZERO,
                 |world| {
                     for _ in 0..20 {
@@ -237,12 +238,12 @@ fn matrix() -> Vec<Row> {
         ),
         row(
             "replayed advert", // A backup believes what sounds like its owner. It waits as long after the last replay.
-            Scenario::nobody_for(ms(250).saturating_add(TAKEOVER), replay, secs(2), nothing),
+            Shown::nobody_for(ms(250).saturating_add(TAKEOVER), replay, secs(2), nothing),
             &[],
         ),
         row(
             "advert of another VRID",
-            Scenario::nobody_for(
+            Shown::nobody_for(
                 Duration::ZERO,
                 |world| {
                     let mut other = vip(255);
@@ -259,7 +260,7 @@ fn matrix() -> Vec<Row> {
         ),
         row(
             "advert from this node's own address",
-            Scenario::nobody_for(
+            Shown::nobody_for(
                 Duration::ZERO,
                 |world| {
                     for _ in 0..20 {
@@ -276,12 +277,12 @@ fn matrix() -> Vec<Row> {
         ),
         row(
             "malformed flood",
-            Scenario::nobody_for(Duration::ZERO, flood, secs(1), nothing),
+            Shown::nobody_for(Duration::ZERO, flood, secs(1), nothing),
             &["netns/hostile.rs: a_flood_of_bad_packets_moves_nobody_and_fills_no_memory"],
         ),
         row(
             "VRID collision",
-            Scenario::nobody_for(
+            Shown::nobody_for(
                 Duration::ZERO,
                 |world| {
                     let mut foreign = vip(255);
@@ -298,7 +299,7 @@ fn matrix() -> Vec<Row> {
         ),
         row(
             "interface deleted, recreated, renamed",
-            Scenario::new(
+            Shown::taken_over(
                 |world| {
                     for _ in 0..3 {
                         world.set_wire(0, Wire::Missing);
@@ -317,7 +318,7 @@ fn matrix() -> Vec<Row> {
         ),
         row(
             "address removed by another program",
-            Scenario::nobody_for(
+            Shown::nobody_for(
                 ms(5),
                 |world| {
                     for _ in 0..3 {
@@ -333,7 +334,7 @@ fn matrix() -> Vec<Row> {
         row("route removed by another program", Shown::NotYet("vips have no routes of their own"), &[]),
         row(
             "network manager restarted on both hosts",
-            Scenario::nobody_for(
+            Shown::nobody_for(
                 ms(1_500),
                 |world| {
                     (0..2).for_each(|host| world.set_wire(host, Wire::Down));
@@ -348,7 +349,7 @@ fn matrix() -> Vec<Row> {
         ),
         row(
             "simultaneous boot",
-            Scenario::nobody_for(
+            Shown::nobody_for(
                 ms(200) + TAKEOVER,
                 |world| {
                     (0..2).for_each(|host| world.kill(host));
@@ -362,7 +363,7 @@ fn matrix() -> Vec<Row> {
         ),
         row(
             "link up but forwarding late (STP, bond)",
-            Scenario::two_owners(
+            Shown::two_owners(
                 |world| {
                     world.kill(0);
                     world.run(secs(1));
@@ -376,12 +377,12 @@ fn matrix() -> Vec<Row> {
         ),
         row(
             "reload: no change",
-            Scenario::nobody_for(Duration::ZERO, |world| reload(world, |_| {}), secs(1), nothing),
+            Shown::nobody_for(Duration::ZERO, |world| reload(world, |_| {}), secs(1), nothing),
             &["netns/reload.rs: a_reload_without_a_change_moves_nothing_and_delays_no_advert"],
         ),
         row(
             "reload: address added, then removed",
-            Scenario::nobody_for(
+            Shown::nobody_for(
                 Duration::ZERO,
                 |world| {
                     reload(world, |settings| settings.vips[0].addresses.push(address(IpAddr::from([10, 0, 0, 150]))))
@@ -403,7 +404,7 @@ fn matrix() -> Vec<Row> {
         ),
         row(
             "rolling restart, onto another interval as well",
-            Scenario::nobody_for(
+            Shown::nobody_for(
                 Duration::ZERO,
                 |world| {
                     for host in [1, 0] {
@@ -513,7 +514,8 @@ fn a_pair_without_the_kernels_lease_does_not_pass() {
             world.watch.forgiving = true;
             world.freeze(0);
         },
-        lasts: secs(2),
+        // A backup that asks waits for 3 s while the address answers.
+        lasts: secs(6),
         heal: |world| world.thaw(0),
         two: Duration::ZERO,
         nobody: TAKEOVER,

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use vipd::engine::{AnnounceSettings, ChecksumPolicy, Preempt, VipSettings};
+use vipd::engine::{AnnounceSettings, ChecksumPolicy, HeartbeatSettings, Preempt, VipSettings};
 use vipd::types::{Family, Password, Priority, Version, Vrid};
 use vipd::wire::advert::ChecksumForm;
 
@@ -32,6 +32,7 @@ enum Fault {
     Removals,
     Reloads,
     Noise,
+    SecondPath,
 }
 
 const FAULTS: [Fault; 10] = [
@@ -58,6 +59,7 @@ pub struct Plan {
     pub effect_time: (Nanos, Nanos),
     pub lateness: Nanos,
     network: Network,
+    second: Network,
     hosts: Vec<HostSpec>,
 }
 
@@ -71,7 +73,8 @@ impl Plan {
         if Rng::new(seed ^ 0x7265_6c6f_6164).permille(250) {
             faults.push(Fault::Reloads);
         }
-        let hosts = hosts(&mut rng);
+        let mut hosts = hosts(&mut rng);
+        let second = second_path(&mut Rng::new(seed ^ 0x7365_636f_6e64), &mut faults, &mut hosts);
         let slow = rng.permille(150);
         let starved = rng.permille(150);
         let shortest = hosts.iter().flat_map(|host| &host.settings.vips).map(|vip| vip.interval.duration()).min();
@@ -80,6 +83,7 @@ impl Plan {
         let lateness = if starved { shortest / 2 } else { 100 * MICROSECOND };
         let mut plan = Self {
             network: network(&mut rng, &faults),
+            second,
             faults,
             acts: rng.within(0, 25),
             pause: 0,
@@ -97,7 +101,9 @@ impl Plan {
     }
 
     pub fn world(&self, seed: u64) -> World {
-        World::new(seed, self.network.clone(), self.hosts.clone())
+        let mut world = World::new(seed, self.network.clone(), self.hosts.clone());
+        world.second = self.second.clone();
+        world
     }
 
     pub fn vips(&self) -> usize {
@@ -136,6 +142,27 @@ fn network(rng: &mut Rng, faults: &[Fault]) -> Network {
         network.doubled_permille = rng.pick(&[0, 0, 100]);
         network.late_permille = rng.pick(&[0, 0, 50, 300]);
         network.late_by = rng.pick(&[1, 5, 50]) * MILLISECOND;
+    }
+    network
+}
+
+/// In a third of the worlds most hosts have a second path, which may be as bad as the first.
+fn second_path(rng: &mut Rng, faults: &mut Vec<Fault>, hosts: &mut [HostSpec]) -> Network {
+    let mut network = Network::quiet();
+    if !rng.permille(333) {
+        return network;
+    }
+    if rng.permille(400) {
+        faults.push(Fault::SecondPath);
+    }
+    if rng.permille(300) {
+        network.lost_permille = rng.pick(&[10, 100, 400]);
+        network.late_permille = rng.pick(&[0, 50, 300]);
+        network.late_by = rng.pick(&[1, 5, 50]) * MILLISECOND;
+    }
+    let interval = ms(rng.pick(&[10, 100, 100, 1_000]));
+    for host in hosts {
+        host.settings.heartbeat = (!rng.permille(100)).then_some(HeartbeatSettings { interval });
     }
     network
 }
@@ -273,6 +300,14 @@ impl Plan {
             }
             Fault::Reloads => reload(world, host),
             Fault::Noise => noise(world),
+            Fault::SecondPath => {
+                let other = world.rng.index(world.hosts.len());
+                if world.rng.permille(600) {
+                    world.second.cut(host, other);
+                } else {
+                    world.second.heal();
+                }
+            }
         }
     }
 

@@ -68,6 +68,8 @@ fn no_seed_makes_two_owners_or_leaves_a_healed_world_without_one() {
         "HoldOver",
         "AddressOwner",
         "Shutdown",
+        "GivenUp",
+        "PeerOwns",
     ] {
         assert!(causes.contains(cause), "in no world was {cause} a cause: {causes:?}");
     }

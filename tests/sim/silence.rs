@@ -1,6 +1,5 @@
 //! A silent owner: succeeded without a delay where it is gone, waited for where its address answers.
 
-use std::net::IpAddr;
 use std::time::Duration;
 
 use vipd::engine::silence::{ANSWER_MARGIN, LONGEST_WAIT, ROUND};
@@ -71,10 +70,13 @@ fn a_killed_host_is_succeeded_as_if_nobody_had_asked() {
 fn a_dead_agent_whose_lease_lapses_is_succeeded_on_time_or_after_one_answer_would_have_come() {
     for every in INTERVALS {
         for priority in [1, 100, 200, 254] {
-            let (kill, freeze): (fn(&mut World), fn(&mut World)) = (|world| world.crash(0), |world| world.freeze(0));
-            for end in [kill, freeze] {
+            for freezes in [false, true] {
                 let mut world = backup_of(priority, every, OnSilentOwner::Wait);
-                end(&mut world);
+                if freezes {
+                    world.freeze(0);
+                } else {
+                    world.crash(0);
+                }
                 world.run(ms(5 * u64::from(every)));
                 assert_eq!(world.owner(), Some(1), "at priority {priority} and {every} ms");
                 let bound = world.hosts[1].active_down(0, u64::from(every) * MILLISECOND) + world.network.longest_way();
@@ -167,7 +169,7 @@ struct Alone(Engine);
 
 impl Alone {
     fn new(settings: VipSettings) -> Self {
-        let mut engine = Engine::new(Settings { node: "a".into(), vips: vec![settings] }, Instant::ZERO);
+        let mut engine = Engine::new(Settings::of("a", vec![settings]), Instant::ZERO);
         let state = LinkState::Up { ipv4: Some([10, 0, 0, 1].into()), ipv6: Some("fe80::1".parse().expect("one")) };
         engine.handle(Instant::ZERO, Input::Link { link: LINK, state });
         while engine.poll_output().is_some() {}
@@ -207,7 +209,7 @@ fn the_questions_are_asked_an_interval_before_the_claim_and_as_the_lease_has_lap
         let [Output::Ask(question)] = &outputs[..] else { panic!("{outputs:?}") };
         assert_eq!(at, asked_at);
         assert_eq!((question.addresses.len(), question.addresses[0]), (3, VIP_V4));
-        assert_eq!(question.source.map(IpAddr::V6), Some("fe80::1".parse().expect("one")));
+        assert_eq!(question.sources, [None, Some("fe80::1".parse().expect("one"))]);
     }
     let (at, _) = alone.due();
     assert_eq!((at, alone.state()), (ms(30) + Duration::from_nanos(78_125), StateName::Claiming));

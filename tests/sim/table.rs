@@ -98,11 +98,17 @@ fn shown(output: &Output, now: Duration) -> Option<String> {
         Output::Trim(_) => "trim".into(),
         Output::Announce(_) => "announce".into(),
         Output::Ask(_) => "ask".into(),
+        Output::Fence(_) => "fence".into(),
         Output::KeepHolds => "keep holds".into(),
+        Output::Echo(_) => "echo".into(),
+        Output::SendHeartbeat { .. } => "heartbeat".into(),
         Output::Event(Event { kind, .. }) => match kind {
             // In the column before.
             EventKind::Transition { .. } => return None,
             EventKind::Rival { .. } => "[rival]".into(),
+            EventKind::ReferenceLost { .. } => "[reference lost]".into(),
+            EventKind::ReferenceBack { .. } => "[reference back]".into(),
+            EventKind::IsolatedFromReferences => "[isolated]".into(),
             EventKind::SilentOwner { .. } => "[silent owner answers]".into(),
             EventKind::SilentOwnerEnds { .. } => "[wait for a silent owner ends]".into(),
             EventKind::AddressRestored { count, .. } => format!("[address restored, {count}]"),
@@ -119,6 +125,15 @@ fn shown(output: &Output, now: Duration) -> Option<String> {
             EventKind::CheckFails { .. } => "[check fails]".into(),
             EventKind::CheckPasses { .. } => "[check passes]".into(),
             EventKind::PriorityChanged { from, to, .. } => format!("[priority {from} to {to}]"),
+            EventKind::PeerHeard { .. } => "[peer heard]".into(),
+            EventKind::PeerSilent { .. } => "[peer silent]".into(),
+            EventKind::AdvertsBlocked { .. } => "[adverts blocked]".into(),
+            EventKind::AdvertsThrough { .. } => "[adverts through]".into(),
+            EventKind::SecondOwner { .. } => "[second owner]".into(),
+            EventKind::Fencing { .. } => "[fencing]".into(),
+            EventKind::Fenced { .. } => "[fenced]".into(),
+            EventKind::FenceFailed { .. } => "[fencing failed]".into(),
+            EventKind::FenceMissing { .. } => "[fencing impossible]".into(),
             EventKind::RemoveFailed(_) => "[removal failed]".into(),
         },
     })
@@ -142,7 +157,7 @@ fn inputs(case: &Case) -> Vec<(&'static str, Duration, Input)> {
     let link = |state| Input::Link { link: LINK, state };
     let vip = vip_id(0);
     let refused = || Err("Operation not permitted".into());
-    let settings = |vips| Input::Settings(Settings { node: "a".into(), vips });
+    let settings = |vips| Input::Settings(Settings::of("a", vips));
     let (one, more) = (address(VIP_V4), address([10, 0, 0, 101].into()));
     let check = |outcome| Input::CheckResult {
         check: CHECK.into(),
@@ -292,7 +307,7 @@ fn pass(case: &mut Case) {
 }
 
 fn missing(settings: VipSettings) -> Case {
-    let settings = Settings { node: "a".into(), vips: vec![settings] };
+    let settings = Settings::of("a", vec![settings]);
     let engine = Engine::new(settings, Instant::ZERO);
     Case { engine, now: Duration::from_secs(1), request: RequestId(u64::MAX) }
 }

@@ -1,7 +1,7 @@
 //! What travels between the hosts and to the neighbours: adverts as real bytes, and announcements.
 
 use std::collections::BTreeSet;
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
 
 use vipd::engine::{AddressSet, Arrival, ClaimKind, Input, Question, StateName, Transmit};
@@ -10,7 +10,10 @@ use vipd::wire::advert::{Advert, Endpoints, HOP_LIMIT};
 
 use super::host::{Life, Wire};
 use super::network::{NEIGHBOURS, Packet, Port};
-use super::world::{Entry, PacketRef, Sent, World, place, vip_id};
+use super::world::{Entry, LINK, PacketRef, Sent, World, place, vip_id};
+
+/// What answers as long as a host reaches the neighbours.
+pub const REFERENCE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 254));
 
 impl World {
     pub fn transmit(&mut self, host: Port, transmit: Transmit, advertised: &mut BTreeSet<usize>) {
@@ -31,11 +34,17 @@ impl World {
         let mut bytes = vec![0xa5; 7];
         transmit.advert.emit(endpoints, transmit.checksum, &mut bytes);
         let Endpoints { source, destination } = endpoints;
+        if let Some(seals) = &mut self.hosts[host].seals {
+            seals.seal(transmit.link, source, &mut bytes);
+        }
         self.send(host, Packet { link: transmit.link, source, destination, hop_limit: HOP_LIMIT, bytes });
     }
 
     /// Puts a packet on the segment.
     pub fn send(&mut self, from: Port, packet: Packet) {
+        if let Some(tap) = &mut self.tap {
+            tap.push(packet.clone());
+        }
         let packet = Rc::new(packet);
         for to in (0..self.hosts.len()).filter(|to| *to != from) {
             let family = Family::of(packet.source);
@@ -59,7 +68,11 @@ impl World {
         }
         let endpoints = Endpoints { source: packet.source, destination: packet.destination };
         let (link, source) = (packet.link, packet.source);
-        let input = match Advert::parse(&packet.bytes, endpoints) {
+        let believed = match &mut self.hosts[to].seals {
+            Some(seals) => seals.open(link, source, &packet.bytes),
+            None => Ok(packet.bytes.as_slice()),
+        };
+        let input = match believed.and_then(|bytes| Advert::parse(bytes, endpoints)) {
             Ok((advert, checksum)) => {
                 Input::Advert(Arrival { link, source, hop_limit: packet.hop_limit, advert, checksum })
             }
@@ -72,8 +85,18 @@ impl World {
     pub fn ask(&mut self, host: Port, question: &Question) {
         let vip = place(question.vip);
         self.log(|| format!("host {host}: asks who has vip {vip}"));
-        self.asked.push((self.now, host, vip));
+        if !question.addresses.contains(&REFERENCE) {
+            self.asked.push((self.now, host, vip));
+        }
         if self.hosts[host].wire != Wire::Up {
+            return;
+        }
+        if question.addresses.contains(&REFERENCE) {
+            for there in self.network.arp_arrivals(&mut self.rng, self.now, host, NEIGHBOURS) {
+                for at in self.network.arp_arrivals(&mut self.rng, there, NEIGHBOURS, host) {
+                    self.push(at, Entry::Reference { to: host });
+                }
+            }
             return;
         }
         for to in (0..self.hosts.len()).filter(|to| *to != host) {
@@ -93,6 +116,12 @@ impl World {
             for at in self.network.arp_arrivals(&mut self.rng, self.now, host, by) {
                 self.push(at, Entry::Reply { to: by, by: host, vip, address });
             }
+        }
+    }
+
+    pub fn hear_reference(&mut self, host: Port) {
+        if self.hosts[host].wire == Wire::Up {
+            self.input(host, Input::ReferenceAnswered { link: LINK, address: REFERENCE });
         }
     }
 

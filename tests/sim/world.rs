@@ -9,7 +9,8 @@ use std::net::IpAddr;
 use std::rc::Rc;
 use std::time::Duration;
 
-use vipd::engine::{Engine, Event, EventKind, Input, LinkId, LinkState, Output, StateName, VipId};
+use vipd::engine::seals::Seals;
+use vipd::engine::{Engine, Event, EventKind, Input, LinkId, LinkState, Output, RequestId, StateName, VipId};
 use vipd::types::{Family, Priority};
 
 use super::clock::Nanos;
@@ -27,19 +28,29 @@ pub struct World {
     pub now: Nanos,
     pub hosts: Vec<Host>,
     pub network: Network,
+    /// That of the second path.
+    pub second: Network,
     pub neighbours: Neighbours,
     pub watch: Watch,
     pub rng: Rng,
     /// Whether the kernels enforce the lease.
     pub gate: bool,
+    /// What an enemy records, once there is one.
+    pub tap: Option<Vec<Packet>>,
     /// Adverts that left a host.
     pub sent: Vec<Sent>,
+    /// Heartbeats that left a host.
+    pub beats: Vec<(Nanos, Port)>,
     /// Announcements that left a host: when, who, which vip.
     pub announced: Vec<(Nanos, Port, usize)>,
     /// Who asked for a vip's addresses, and when.
     pub asked: Vec<(Nanos, Port, usize)>,
     /// What the agents told.
     pub events: Vec<(Nanos, Port, Event)>,
+    /// How long a fence agent takes, whether it does what it is to do, and what was done.
+    pub fence_time: Nanos,
+    pub fence_works: bool,
+    pub fenced: Vec<(Nanos, Port, Port)>,
     /// Lines for a reader, where somebody asked for them.
     pub trace: Option<Vec<String>>,
     agenda: BinaryHeap<Reverse<(Nanos, u64, Entry)>>,
@@ -62,12 +73,17 @@ pub enum Entry {
     Deliver { to: Port, packet: PacketRef },
     Announcement { vip: usize, from: Port, addresses: Vec<IpAddr> },
     Question { to: Port, by: Port, vip: usize, addresses: Vec<IpAddr> },
+    Reference { to: Port },
     Reply { to: Port, by: Port, vip: usize, address: IpAddr },
+    Greet { host: Port, incarnation: u32 },
+    Met { host: Port, incarnation: u32, other: Port },
+    Heartbeat { to: Port, to_incarnation: u32, from: Port, from_incarnation: u32, bytes: Vec<u8> },
     Wake { host: Port, incarnation: u32 },
     Apply { host: Port, incarnation: u32 },
     Answer { host: Port, incarnation: u32, failed: bool },
     Tell { host: Port, incarnation: u32, news: News },
     Lapse { host: Port, vip: usize },
+    Fence { host: Port, incarnation: u32, request: RequestId, target: Port },
 }
 
 /// What a kernel tells its agent after a moment.
@@ -111,13 +127,19 @@ impl World {
             watch: Watch::new(vips, specs.len()),
             hosts: specs.into_iter().map(Host::new).collect(),
             network,
+            second: Network::quiet(),
             neighbours: Neighbours::default(),
             rng: Rng::new(seed),
             gate: true,
             sent: Vec::new(),
+            beats: Vec::new(),
+            tap: None,
             announced: Vec::new(),
             asked: Vec::new(),
             events: Vec::new(),
+            fence_time: 2_000_000_000,
+            fence_works: true,
+            fenced: Vec::new(),
             trace: None,
             agenda: BinaryHeap::new(),
             serial: 0,
@@ -156,7 +178,18 @@ impl World {
                 }
             }
             Entry::Question { to, by, vip, addresses } => self.answer(to, by, vip, addresses),
+            Entry::Reference { to } => self.hear_reference(to),
             Entry::Reply { to, by, vip, address } => self.hear_reply(to, by, vip, address),
+            Entry::Greet { host, incarnation } => self.greet(host, incarnation),
+            Entry::Met { host, incarnation, other } => {
+                if self.hosts[host].incarnation == incarnation {
+                    let peer = self.hosts[other].spec.settings.node.clone();
+                    self.input(host, Input::PeerMet { peer });
+                }
+            }
+            Entry::Heartbeat { to, to_incarnation, from, from_incarnation, bytes } => {
+                self.deliver_heartbeat((to, to_incarnation), (from, from_incarnation), &bytes);
+            }
             Entry::Wake { host, incarnation } => {
                 if self.hosts[host].incarnation == incarnation && self.hosts[host].wake_at == Some(self.now) {
                     self.hosts[host].wake_at = None;
@@ -185,6 +218,17 @@ impl World {
                             self.input(host, Input::AddressGone { vip: vip_id(vip), address });
                         }
                     }
+                }
+            }
+            Entry::Fence { host, incarnation, request, target } => {
+                let works = self.fence_works;
+                if works {
+                    self.fenced.push((self.now, host, target));
+                    self.kill(target);
+                }
+                if self.hosts[host].incarnation == incarnation {
+                    let result = if works { Ok("off".into()) } else { Err("no answer".into()) };
+                    self.input(host, Input::Fenced { request, result });
                 }
             }
             Entry::Lapse { host, vip } => {
@@ -244,6 +288,8 @@ impl World {
         let now = self.now;
         let it = &mut self.hosts[host];
         it.incarnation += 1;
+        let epoch = Some(u64::from(it.incarnation));
+        it.seals = it.sealing.map(|sealing| Seals::new(super::seals::keys(1), sealing, epoch));
         it.inbox.clear();
         it.effects.clear();
         it.effect_under_way = false;
@@ -257,6 +303,7 @@ impl World {
         self.log(|| format!("host {host}: agent starts"));
         inherited.iter().for_each(|input| self.input(host, input.clone()));
         self.tell_links(host, state);
+        self.start_greeting(host);
     }
 
     fn tell_links(&mut self, host: Port, state: LinkState) {
@@ -354,9 +401,22 @@ impl World {
             Output::Announce(set) => self.announce(host, &set),
             Output::Ask(question) => self.ask(host, &question),
             // No scenario restarts a held agent.
+            Output::Fence(order) => self.fence(host, order.request, &order.peer.name),
             Output::KeepHolds => {}
+            Output::Echo(question) => {
+                self.watch.fail(self.now, format!("host {host}: nothing is routed: {question:?}"))
+            }
+            Output::SendHeartbeat { peer, heartbeat } => self.send_heartbeat(host, &peer, &heartbeat),
             Output::Event(event) => self.on_event(host, event),
         }
+    }
+
+    /// The name says which host: "host 1".
+    fn fence(&mut self, host: Port, request: RequestId, name: &str) {
+        self.log(|| format!("host {host}: fences {name}"));
+        let target = name.strip_prefix("host ").and_then(|place| place.parse().ok()).expect("a host's name");
+        let incarnation = self.hosts[host].incarnation;
+        self.push(self.now + self.fence_time, Entry::Fence { host, incarnation, request, target });
     }
 
     fn on_event(&mut self, host: Port, event: Event) {

@@ -181,6 +181,10 @@ impl Show {
     }
 
     fn draw(&mut self, pair: &Pair) -> io::Result<()> {
+        // Forgotten at the begin of a run.
+        if self.read > pair.probe().count() {
+            self.read = 0;
+        }
         let answers = pair.probe().answers_from(self.read);
         self.read += answers.len();
         self.recent.extend(answers);

@@ -2,12 +2,13 @@ use std::future::poll_fn;
 use std::net::Ipv4Addr;
 
 use super::*;
+use crate::engine::seals::Sealing;
 use crate::wire::seal::Keys;
 
 /// On any free port, which the caller asks for.
 fn peers(name: &str, key: u8) -> Peers {
     let keys = Keys::new(Key::new(&[key; 32]).expect("32 bytes"), None);
-    Peers::open(name, &Seal { keys, port: 0 }).expect("free ports")
+    Peers::open(name, &Seal { keys, port: 0, adverts: Sealing::Off }).expect("free ports")
 }
 
 fn address(peers: &Peers, family: Family) -> Path {
@@ -59,7 +60,7 @@ fn two_find_each_other_by_address_and_speak_in_either_family() {
             assert_eq!((sender.as_str(), payload.as_slice()), ("a", &b"question"[..]));
             b.send("a", Topic::Heartbeat, b"answer").expect("a session");
             assert!(matches!(next(&mut a, &mut b).await, Heard::Message { topic: Topic::Heartbeat, .. }));
-            let status = a.status(clock::now());
+            let status = a.status(clock::now(), Sealing::Off);
             assert_eq!((status.peers.len(), status.accepted, status.refused.len()), (1, 2, 0), "{status:?}");
         }
     });
@@ -101,7 +102,7 @@ fn another_key_is_reported_once_and_counted_each_time() {
         let mut other = peers("c", 2);
         other.greet(to).expect("sent");
         assert!(matches!(next(&mut other, &mut b).await, Heard::Session { .. }), "the others were counted before it");
-        assert_eq!(b.status(clock::now()).refused.get("unknown-key"), Some(&3));
+        assert_eq!(b.status(clock::now(), Sealing::Off).refused.get("unknown-key"), Some(&3));
     });
 }
 
@@ -111,7 +112,7 @@ fn a_port_that_is_taken_is_an_error() {
         let a = peers("a", 1);
         let port = address(&a, Family::V4).remote.port();
         let keys = a.sessions.keys().clone();
-        let refused = Peers::open("b", &Seal { keys, port }).expect_err("taken");
+        let refused = Peers::open("b", &Seal { keys, port, adverts: Sealing::Off }).expect_err("taken");
         assert_eq!(refused.kind(), io::ErrorKind::AddrInUse);
         assert!(refused.to_string().contains(&port.to_string()), "{refused}");
     });

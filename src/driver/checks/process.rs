@@ -1,13 +1,26 @@
 //! Whether a process of a name runs, as `ps -o comm` shows it.
 
 use std::fs;
+use std::path::Path;
 
-use super::Failure;
+use super::{Failure, Unable};
 
 /// How much of a name the kernel keeps.
 const MAX_NAME: usize = 15;
 
+/// Whether the processes of other users can be seen: the first one is somebody else's wherever they can be hidden.
+pub(super) fn inspect() -> Result<(), Unable> {
+    if Path::new("/proc/1").exists() {
+        return Ok(());
+    }
+    Err(Unable {
+        problem: "the processes of other users are hidden from the agent".to_owned(),
+        remedy: "install systemd/vipd.service.d/process-checks.conf, which has ProtectProc=default, or mount /proc without hidepid",
+    })
+}
+
 pub(super) fn run(name: &str) -> Result<String, Failure> {
+    inspect()?;
     let processes = fs::read_dir("/proc").map_err(|error| Failure::Unable(format!("/proc: {error}")))?;
     for process in processes.flatten() {
         let pid = process.file_name();

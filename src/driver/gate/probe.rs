@@ -37,6 +37,19 @@ pub(super) struct Abilities {
 ///
 /// Says what is missing that this layer cannot be without.
 pub(super) fn abilities(nftables: &mut Nftables, layer: Layer) -> io::Result<Abilities> {
+    hooks(nftables, layer)?;
+    let first = layer.places().first().copied().map(table).expect("each layer has a table");
+    // Kernels refuse flags that they do not know.
+    let persists = with_table(nftables, &first, true, Vec::new()).is_ok();
+    Ok(Abilities { refreshes: refreshes(nftables, &first)?, persists })
+}
+
+/// Whether the layer's rules can be asked at all. Each try is one transaction, that makes a thing and removes it again.
+///
+/// # Errors
+///
+/// Says what is missing.
+pub(super) fn hooks(nftables: &mut Nftables, layer: Layer) -> io::Result<()> {
     for place in layer.places() {
         let table = table(*place);
         let (needs, hooks) = needs(*place);
@@ -48,10 +61,7 @@ pub(super) fn abilities(nftables: &mut Nftables, layer: Layer) -> io::Result<Abi
             with_table(nftables, &table, false, chain).map_err(context(&format!("make an nftables {hook}")))?;
         }
     }
-    let first = layer.places().first().copied().map(table).expect("each layer has a table");
-    // Kernels refuse flags that they do not know.
-    let persists = with_table(nftables, &first, true, Vec::new()).is_ok();
-    Ok(Abilities { refreshes: refreshes(nftables, &first)?, persists })
+    Ok(())
 }
 
 fn table(place: Place) -> Table {

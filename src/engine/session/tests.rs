@@ -284,23 +284,3 @@ fn a_hello_is_read_as_it_was_written_and_nothing_else_is_one() {
         assert_eq!(Hello::parse(wrong), None, "{wrong:?}");
     }
 }
-
-proptest::proptest! {
-    /// The window against a plain list of what came.
-    #[test]
-    fn the_window_admits_each_number_at_most_once(
-        first in 0..100_u64, numbers in proptest::collection::vec(0..300_u64, 0..200),
-    ) {
-        let mut window = Numbers::from(first);
-        let mut came = vec![first];
-        for number in numbers {
-            let highest = came.iter().copied().max().unwrap_or(0);
-            let new = !came.contains(&number) && number + 63 >= highest;
-            proptest::prop_assert_eq!(window.is_newest(number), number > highest);
-            proptest::prop_assert_eq!(window.admit(number), new, "{}", number);
-            if new {
-                came.push(number);
-            }
-        }
-    }
-}

@@ -1,6 +1,8 @@
 //! vipd: its configuration, command line and log.
 
 use std::fmt::Write as _;
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::os::unix::process::CommandExt as _;
 use std::path::Path;
 use std::process::Command;
@@ -14,10 +16,16 @@ use crate::lab::process::Line;
 
 const CONFIG: &str = "/run/vipd/vipd.toml";
 const STATE_DIR: &str = "/run/vipd/state";
+const KEY_FILE: &str = "/run/vipd/key";
 const CONTROL: &str = "/run/vipd/control.sock";
 
 pub(super) fn commands(program: &Path, host: &Host, routers: &[Router]) -> Result<Vec<Command>> {
     host.write_file(CONFIG.as_ref(), &config(host.name(), routers))?;
+    if routers.iter().any(|router| router.second_path.is_some()) {
+        host.write_file(KEY_FILE.as_ref(), &"6c".repeat(32))?;
+        // As a key has to be: nobody else's.
+        host.run_in(|| fs::set_permissions(KEY_FILE, fs::Permissions::from_mode(0o600)))??;
+    }
     let mut command = host.command(program);
     // The program may be /proc/self/exe, which tells a reader of `ps` nothing.
     command.arg0("vipd");
@@ -27,6 +35,10 @@ pub(super) fn commands(program: &Path, host: &Host, routers: &[Router]) -> Resul
 
 fn config(node: &str, routers: &[Router]) -> String {
     let mut text = format!("[node]\nname = {node:?}\n");
+    if let Some(interface) = routers.iter().find_map(|router| router.second_path.as_ref()) {
+        write!(text, "heartbeat = [{{ interface = {interface:?} }}]\n\n[seal]\nkey_file = {KEY_FILE:?}\n")
+            .expect("a String takes all");
+    }
     for router in routers {
         let Router { name, vrid, priority, version, interface, addresses, .. } = router;
         let interval_ms = router.interval.as_millis();

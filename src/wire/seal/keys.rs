@@ -23,6 +23,7 @@ pub struct Keys {
 pub struct Key {
     fingerprint: [u8; 32],
     messages: Hmac<Sha256>,
+    adverts: Hmac<Sha256>,
 }
 
 /// A key that is too short or too long.
@@ -58,7 +59,8 @@ impl Keys {
         self.named(id).any(|key| holds(&key.messages, sealed, tag))
     }
 
-    fn named(&self, id: [u8; 4]) -> impl Iterator<Item = &Key> {
+    /// Those that are called so: one, or by a rare chance two.
+    pub(in crate::wire) fn named(&self, id: [u8; 4]) -> impl Iterator<Item = &Key> {
         core::iter::once(&self.current).chain(&self.also).filter(move |key| key.id() == id)
     }
 }
@@ -76,7 +78,8 @@ impl Key {
         // Each use has a key of its own, so that nothing that was sealed for one is good for another.
         let master = keyed(bytes);
         let messages = keyed(&tag(&master, b"vipd message 1"));
-        Ok(Self { fingerprint: tag(&master, b"vipd key id"), messages })
+        let adverts = keyed(&tag(&master, b"vipd advert 1"));
+        Ok(Self { fingerprint: tag(&master, b"vipd key id"), messages, adverts })
     }
 
     /// Which key it is, for all to see.
@@ -88,6 +91,16 @@ impl Key {
     /// Over all of a message that stands before the tag.
     pub(super) fn tag_message(&self, sealed: &[u8]) -> [u8; 32] {
         tag(&self.messages, sealed)
+    }
+
+    /// Over the parts of what the seal of an advert covers.
+    pub(in crate::wire) fn tag_advert(&self, parts: &Parts<'_>) -> [u8; 32] {
+        chained(&self.adverts, parts).finalize().into_bytes().into()
+    }
+
+    /// Whether a tag of 16 bytes is the beginning of that.
+    pub(in crate::wire) fn verify_advert(&self, parts: &Parts<'_>, tag: &[u8]) -> bool {
+        tag.len() == 16 && chained(&self.adverts, parts).verify_truncated_left(tag).is_ok()
     }
 }
 
@@ -113,6 +126,13 @@ impl fmt::Display for KeyLength {
 }
 
 impl core::error::Error for KeyLength {}
+
+/// What a seal of an advert covers.
+pub(in crate::wire) type Parts<'a> = ([u8; 17], &'a [u8], &'a [u8]);
+
+fn chained(mac: &Hmac<Sha256>, (head, advert, fields): &Parts<'_>) -> Hmac<Sha256> {
+    mac.clone().chain_update(head).chain_update(advert).chain_update(fields)
+}
 
 fn keyed(key: &[u8]) -> Hmac<Sha256> {
     Hmac::new_from_slice(key).expect("HMAC takes a key of any length")

@@ -1,5 +1,5 @@
 #!/usr/bin/python3
-"""Makes the golden messages, from the description in src/wire/seal.rs and nothing else.
+"""Makes the golden messages, from the descriptions in src/wire/seal.rs and sealed_advert.rs and nothing else.
 
     /usr/bin/python3 tests/golden/seal/make.py            # writes them
     /usr/bin/python3 tests/golden/seal/make.py --check    # fails where a file is another than this makes
@@ -9,6 +9,7 @@ They are frozen: a file that changes means that two versions of vipd no longer u
 
 import hashlib
 import hmac
+import ipaddress
 import pathlib
 import struct
 import sys
@@ -46,6 +47,36 @@ MESSAGES = {
 }
 
 
+# The packets of tests/golden/packets, behind their IP headers.
+ADVERTS = {
+    "advert-v3-ipv4": ("10.20.0.1", "3133 9602 000a 2fa5 0a14 0064 0a14 0065", 1, 0, 1),
+    "advert-v3-ipv6": ("fe80::1", "3133 6401 000a 8f08" + "fe80 0000 0000 0000 0000 0000 0000 0051", 2**63, 3, 2**64 - 1),
+    "advert-v2-ipv4": ("10.20.0.2", "2133 6401 0001 5b1d 0a14 0064" + "0000 0000 0000 0000", 1795000000, 65535, 4711),
+}
+
+
+def sealed_advert(key, source, advert, epoch, link, counter):
+    address = ipaddress.ip_address(source)
+    fields = b"VSA\x01" + mac(key, b"vipd key id")[:4] + struct.pack(">QIQ", epoch, link, counter)
+    covered = bytes([address.version]) + address.packed.ljust(16, b"\0") + advert + fields
+    return advert + fields + mac(mac(key, b"vipd advert 1"), covered)[:16]
+
+
+def advert_text(name):
+    source, packet, epoch, link, counter = ADVERTS[name]
+    advert = bytes.fromhex(packet)
+    lines = {
+        "key": KEY.hex(),
+        "source": source,
+        "epoch": epoch,
+        "link": link,
+        "counter": counter,
+        "advert": advert.hex(),
+        "sealed": sealed_advert(KEY, source, advert, epoch, link, counter).hex(),
+    }
+    return "".join(f"{key}: {value}\n" for key, value in lines.items())
+
+
 def text(name):
     kind, sender, receiver, epoch, token, counter, payload = MESSAGES[name]
     key = LONG_KEY if name == "grant" else KEY
@@ -66,16 +97,17 @@ def text(name):
 
 def main():
     wrong = []
-    for name in MESSAGES:
+    texts = {name: text(name) for name in MESSAGES} | {name: advert_text(name) for name in ADVERTS}
+    for name, content in texts.items():
         path = HERE / f"{name}.txt"
         if sys.argv[1:] == ["--check"]:
-            if path.read_text() != text(name):
+            if path.read_text() != content:
                 wrong.append(path.name)
         else:
-            path.write_text(text(name))
+            path.write_text(content)
     if wrong:
         sys.exit(f"other than what this script makes: {', '.join(wrong)}")
-    print(f"{len(MESSAGES)} golden messages")
+    print(f"{len(texts)} golden messages")
 
 
 main()
