@@ -7,7 +7,7 @@
 //! | fails, with a negative *weight* | the priority lower by it |
 //! | gives a *number* | the priority higher or lower by that; without a number it is a fault |
 //! | gives a *lag* | the priority lower, in proportion: of two standbys the fresher one wins the election |
-//! | gives a lag beyond its limit, or none | the priority 1, and forbids a claim, unless nobody else claims and the policy allows it |
+//! | gives a lag beyond its limit, or none | the priority 1, and forbids a claim, unless nobody else claims and the policy allows it; none is a fault where that is wanted |
 //!
 //! The sum stays within 1..=254; the address owner's 255 is left alone. VRRP carries nothing but a priority, so a lag has to become
 //! one: of a weight of 50 and a limit of 10 s each step is a fifth of a second.
@@ -70,6 +70,8 @@ pub enum CheckEffect {
         weight: u8,
         /// Whether it claims all the same, last of all, when nobody else does.
         when_alone: bool,
+        /// Whether the vip takes no part while nobody knows the lag.
+        fault: bool,
     },
 }
 
@@ -211,7 +213,8 @@ impl Check {
     fn is_fault(&self) -> bool {
         let faults = match self.settings.effect {
             CheckEffect::Fault | CheckEffect::Number => true,
-            CheckEffect::Weight(_) | CheckEffect::Lag { .. } => false,
+            CheckEffect::Lag { fault, .. } => fault,
+            CheckEffect::Weight(_) => false,
         };
         faults && self.state == CheckState::Failing
     }
@@ -484,7 +487,7 @@ mod tests {
 
     #[test]
     fn a_lag_costs_in_proportion_and_any_lag_costs_something() {
-        let mut check = check(1, 1, CheckEffect::Lag { max_lag: 1_000, weight: 50, when_alone: false });
+        let mut check = check(1, 1, CheckEffect::Lag { max_lag: 1_000, weight: 50, when_alone: false, fault: false });
         for (lag, weight, stale) in [
             (0, 0, false),
             (1, -1, false),

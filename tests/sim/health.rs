@@ -123,7 +123,7 @@ fn weights_stay_within_the_priorities_of_the_standard() {
 }
 
 fn lag(when_alone: bool) -> CheckEffect {
-    CheckEffect::Lag { max_lag: 1_000, weight: 100, when_alone }
+    CheckEffect::Lag { max_lag: 1_000, weight: 100, when_alone, fault: false }
 }
 
 #[test]
