@@ -16,7 +16,7 @@
 
 use alloc::string::String;
 use core::fmt;
-use core::net::{IpAddr, Ipv6Addr};
+use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::num::{NonZeroU8, NonZeroU16};
 use core::time::Duration;
 
@@ -200,6 +200,135 @@ impl VirtualAddress {
 impl fmt::Display for VirtualAddress {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{}/{}", self.ip, self.prefix_len)
+    }
+}
+
+/// A network: an address whose bits behind the length are 0.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Prefix {
+    /// The network's own address.
+    pub ip: IpAddr,
+    /// 0..=32 or 0..=128.
+    pub len: u8,
+}
+
+impl Prefix {
+    /// All addresses of a family.
+    pub const fn everything(family: Family) -> Self {
+        let ip = match family {
+            Family::V4 => IpAddr::V4(Ipv4Addr::UNSPECIFIED),
+            Family::V6 => IpAddr::V6(Ipv6Addr::UNSPECIFIED),
+        };
+        Self { ip, len: 0 }
+    }
+
+    /// The family it belongs to.
+    pub const fn family(self) -> Family {
+        Family::of(self.ip)
+    }
+}
+
+impl fmt::Display for Prefix {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.len {
+            0 => f.write_str("default"),
+            len => write!(f, "{}/{len}", self.ip),
+        }
+    }
+}
+
+/// What directs packets on a node that owns a vip, and moves with its addresses.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Routing {
+    /// Where a network is.
+    Route(VirtualRoute),
+    /// Which table of routes is asked.
+    Rule(VirtualRule),
+}
+
+/// A route through a vip's interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct VirtualRoute {
+    /// Where to.
+    pub to: Prefix,
+    /// The next hop; `None`: the network is on the link.
+    pub via: Option<IpAddr>,
+    /// The address from which this host speaks to it.
+    pub source: Option<IpAddr>,
+    /// Of which table; the main one is [`VirtualRoute::MAIN`].
+    pub table: u32,
+    /// The lowest of several routes to a network is used. IPv6 knows no 0.
+    pub metric: u32,
+}
+
+impl VirtualRoute {
+    /// The table that is asked where no rule says otherwise.
+    pub const MAIN: u32 = 254;
+
+    /// The metric that the kernel gives a route which names none.
+    pub const fn default_metric(family: Family) -> u32 {
+        match family {
+            Family::V4 => 0,
+            Family::V6 => 1024,
+        }
+    }
+}
+
+/// A rule of policy routing: whatever comes from, or goes to, a network is sent by a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct VirtualRule {
+    /// Packets from there; everything: from anywhere.
+    pub from: Prefix,
+    /// Packets to there, of the same family; everything: to anywhere.
+    pub to: Prefix,
+    /// The table that is asked.
+    pub table: u32,
+    /// The lowest is asked first.
+    pub order: u32,
+}
+
+impl fmt::Display for Routing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Route(route) => route.fmt(f),
+            Self::Rule(rule) => rule.fmt(f),
+        }
+    }
+}
+
+/// As `ip route` writes it.
+impl fmt::Display for VirtualRoute {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { to, via, source, table, metric } = self;
+        write!(f, "{to}")?;
+        if let Some(via) = via {
+            write!(f, " via {via}")?;
+        }
+        if let Some(source) = source {
+            write!(f, " src {source}")?;
+        }
+        if *table != Self::MAIN {
+            write!(f, " table {table}")?;
+        }
+        if *metric != Self::default_metric(to.family()) {
+            write!(f, " metric {metric}")?;
+        }
+        Ok(())
+    }
+}
+
+/// As `ip rule` writes it.
+impl fmt::Display for VirtualRule {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { from, to, table, order } = self;
+        match from.len {
+            0 => f.write_str("from all")?,
+            _ => write!(f, "from {from}")?,
+        }
+        if to.len != 0 {
+            write!(f, " to {to}")?;
+        }
+        write!(f, " lookup {table} pref {order}")
     }
 }
 

@@ -14,7 +14,7 @@ use crate::daemon::enforcement::Enforcement;
 use crate::daemon::peers::{key_name, sealing_name};
 use crate::driver::checks::Check;
 use crate::engine::{ChecksumPolicy, OnConflict, OnSilentOwner, Preempt, Prefer, VipSettings};
-use crate::types::MacMode;
+use crate::types::{MacMode, Routing};
 use crate::wire::advert::ChecksumForm;
 
 /// The version of the JSON output. It grows when a field changes its meaning or goes away.
@@ -220,6 +220,9 @@ fn invalid_json(report: &Report) -> Json {
 /// A vip with all its defaults. Times are in milliseconds. Of a password it says only whether there is one.
 fn vip_json(vip: &VipSettings) -> Json {
     let address = |address: &crate::types::VirtualAddress| json!({ "ip": address.ip, "prefix_len": address.prefix_len, "label": address.label });
+    let routing = |wanted: fn(&Routing) -> bool| {
+        vip.routing.iter().filter(|it| wanted(it)).map(ToString::to_string).collect::<Vec<_>>()
+    };
     let (preempt, preempt_delay) = match vip.preempt {
         Preempt::Off => (false, None),
         Preempt::On => (true, None),
@@ -266,6 +269,8 @@ fn vip_json(vip: &VipSettings) -> Json {
             "refresh_ms": vip.announce.refresh.map(millis),
         },
         "addresses": vip.addresses.iter().map(address).collect::<Vec<_>>(),
+        "routes": routing(|it| matches!(it, Routing::Route(_))),
+        "rules": routing(|it| matches!(it, Routing::Rule(_))),
     })
 }
 
@@ -298,7 +303,7 @@ mod tests {
             "check_hop_limit": true, "mac": "interface", "checksum": "auto", "on_conflict": "assert",
             "on_silent_owner": "wait", "checks": [], "references": [], "prefer": "available", "password": true,
             "announce": { "repeat_ms": [1000, 5000, 30_000], "refresh_ms": 60_000 },
-            "addresses": [{ "ip": "10.0.0.1", "prefix_len": 24, "label": null }],
+            "addresses": [{ "ip": "10.0.0.1", "prefix_len": 24, "label": null }], "routes": [], "rules": [],
         });
         assert_eq!(json["vips"][0], expected);
     }

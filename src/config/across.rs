@@ -1,4 +1,4 @@
-//! What must hold among the vips of a node: names, VRIDs and addresses that only one may have.
+//! What must hold among the vips of a node: names, VRIDs, addresses and routes that only one may have.
 
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use super::address::is_link_local;
 use super::problem::{Findings, Kind, Problem};
-use crate::types::{Family, Vrid};
+use crate::types::{Family, Routing, VirtualRoute, Vrid};
 
 /// What one vip lays claim to, as far as it could be read.
 pub(super) struct Claimed {
@@ -22,6 +22,8 @@ pub(super) struct Claimed {
     pub(super) families: Vec<Family>,
     /// Its addresses, and where each stands.
     pub(super) addresses: Vec<(IpAddr, Range<usize>)>,
+    /// Its routes and rules, and where each stands.
+    pub(super) routing: Vec<(Routing, Range<usize>)>,
     /// The header of its table.
     pub(super) at: Range<usize>,
 }
@@ -43,6 +45,7 @@ impl Across {
         self.names(findings);
         self.vrids(findings);
         self.addresses(findings);
+        self.routing(findings);
     }
 
     fn names(&self, findings: &mut Findings) {
@@ -88,6 +91,29 @@ impl Across {
                 let problem = Problem::at(at.clone(), Kind::Duplicate, message, "again", remedy);
                 findings.refuse(problem.because_of(first, "first here"));
             }
+        }
+    }
+}
+
+impl Across {
+    /// Two routes to one network with one metric cannot be told apart, in one vip or in two.
+    fn routing(&self, findings: &mut Findings) {
+        let mut seen = HashMap::new();
+        for (routing, at) in self.vips.iter().flat_map(|vip| &vip.routing) {
+            let place = match *routing {
+                Routing::Route(route) => Routing::Route(VirtualRoute { via: None, source: None, ..route }),
+                rule @ Routing::Rule(_) => rule,
+            };
+            let Some(first) = first_claim(&mut seen, place, at) else { continue };
+            let (message, remedy) = match routing {
+                Routing::Route(route) => (
+                    format!("there are two routes to {} with one metric in one table", route.to),
+                    "remove one of the two, or give one another `metric`",
+                ),
+                Routing::Rule(rule) => (format!("the rule \"{rule}\" is listed twice"), "remove one of the two"),
+            };
+            let problem = Problem::at(at.clone(), Kind::Duplicate, message, "again", remedy);
+            findings.refuse(problem.because_of(first, "first here"));
         }
     }
 }

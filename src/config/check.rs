@@ -3,6 +3,8 @@
 use std::ops::{Range, RangeInclusive};
 use std::time::Duration;
 
+use toml::de::DeValue;
+
 use super::duration::duration;
 use super::probe::probe;
 use super::problem::{Findings, Kind, Problem};
@@ -10,7 +12,7 @@ use super::read::{Table, Value};
 use super::system::System;
 use crate::driver::checks::{self, Probe};
 use crate::engine::health::MOST_WEIGHT;
-use crate::engine::{CheckEffect, CheckSettings};
+use crate::engine::{CheckEffect, CheckSettings, Preempt};
 use crate::types::Priority;
 
 /// How often a check is run where the file does not say, and how long one run may take.
@@ -69,8 +71,14 @@ pub(super) fn check(mut table: Table<'_>, vip: Option<&str>, system: &System, fi
     })
 }
 
-/// What a vip of a priority cannot have.
-pub(super) fn suits(read: &Read, priority: Priority, findings: &mut Findings) {
+/// What a vip of a priority cannot have, and what does less than its user may think.
+pub(super) fn suits(read: &Read, priority: Priority, preempt: Preempt, findings: &mut Findings) {
+    if preempt == Preempt::Off && priority != Priority::OWNER && read.settings.effect != CheckEffect::Fault {
+        let name = &read.settings.name;
+        let message =
+            format!("with `preempt = false` the check `{name}` decides only who follows an owner that is gone");
+        findings.note(read.at.clone(), message, "give it `fault = true`, or let the nodes preempt");
+    }
     if priority == Priority::OWNER && read.settings.effect != CheckEffect::Fault {
         let message = format!("the check `{}` changes a priority that stays 255", read.settings.name);
         let remedy = "lower the vip's `priority`, or give the check `fault = true`";
@@ -90,6 +98,10 @@ fn effect(
     findings: &mut Findings,
 ) -> Option<CheckEffect> {
     let most = i64::from(MOST_WEIGHT);
+    let max_lag = max_lag.filter(|max_lag| {
+        let is_lag = matches!(max_lag.raw(), DeValue::Integer(_) | DeValue::String(_));
+        is_lag || max_lag.wrong_type::<()>("a number or a time", "10, or \"10s\" with `postgres`", findings).is_some()
+    });
     let (fault, weight, when_alone) = (table.value("fault"), table.value("weight"), table.value("when_alone"));
     let is_fault = fault.as_ref().map_or(Some(false), |fault| fault.boolean(findings))?;
     let Some((probe, at)) = probe else {

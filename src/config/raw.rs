@@ -203,6 +203,15 @@ pub struct Vip {
     /// derived from the VRID and added.
     #[schemars(length(min = 1))]
     pub addresses: Vec<Address>,
+    /// Routes through the interface that are there while this node owns the addresses: installed after them, removed before them, put back
+    /// when another program removes them. At most 64. Default: none.
+    #[serde(default)]
+    #[schemars(length(max = 64))]
+    pub routes: Vec<Route>,
+    /// Rules of policy routing, in the same way. At most 64. Default: none.
+    #[serde(default)]
+    #[schemars(length(max = 64))]
+    pub rules: Vec<Rule>,
     /// The highest priority among the nodes that live owns the addresses. 1 to 254; 255 says that these are this
     /// node's own addresses, and it then starts as their owner. Default: 100.
     #[serde(default = "default::priority")]
@@ -430,6 +439,56 @@ pub enum Address {
     },
 }
 
+/// A route that moves with the addresses.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged, deny_unknown_fields)]
+pub enum Route {
+    /// `"NETWORK via ROUTER"`, such as `"10.50.0.0/16 via 10.20.0.254"` or `"default via 10.20.0.254"`; without `via` the network is on the link.
+    Plain(String),
+    /// The same with more.
+    Table {
+        /// The network, such as `"10.50.0.0/16"` or `"default"`, of a family of the vip's addresses.
+        to: String,
+        /// The next hop. Default: none, the network is on the link.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schemars(with = "String")]
+        via: Option<String>,
+        /// The address of the vip from which this host speaks to the network. Default: the kernel chooses.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schemars(with = "String")]
+        source: Option<String>,
+        /// The table, 1 to 4294967295 without 255. Default: 254, the main one.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schemars(with = "u32", range(min = 1))]
+        table: Option<u32>,
+        /// The lowest of several routes to a network is used; 0 to 4294967295, IPv6 without 0. Default: 0, and 1024 of IPv6.
+        #[serde(default, skip_serializing_if = "Option::is_none")]
+        #[schemars(with = "u32")]
+        metric: Option<u32>,
+    },
+}
+
+/// A rule of policy routing that moves with the addresses.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Rule {
+    /// Packets from this address or network, such as `"10.20.0.100"`. At least one of `from` and `to`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    pub from: Option<String>,
+    /// Packets to this address or network.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    pub to: Option<String>,
+    /// The table that is asked for them, 1 to 4294967295.
+    #[schemars(range(min = 1))]
+    pub table: u32,
+    /// The lowest is asked first; the main table has 32766. 1 to 32765. Default: 1000.
+    #[serde(default = "default::order")]
+    #[schemars(range(min = 1, max = 32765))]
+    pub order: u16,
+}
+
 /// A time with its unit, such as `100ms`, `1s` or `1m 30s`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 pub struct Duration(#[schemars(regex(pattern = r"^\s*[0-9].*[a-z]\s*$"))] pub String);
@@ -555,6 +614,10 @@ mod default {
 
     pub(super) const fn priority() -> u8 {
         100
+    }
+
+    pub(super) const fn order() -> u16 {
+        1000
     }
 
     pub(super) const fn port() -> u16 {

@@ -91,7 +91,7 @@ fn root(
         }
     }
     let every = interval.filter(|_| !heartbeat.is_empty()).map(|interval| HeartbeatSettings { interval });
-    (Settings { node, vips, heartbeat: every, fence }, seal, checks.finish(findings), heartbeat)
+    (Settings { node, vips, quorum: None, heartbeat: every, fence }, seal, checks.finish(findings), heartbeat)
 }
 
 /// What `[node]` says.

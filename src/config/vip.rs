@@ -7,6 +7,7 @@ use super::address;
 use super::checks::Checks;
 use super::problem::{Findings, Kind};
 use super::read::{Table, Value, printable};
+use super::routing;
 use super::system::{MissingInterface, System};
 use super::vip_options::{self as options, MAX_PRIORITY};
 use crate::engine::VipSettings;
@@ -35,6 +36,7 @@ pub(super) fn vip(
         .map(|value| address::list(value, vrid.as_ref().map(|(vrid, _)| *vrid), version, findings));
     let families: Vec<Family> = addresses.iter().flat_map(|addresses| addresses.families()).collect();
 
+    let routing = routing::routing(&mut table, &families, addresses.as_ref(), findings);
     let priority = table.optional("priority", Priority::DEFAULT, findings, priority);
     let interval = options::interval(&mut table, version, findings);
     let preempt = options::preempt(&mut table, priority, findings);
@@ -50,7 +52,7 @@ pub(super) fn vip(
     let announce = options::announce(&mut table, findings);
     let (shared, own) = (table.value("checks"), table.value("check"));
     let named = name.as_ref().map_or("", |(name, _)| name.as_str());
-    let checks = checks.of_vip((shared, own), (named, priority), system, findings);
+    let checks = checks.of_vip((shared, own), (named, priority, preempt), system, findings);
     table.finish(findings);
 
     across.add(Claimed {
@@ -59,6 +61,7 @@ pub(super) fn vip(
         vrid: vrid.clone(),
         families,
         addresses: addresses.as_ref().map(|addresses| addresses.places()).unwrap_or_default(),
+        routing: routing.clone(),
         at: span,
     });
     Some(VipSettings {
@@ -81,6 +84,7 @@ pub(super) fn vip(
         references,
         prefer,
         addresses: addresses?.ordered(),
+        routing: routing.into_iter().map(|(routing, _)| routing).collect(),
     })
 }
 

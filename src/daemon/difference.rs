@@ -9,7 +9,7 @@ use crate::engine::reload::is_same_router;
 use crate::engine::{
     ChecksumPolicy, Engine, OnConflict, OnSilentOwner, Preempt, Prefer, Reference, Settings, VipSettings,
 };
-use crate::types::VirtualAddress;
+use crate::types::{Routing, VirtualAddress};
 
 /// Between what an engine keeps and what it is told to keep.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -150,8 +150,11 @@ fn changes(old: &VipSettings, new: &VipSettings) -> Vec<String> {
     let lacks = |vip: &VipSettings, address: &VirtualAddress| !vip.addresses.contains(address);
     changes.extend(old.addresses.iter().filter(|it| lacks(new, it)).map(|address| format!("- {address}")));
     changes.extend(new.addresses.iter().filter(|it| lacks(old, it)).map(|address| format!("+ {address}")));
+    let lacks = |vip: &VipSettings, routing: &Routing| !vip.routing.contains(routing);
+    changes.extend(old.routing.iter().filter(|it| lacks(new, it)).map(|routing| format!("- {routing}")));
+    changes.extend(new.routing.iter().filter(|it| lacks(old, it)).map(|routing| format!("+ {routing}")));
     if changes.is_empty() {
-        changes.push("order of addresses".to_owned());
+        changes.push("order of addresses or routes".to_owned());
     }
     changes
 }

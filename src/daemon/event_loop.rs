@@ -408,6 +408,13 @@ impl EventLoop {
                     self.engine.handle(now, Input::AddressGone { vip, address: ip });
                 }
             }
+            LinkEvent::RoutingGone { ifindex, routing, by_port } => {
+                let ours = by_port == self.kernel.routing_port();
+                let owner = self.links.vip_routing(&self.engine, ifindex, routing).filter(|_| !ours);
+                if let Some(vip) = owner {
+                    self.engine.handle(now, Input::RoutingGone { vip, routing });
+                }
+            }
         }
     }
 
@@ -575,6 +582,7 @@ impl EventLoop {
                         self.log.write(Entry::Trouble(error.to_string()));
                     }
                 }
+                Output::Vote { .. } => {}
                 Output::Ask(question) => {
                     if let Some(interface) = self.links.interface(question.link)
                         && let Err(error) = self.sockets.ask(interface, &question)

@@ -1,6 +1,7 @@
-//! What an agent before this one left on the interfaces when it was killed: addresses, macvlans, and leases that may still run.
+//! What an agent before this one left on the interfaces when it was killed: addresses, macvlans, routes, rules, and leases that
+//! may still run.
 //!
-//! Addresses whose lease still runs are kept, for the engine to go on with; nobody else can have claimed them yet.
+//! Addresses whose lease still runs are kept with their routes, for the engine to go on with; nobody else can have claimed them yet.
 //! All others are a second owner in waiting, and are removed before anything else is done.
 
 use std::collections::BTreeMap;
@@ -12,6 +13,7 @@ use nix::net::if_::if_nametoindex;
 use super::clock;
 use crate::driver::addresses::{Addresses, OwnAddress};
 use crate::driver::gate::Gate;
+use crate::driver::routing::{OwnRouting, RoutingTables};
 use crate::driver::virtual_mac::{VirtualMac, VirtualMacs};
 use crate::engine::{Engine, Instant, Vip, VipId};
 use crate::types::{MacMode, VirtualAddress};
@@ -33,17 +35,19 @@ pub(super) struct Inheritance {
 pub(super) fn take_over(engine: &Engine, gate: Option<&mut Gate>) -> anyhow::Result<Vec<Inheritance>> {
     let mut addresses = Addresses::open()?;
     let mut virtual_macs = VirtualMacs::open()?;
-    let mut left = Left { addresses: addresses.own_addresses(None)?, macvlans: virtual_macs.leftovers()? };
+    let mut tables = RoutingTables::open()?;
+    let mut left =
+        Left { addresses: addresses.own_addresses(None)?, macvlans: virtual_macs.leftovers()?, routing: tables.own()? };
     let mut inherited = Vec::new();
     if let Some(gate) = gate {
         let leases = leases(engine, gate)?;
         for vip in engine.vips() {
-            if let Some((until, term)) = left.take_with_lease(engine, vip, &leases) {
+            if let Some((until, term)) = left.take_with_lease(engine, vip, &leases, &mut tables) {
                 inherited.push(Inheritance { vip: vip.id(), until, term });
             }
         }
     }
-    left.remove(&mut addresses, &mut virtual_macs)?;
+    left.remove(&mut addresses, &mut virtual_macs, &mut tables)?;
     Ok(inherited)
 }
 
@@ -65,12 +69,19 @@ fn leases<'a>(engine: &'a Engine, gate: &mut Gate) -> anyhow::Result<Leases<'a>>
 struct Left {
     addresses: Vec<OwnAddress>,
     macvlans: Vec<VirtualMac>,
+    routing: Vec<OwnRouting>,
 }
 
 impl Left {
-    /// Takes a vip's addresses out if all of them are there, each with a lease. Until when the first lease runs, and how
-    /// long the shortest was.
-    fn take_with_lease(&mut self, engine: &Engine, vip: &Vip, leases: &Leases<'_>) -> Option<(Instant, Duration)> {
+    /// Takes a vip's addresses out if all of them are there, each with a lease, and its routes with them. Until when the first lease
+    /// runs, and how long the shortest was.
+    fn take_with_lease(
+        &mut self,
+        engine: &Engine,
+        vip: &Vip,
+        leases: &Leases<'_>,
+        tables: &mut RoutingTables,
+    ) -> Option<(Instant, Duration)> {
         let link = engine.links().get(usize::from(vip.link().0))?;
         let parent = if_nametoindex(link.name.as_str()).ok()?;
         let standing = |address: &VirtualAddress| {
@@ -88,6 +99,15 @@ impl Left {
         let ends = ends.collect::<Option<Vec<_>>>()?;
         let until = ends.iter().map(|(until, _)| *until).min()?;
         let term = ends.iter().map(|(_, term)| *term).min()?;
+        let routing = &vip.settings().routing;
+        if !routing.is_empty()
+            // What a new file has beside, or what was lost meanwhile.
+            && let Err(error) = tables.install(parent, routing)
+        {
+            tracing::warn!("{} is not gone on with: {error}", vip.settings().name);
+            return None;
+        }
+        self.routing.retain(|own| !routing.iter().any(|routing| *own == OwnRouting::on(parent, *routing)));
         self.addresses.retain(|address| !standing.contains(address));
         self.macvlans.retain(|macvlan| standing.iter().all(|address| address.ifindex != macvlan.ifindex));
         Some((until, term))
@@ -98,7 +118,16 @@ impl Left {
         self.macvlans.iter().find(|macvlan| (macvlan.parent, macvlan.vrid, macvlan.family) == key)
     }
 
-    fn remove(self, addresses: &mut Addresses, virtual_macs: &mut VirtualMacs) -> anyhow::Result<()> {
+    fn remove(
+        self,
+        addresses: &mut Addresses,
+        virtual_macs: &mut VirtualMacs,
+        tables: &mut RoutingTables,
+    ) -> anyhow::Result<()> {
+        for OwnRouting { ifindex, routing } in self.routing {
+            tables.remove(ifindex, &[routing])?;
+            tracing::info!("removed \"{routing}\", which an earlier agent left");
+        }
         for left in self.macvlans {
             virtual_macs.remove(left.parent, left.vrid, left.family)?;
             tracing::info!("removed {}, which an earlier agent left", left.name);

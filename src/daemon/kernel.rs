@@ -1,4 +1,4 @@
-//! What may take time in the kernel, each on a thread of its own: addresses, announcements, and news of interfaces.
+//! What may take time in the kernel, each on a thread of its own: addresses with their routes, announcements, and news of interfaces.
 //!
 //! The threads run in real time as the loop does, but give way to it; they take their work from bounded queues, and answer by [`Message`]s.
 
@@ -17,6 +17,7 @@ use super::prolonging::Backlog;
 use crate::driver::addresses::{Addresses, InstallOptions};
 use crate::driver::announce::Announcer;
 use crate::driver::links::{LinkMonitor, Watchlist};
+use crate::driver::routing::{RoutingError, RoutingTables};
 use crate::driver::schedule::{self, Urgency};
 use crate::driver::virtual_mac::VirtualMacs;
 use crate::engine::{AddressSet, EffectError, Engine};
@@ -32,6 +33,7 @@ pub(super) struct Kernel {
     announcements: Sender<(Interface, AddressSet, Right)>,
     addresses_thread: Option<thread::JoinHandle<()>>,
     address_port: u32,
+    routing_port: u32,
     watchlist: Watchlist,
 }
 
@@ -52,16 +54,21 @@ impl Kernel {
     pub(super) fn start(engine: &Engine, to_loop: &Sender<Message>) -> io::Result<Self> {
         let addresses = Addresses::open()?;
         let virtual_macs = VirtualMacs::open()?;
+        let routing = RoutingTables::open()?;
         let announcer = Announcer::open()?;
-        let monitor = LinkMonitor::open(names(engine), virtual_addresses(engine))?;
+        let mut monitor = LinkMonitor::open(names(engine), virtual_addresses(engine))?;
+        if has_routing(engine) {
+            monitor.watch_routing()?;
+        }
         let watchlist = monitor.watchlist();
-        let address_port = addresses.port();
+        let (address_port, routing_port) = (addresses.port(), routing.port());
 
         let (to_addresses, address_orders) = mpsc::channel(QUEUE);
         let (to_announcer, announcements) = mpsc::channel(QUEUE);
         let (answers, news) = (to_loop.clone(), to_loop.clone());
         let addresses_thread = spawn("addresses", move || {
-            AddressThread { addresses, virtual_macs, backlog: Backlog::default() }.run(address_orders, &answers);
+            let thread = AddressThread { addresses, routing, virtual_macs, backlog: Backlog::default() };
+            thread.run(address_orders, &answers);
         })?;
         spawn("announce", move || announce(&announcer, announcements))?;
         spawn("links", move || watch(monitor, &news))?;
@@ -70,18 +77,24 @@ impl Kernel {
             announcements: to_announcer,
             addresses_thread: Some(addresses_thread),
             address_port,
+            routing_port,
             watchlist,
         })
     }
 
     /// Has the news be of what the engine keeps by now.
     pub(super) fn watch(&self, engine: &Engine) -> io::Result<()> {
-        self.watchlist.set(names(engine), virtual_addresses(engine))
+        self.watchlist.set(names(engine), virtual_addresses(engine), has_routing(engine))
     }
 
     /// The port under which the kernel names our own changes of addresses.
     pub(super) const fn address_port(&self) -> u32 {
         self.address_port
+    }
+
+    /// The port under which the kernel names our own changes of routes and rules.
+    pub(super) const fn routing_port(&self) -> u32 {
+        self.routing_port
     }
 
     /// Installs addresses, unless their lease is over by then; the answer is a message, unless the order itself is refused.
@@ -143,6 +156,10 @@ fn virtual_addresses(engine: &Engine) -> impl Iterator<Item = IpAddr> {
     others.flat_map(|vip| vip.addresses().iter().map(|address| address.ip))
 }
 
+fn has_routing(engine: &Engine) -> bool {
+    engine.vips().iter().any(|vip| !vip.settings().routing.is_empty())
+}
+
 fn refused<T>(thread: &str, error: &TrySendError<T>) -> EffectError {
     EffectError(match error {
         TrySendError::Full(_) => format!("{QUEUE} orders wait for the thread {thread:?} already"),
@@ -158,9 +175,10 @@ fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<thread::
     })
 }
 
-/// Addresses, and the macvlans that some of them live on.
+/// Addresses, the macvlans that some of them live on, and the routes that go with them.
 struct AddressThread {
     addresses: Addresses,
+    routing: RoutingTables,
     virtual_macs: VirtualMacs,
     backlog: Backlog,
 }
@@ -234,10 +252,20 @@ impl AddressThread {
                 }
             }
         }
+        if !set.routing.is_empty() {
+            // Last: they may speak from these addresses, or need their prefixes.
+            self.routing.install(ifindex, &set.routing)?;
+        }
         Ok(())
     }
 
+    fn remove_routing(&mut self, ifindex: u32, set: &AddressSet) -> Result<(), RoutingError> {
+        if set.routing.is_empty() { Ok(()) } else { self.routing.remove(ifindex, &set.routing) }
+    }
+
     fn remove(&mut self, Interface { ifindex, .. }: Interface, set: &AddressSet) -> anyhow::Result<()> {
+        // The addresses go whatever became of the routes.
+        let unrouted = self.remove_routing(ifindex, set);
         match set.mac {
             MacMode::Interface => self.addresses.remove(ifindex, &set.addresses)?,
             MacMode::Virtual => {
@@ -246,13 +274,14 @@ impl AddressThread {
                 }
             }
         }
-        Ok(())
+        Ok(unrouted?)
     }
 }
 
 impl AddressThread {
     /// As a removal, but the macvlan stays, with the vip's other addresses.
     fn trim(&mut self, Interface { ifindex, .. }: Interface, set: &AddressSet) -> anyhow::Result<()> {
+        let unrouted = self.remove_routing(ifindex, set);
         match set.mac {
             MacMode::Interface => self.addresses.remove(ifindex, &set.addresses)?,
             MacMode::Virtual => {
@@ -265,7 +294,7 @@ impl AddressThread {
                 }
             }
         }
-        Ok(())
+        Ok(unrouted?)
     }
 }
 

@@ -3,8 +3,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 
-use crate::engine::{Engine, LinkId, VipId};
-use crate::types::{MacAddr, MacMode};
+use crate::engine::{Engine, LinkId, Vip, VipId};
+use crate::types::{MacAddr, MacMode, Routing};
 
 /// An interface as an effect needs it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -79,6 +79,16 @@ impl Links {
     /// The interface, while there is one.
     pub(super) fn interface(&self, link: LinkId) -> Option<Interface> {
         self.interfaces.get(&link).copied()
+    }
+
+    /// Whose route or rule it is that stood on an interface, or on none.
+    pub(super) fn vip_routing(&self, engine: &Engine, ifindex: u32, routing: Routing) -> Option<VipId> {
+        let stands_there = |vip: &&Vip| match routing {
+            Routing::Route(_) => self.interface(vip.link()).is_some_and(|interface| interface.ifindex == ifindex),
+            Routing::Rule(_) => true,
+        };
+        let mut vips = engine.vips().iter().filter(|vip| vip.settings().routing.contains(&routing));
+        vips.find(stands_there).map(Vip::id)
     }
 
     /// Whose address it is that stood on an interface.

@@ -14,7 +14,7 @@ use super::journal::Journal;
 use super::status::checksum_name;
 use crate::engine::silence::LONGEST_WAIT;
 use crate::engine::{
-    Cause, ClaimKind, Direction, Engine, Event, EventKind, FenceAction, LinkId, StateName, VipId, WaitEnd,
+    Cause, ClaimKind, Direction, Engine, Event, EventKind, FenceAction, LinkId, Missing, StateName, VipId, WaitEnd,
 };
 
 /// How many events may wait for a log that is slow. A thousand vips fail over with two events each.
@@ -126,6 +126,9 @@ fn write_event(event: &Event, names: &Names) {
         EventKind::AddressRestored { address, count } => {
             warn!(at, vip, %address, count, "{vip}: another program removed {address}: put back ({count} times)");
         }
+        EventKind::RoutingRestored { routing, count } => {
+            warn!(at, vip, %routing, count, "{vip}: \"{routing}\" was removed, not by this agent: put back ({count} times)");
+        }
         EventKind::ChecksumFollowed { source, form } => {
             let form = checksum_name(*form);
             info!(at, vip, %source, form, "{vip}: {source} uses the checksum form {form}: now used here too");
@@ -147,6 +150,9 @@ fn write_event(event: &Event, names: &Names) {
         | EventKind::SilentOwner { .. }
         | EventKind::SilentOwnerEnds { .. }
         | EventKind::ForeignGroup { .. } => write_evidence(vip, &at, &event.kind),
+        EventKind::NoMajority { .. } | EventKind::VoterSilent { .. } | EventKind::VoterAnswers { .. } => {
+            write_voters(vip, &at, &event.kind);
+        }
         EventKind::CheckFails { .. } | EventKind::CheckPasses { .. } | EventKind::PriorityChanged { .. } => {
             write_health(vip, &at, &event.kind);
         }
@@ -206,6 +212,9 @@ fn write_evidence(vip: &str, at: &str, kind: &EventKind) {
                 WaitEnd::HeardAgain => {
                     info!(at, vip, %address, %mac, seconds, "{vip}: an owner's adverts are heard again, after {seconds} s of waiting");
                 }
+                WaitEnd::NoMajority => {
+                    info!(at, vip, %address, %mac, seconds, "{vip}: no longer waits for {address} at {mac}, after {seconds} s: no majority of the voters grants the claim any more");
+                }
                 WaitEnd::Overruled => {
                     error!(at, vip, %address, %mac, seconds, "{vip}: {address} still answers at {mac} after {seconds} s without an advert: taking over all the same, two hosts may answer now; {SILENT_OWNER_REMEDY}");
                 }
@@ -213,6 +222,25 @@ fn write_evidence(vip: &str, at: &str, kind: &EventKind) {
         }
         EventKind::ForeignGroup { source, theirs } => {
             warn!(at, vip, %source, ?theirs, "{vip}: {source} uses this VRID for other addresses, {theirs:?}: not heeded; give one of the two groups another vrid");
+        }
+        _ => {}
+    }
+}
+
+/// Voters that are missing, and such as are there again.
+fn write_voters(vip: &str, at: &str, kind: &EventKind) {
+    match kind {
+        EventKind::NoMajority { missing } => {
+            let missing = list(missing);
+            warn!(at, vip, missing, "{vip}: does not claim: no majority of the voters: without {missing}");
+        }
+        EventKind::VoterSilent { voter, silence } => {
+            let ms = silence.as_millis();
+            error!(at, %voter, ms, "voter {voter} has not answered for {ms} ms: one more that is lost may take the majority; look at its host, its agent, and the way to it");
+        }
+        EventKind::VoterAnswers { voter, silence } => {
+            let ms = silence.as_millis();
+            info!(at, %voter, ms, "voter {voter} answers again, after {ms} ms");
         }
         _ => {}
     }
@@ -288,6 +316,11 @@ fn write_second_path(vip: &str, at: &str, kind: &EventKind, names: &Names) {
     }
 }
 
+/// One after another, with commas.
+pub(super) fn list(missing: &[Missing]) -> String {
+    missing.iter().map(ToString::to_string).collect::<Vec<_>>().join(", ")
+}
+
 fn write_fencing(at: &str, kind: &EventKind) {
     match kind {
         EventKind::Fencing { peer, target, action } => {
@@ -351,6 +384,7 @@ fn write_transition(vip: &str, at: &str, from: StateName, to: StateName, cause: 
         cause,
         Cause::Late { .. }
             | Cause::LeaseEnded
+            | Cause::MajorityLost { .. }
             | Cause::AddressAnswers { .. }
             | Cause::Isolated
             | Cause::InstallRefused(_)

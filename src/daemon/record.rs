@@ -159,6 +159,7 @@ fn tell(kind: &EventKind, names: &Names) -> Told {
                 WaitEnd::FellSilent => "it answers no more",
                 WaitEnd::HeardAgain => "an owner is heard again",
                 WaitEnd::Overruled => "the longest wait is over",
+                WaitEnd::NoMajority => "no majority grants the claim any more",
             };
             let text = format!("no longer waits for {address} at {mac}: {end}");
             let evidence = [
@@ -168,6 +169,21 @@ fn tell(kind: &EventKind, names: &Names) -> Told {
                 ("end", end.into()),
             ];
             told("silent-owner-ends", text, evidence)
+        }
+        EventKind::NoMajority { missing } => {
+            let missing = super::log::list(missing);
+            let text = format!("does not claim: no majority of the voters: without {missing}");
+            told("no-majority", text, [("missing", missing.into())])
+        }
+        EventKind::VoterSilent { voter, silence } => {
+            let ms = silence.as_millis();
+            let text = format!("voter {voter} has not answered for {ms} ms");
+            told("voter-silent", text, [("voter", json!(**voter)), ("silence_ms", json!(ms))])
+        }
+        EventKind::VoterAnswers { voter, silence } => {
+            let ms = silence.as_millis();
+            let text = format!("voter {voter} answers again, after {ms} ms");
+            told("voter-answers", text, [("voter", json!(**voter)), ("silence_ms", json!(ms))])
         }
         EventKind::ReferenceLost { reference, address } => {
             let evidence = [("reference", reference.to_string().into()), ("address", json!(address))];
@@ -183,6 +199,11 @@ fn tell(kind: &EventKind, names: &Names) -> Told {
         EventKind::AddressRestored { address, count } => {
             let text = format!("another program removed {address}: put back ({count} times)");
             told("address-restored", text, [("address", json!(address)), ("count", (*count).into())])
+        }
+        EventKind::RoutingRestored { routing, count } => {
+            let routing = routing.to_string();
+            let text = format!("\"{routing}\" was removed, not by this agent: put back ({count} times)");
+            told("routing-restored", text, [("routing", routing.into()), ("count", (*count).into())])
         }
         EventKind::ChecksumFollowed { source, form } => {
             let form = checksum_name(*form);

@@ -18,8 +18,10 @@ use super::second_path::SecondPath;
 use crate::engine::heartbeat::Peer;
 use crate::engine::isolation::{Path, ReferenceState};
 use crate::engine::{
-    Blocked, Check, CheckEffect, CheckState, Conflict, Engine, Heard, Hold, HoldReason, Instant, LinkState, Router, Vip,
+    Blocked, Check, CheckEffect, CheckState, Conflict, Engine, Heard, Hold, HoldReason, Instant, LinkState, Router,
+    Vip, VipSettings,
 };
+use crate::types::Routing;
 use crate::wire::advert::ChecksumForm;
 
 /// The version of the document's shape.
@@ -156,6 +158,12 @@ pub struct VipStatus {
     pub advert_interval_ms: u64,
     /// With prefix length.
     pub addresses: Vec<String>,
+    /// Routes that are there while this node owns the addresses, as `ip route` writes them.
+    #[serde(default)]
+    pub routes: Vec<String>,
+    /// Rules, as `ip rule` writes them.
+    #[serde(default)]
+    pub rules: Vec<String>,
     /// Milliseconds since the last advert was received.
     pub last_advert_age_ms: Option<f64>,
     /// Milliseconds for which the addresses may still be held.
@@ -415,6 +423,8 @@ fn vip_status(engine: &Engine, vip: &Vip, now: Instant) -> VipStatus {
         effective_priority: vip.priority().0,
         advert_interval_ms: milliseconds(vip.interval().duration()),
         addresses: vip.addresses().iter().map(ToString::to_string).collect(),
+        routes: routing(settings, |routing| matches!(routing, Routing::Route(_))),
+        rules: routing(settings, |routing| matches!(routing, Routing::Rule(_))),
         last_advert_age_ms: last_advert.map(|at| age_ms(now, at)),
         lease_left_ms: vip.lease_until().map(|until| age_ms(until, now)),
         transitions: vip.transitions(),
@@ -440,6 +450,10 @@ fn vip_status(engine: &Engine, vip: &Vip, now: Instant) -> VipStatus {
         checks: vip.checks().iter().map(|check| check_status(check, now)).collect(),
         routers: vip.routers().iter().map(|router| router_status(router, now)).collect(),
     }
+}
+
+fn routing(settings: &VipSettings, wanted: fn(&Routing) -> bool) -> Vec<String> {
+    settings.routing.iter().filter(|routing| wanted(routing)).map(ToString::to_string).collect()
 }
 
 fn hold_status(hold: &Hold, now: Instant) -> HoldStatus {

@@ -11,6 +11,7 @@ use std::net::IpAddr;
 use std::os::fd::AsFd;
 use std::sync::{Arc, Mutex, PoisonError};
 
+use netlink_packet_core::NLM_F_REPLACE;
 use netlink_packet_route::RouteNetlinkMessage;
 use netlink_packet_route::address::AddressMessage;
 use netlink_packet_route::link::LinkMessage;
@@ -24,8 +25,9 @@ use socket2::SockRef;
 use self::view::View;
 use super::error::{context, errno};
 use super::netlink::{Netlink, messages};
+use super::routing::RoutingTables;
 use crate::engine::LinkState;
-use crate::types::MacAddr;
+use crate::types::{MacAddr, Routing};
 
 /// Room for about 10,000 notifications: a default buffer loses most of 3,000 addresses that change at once.
 const RECEIVE_BUFFER_LEN: usize = 8 * 1024 * 1024;
@@ -42,6 +44,10 @@ const REST_MS: u16 = 1;
 
 /// What the kernel's `RTNLGRP_*` are called in its headers.
 const GROUPS: [u32; 3] = [libc::RTNLGRP_LINK, libc::RTNLGRP_IPV4_IFADDR, libc::RTNLGRP_IPV6_IFADDR];
+
+/// Beside these, where a vip has routes or rules: a router hears of all others' as well.
+const ROUTING_GROUPS: [u32; 4] =
+    [libc::RTNLGRP_IPV4_ROUTE, libc::RTNLGRP_IPV4_RULE, libc::RTNLGRP_IPV6_ROUTE, libc::RTNLGRP_IPV6_RULE];
 
 /// A change.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -71,6 +77,16 @@ pub enum LinkEvent {
         /// It was its lifetime's end.
         expired: bool,
     },
+    /// A route or rule that carries our protocol number is no longer there. IPv4's of an interface that goes down, or with a source
+    /// address that goes, go without a word of the kernel.
+    RoutingGone {
+        /// The interface, which may be gone too; 0 for a rule.
+        ifindex: u32,
+        /// What it was.
+        routing: Routing,
+        /// The netlink port of whoever asked for it. 0: nobody did, or it is not known.
+        by_port: u32,
+    },
 }
 
 /// A blocking reader of notifications, for a thread of its own.
@@ -78,6 +94,8 @@ pub enum LinkEvent {
 pub struct LinkMonitor {
     notifications: Socket,
     netlink: Netlink,
+    /// Where routes and rules are followed too.
+    routing: Option<RoutingTables>,
     stopped: Arc<EventFd>,
     wishes: Arc<Wishes>,
     view: View,
@@ -97,8 +115,13 @@ struct Wishes {
     last: Mutex<Option<Wish>>,
 }
 
-/// Names and virtual addresses.
-type Wish = (Vec<String>, HashSet<IpAddr>);
+/// What is to be watched.
+#[derive(Debug)]
+struct Wish {
+    names: Vec<String>,
+    virtual_addresses: HashSet<IpAddr>,
+    routing: bool,
+}
 
 /// Ends a [`LinkMonitor`] from another thread.
 #[derive(Clone, Debug)]
@@ -134,12 +157,30 @@ impl LinkMonitor {
         Ok(Self {
             notifications: socket,
             netlink: Netlink::open()?,
+            routing: None,
             stopped: Arc::new(eventfd()?),
             wishes: Arc::new(Wishes { signal: eventfd()?, last: Mutex::new(None) }),
             view: View::new(names, virtual_addresses.into_iter().collect::<HashSet<_>>()),
             datagram: vec![0; DATAGRAM_LEN],
             stale: true,
         })
+    }
+
+    /// Follows our routes and rules as well, from the next [`Self::next`] on and for good.
+    ///
+    /// # Errors
+    ///
+    /// What was tried in vain.
+    pub fn watch_routing(&mut self) -> io::Result<()> {
+        if self.routing.is_some() {
+            return Ok(());
+        }
+        for group in ROUTING_GROUPS {
+            self.notifications.add_membership(group).map_err(context("subscribe to changes of routes and rules"))?;
+        }
+        self.routing = Some(RoutingTables::open()?);
+        self.stale = true;
+        Ok(())
     }
 
     /// What ends this monitor.
@@ -175,21 +216,26 @@ impl LinkMonitor {
             if self.wait()? {
                 return Ok(None);
             }
-            self.take_wish();
+            self.take_wish()?;
             self.read()?;
         }
     }
 
     /// Everything is asked for anew: what an address is depends on what is wished.
-    fn take_wish(&mut self) {
+    fn take_wish(&mut self) -> io::Result<()> {
         // Empty, where it was not that which woke us.
-        if self.wishes.signal.read().is_ok()
-            && let Some((names, virtual_addresses)) =
-                self.wishes.last.lock().unwrap_or_else(PoisonError::into_inner).take()
-        {
+        if self.wishes.signal.read().is_err() {
+            return Ok(());
+        }
+        let wish = self.wishes.last.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(Wish { names, virtual_addresses, routing }) = wish {
             self.view.watch(names, virtual_addresses);
             self.stale = true;
+            if routing {
+                self.watch_routing()?;
+            }
         }
+        Ok(())
     }
 
     /// What was read concerned nobody, and more of that kind may come, one by one: it is let gather.
@@ -219,7 +265,9 @@ impl LinkMonitor {
             match self.notifications.recv_from(&mut self.datagram.as_mut_slice(), 0) {
                 Ok((len, sender)) if sender.port_number() == 0 => {
                     for (header, body) in messages(self.datagram.get(..len).unwrap_or_default()) {
+                        let replaces = header.flags & NLM_F_REPLACE != 0;
                         self.view.apply(header.message_type, body, header.port_number);
+                        self.view.apply_routing(header.message_type, body, header.port_number, replaces);
                     }
                 }
                 // Not the kernel.
@@ -252,6 +300,13 @@ impl LinkMonitor {
             Ok(())
         };
         self.netlink.dump(&RouteNetlinkMessage::GetAddress(AddressMessage::default()), entry)?;
+        if let Some(routing) = &mut self.routing {
+            let view = &mut self.view;
+            routing.list(|kind, body| {
+                view.apply_routing(kind, body, 0, false);
+                Ok(())
+            })?;
+        }
         self.view.end_listing();
         self.stale = false;
         Ok(())
@@ -271,7 +326,7 @@ impl LinkMonitor {
 
 impl Watchlist {
     /// Watches these names beside those before, and takes these addresses for virtual instead of those before. The state of
-    /// each new name is reported at once.
+    /// each new name is reported at once. Where `routing` is said once, routes and rules are followed for good.
     ///
     /// # Errors
     ///
@@ -280,8 +335,10 @@ impl Watchlist {
         &self,
         names: impl IntoIterator<Item = String>,
         virtual_addresses: impl IntoIterator<Item = IpAddr>,
+        routing: bool,
     ) -> io::Result<()> {
-        let wish = (names.into_iter().collect(), virtual_addresses.into_iter().collect());
+        let (names, virtual_addresses) = (names.into_iter().collect(), virtual_addresses.into_iter().collect());
+        let wish = Wish { names, virtual_addresses, routing };
         *self.0.last.lock().unwrap_or_else(PoisonError::into_inner) = Some(wish);
         match self.0.signal.write(1) {
             // Full: it is about to look.

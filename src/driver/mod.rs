@@ -22,6 +22,7 @@ pub mod nftables;
 pub mod random;
 pub mod readiness;
 pub mod routes;
+pub mod routing;
 pub mod schedule;
 pub mod state_dir;
 pub mod timer;

@@ -106,6 +106,16 @@ impl Netlink {
         self.port
     }
 
+    /// Has the kernel list only what a question's header says, where it can (since Linux 4.20); it is then strict about the header.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel says about the socket.
+    pub fn filter_dumps(&self) -> io::Result<()> {
+        let filtered = self.socket.set_netlink_get_strict_chk(true).or_else(unknown_option);
+        filtered.map_err(context("set a netlink socket's options"))
+    }
+
     /// Asks for one change.
     ///
     /// # Errors

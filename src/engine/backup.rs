@@ -104,6 +104,11 @@ impl Backup {
         self.active_down_at
     }
 
+    /// Whether it is about to replace a living owner.
+    pub(super) const fn preempts(&self) -> bool {
+        self.inferior.is_some() && self.owner.is_none()
+    }
+
     /// A claim that was put off already is due then.
     pub(super) const fn put_off(&mut self, until: Instant) {
         self.active_down_at = until;
@@ -157,6 +162,7 @@ impl Vip {
             self.prepare(step, &cause);
         }
         self.ask_if_due(step);
+        self.canvass_on_deadline(step);
         if !self.listens_again(step.now) {
             self.seek(step, cause);
         }
@@ -239,10 +245,12 @@ impl Vip {
         }
         backup.resigned = Some(source);
         backup.active_down_at = backup.active_down_at.min(turn);
+        self.hurry_canvass(step.now);
     }
 
     /// The sender is the owner, and its next silence counts from now.
     fn follow(&mut self, step: &mut Step<'_>, heard: Heard) {
+        self.stand_down(step);
         self.end_silence(step);
         self.end_wait_for_references();
         let known = self.interval();

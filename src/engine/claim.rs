@@ -24,10 +24,18 @@ impl Vip {
     }
 
     /// When to ask again, if something speaks against a claim now.
+    ///
+    /// The voters come before a silent owner: while a majority is that one's it answers by right, and must not be fenced. What a
+    /// majority grants to this node is kept while it waits for one that answers without any, or has it fenced.
     fn objection(&mut self, step: &mut Step<'_>, cause: &Cause) -> Option<Instant> {
-        self.object_for_isolation(step, cause)
+        let unfit = self
+            .object_for_isolation(step, cause)
             .or_else(|| self.object_for_stale_data(step))
-            .or_else(|| self.owner_elsewhere(step, cause))
+            .or_else(|| self.owner_elsewhere(step, cause));
+        if let Some(until) = unfit {
+            return Some(self.put_off_canvass(step, until));
+        }
+        self.quorum_objection(step)
             .or_else(|| self.object_for_silent_owner(step, cause))
             .or_else(|| self.object_until_fenced(step, cause))
     }
@@ -57,7 +65,9 @@ impl Vip {
     /// Advertises, and asks the kernel for the addresses.
     pub(super) fn claim(&mut self, step: &mut Step<'_>, cause: Cause) {
         let interval = self.settings.interval;
+        self.end_canvass();
         self.transmit(step, self.priority());
+        self.ask_to_stay(step);
         // Installed while the kernel is told of the lease; without it they answer nobody.
         let set = self.address_set(step);
         let request = set.request;
@@ -72,12 +82,18 @@ impl Vip {
 
     /// Goes on as the owner that an earlier agent of this node was. Its lease runs, so that nobody else can have claimed the
     /// addresses; they are there, and the neighbours know. A peer may wait by the earlier agent's interval, which its lease tells.
-    pub(super) fn adopt(&mut self, step: &mut Step<'_>, term: Duration) {
+    ///
+    /// The grants that its lease rests on were given to that agent; this one asks for its own, and has until then.
+    pub(super) fn adopt(&mut self, step: &mut Step<'_>, until: Instant, term: Duration) {
         self.count_references_from(step.now);
         let stretch = Stretch::inherited(step.now, term, self.settings.interval);
         let interval = stretch.map_or(self.settings.interval, Stretch::pace);
         self.transmit(step, self.priority());
-        let lease = self.renew_lease_for(step, interval);
+        self.ask_to_stay(step);
+        let lease = match self.quorum {
+            None => self.renew_lease_for(step, interval),
+            Some(_) => self.keep_lease(step, interval, until),
+        };
         let known = AnnouncePlan::known(step.now, &self.settings.announce);
         let ownership = Ownership::begun(step.now, lease, interval, Restorations::default(), Some(known));
         let ownership = ownership.stretched(stretch);

@@ -1,6 +1,7 @@
 //! What can happen to an engine.
 
 use alloc::string::String;
+use alloc::sync::Arc;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::time::Duration;
 
@@ -12,9 +13,10 @@ use super::isolation::Path;
 use super::rival::ClaimKind;
 use super::settings::{Reference, Settings};
 use super::time::Instant;
-use crate::types::{Family, MacAddr};
+use crate::types::{Family, MacAddr, Routing};
 use crate::wire::DropReason;
 use crate::wire::advert::{Advert, ChecksumForm};
+use crate::wire::grant::GrantMessage;
 use crate::wire::heartbeat::Heartbeat;
 
 /// One thing that happened. Hand it to [`Engine::handle`](super::Engine::handle), then drain the outputs.
@@ -46,6 +48,13 @@ pub enum Input {
         vip: VipId,
         /// Which.
         address: IpAddr,
+    },
+    /// A route or rule of a vip is no longer there, and it was not this agent that removed it.
+    RoutingGone {
+        /// Whose.
+        vip: VipId,
+        /// Which.
+        routing: Routing,
     },
     /// Another host said on the link that it has a virtual address: by ARP or a neighbour advertisement, with a MAC address that is
     /// neither the interface's nor the vip's virtual one.
@@ -126,6 +135,13 @@ pub enum Input {
         vip: VipId,
         /// None of them is left, or what was refused.
         result: Result<(), EffectError>,
+    },
+    /// A node or a voter says something about grants. Who it is has been proved.
+    Grant {
+        /// Its name.
+        from: Arc<str>,
+        /// What it says.
+        message: GrantMessage,
     },
     /// A check was run.
     CheckResult {

@@ -26,6 +26,11 @@ impl Lease {
         Self { renewed_at: now, until: now + interval.duration() * PATIENCE }
     }
 
+    /// The same, but not longer than until then.
+    pub fn ending_by(self, until: Instant) -> Self {
+        Self { until: self.until.min(until), ..self }
+    }
+
     /// The first instant at which the addresses may no longer be held.
     pub const fn until(&self) -> Instant {
         self.until

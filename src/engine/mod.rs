@@ -22,6 +22,8 @@
 //! | [`rival`] | what betrays a second owner beside its adverts, and what is done about it |
 //! | [`heartbeat`] | when a node speaks on a second path, and how fresh what it hears there is |
 //! | [`second_path`] | what a vip makes of a peer's word there |
+//! | [`quorum`], [`voter`] | which grants a node holds; to whom a voter gives one |
+//! | `canvass`, [`roll`] | when the voters are asked, and which of them are there |
 //! | [`session`], [`seals`] | which messages of other nodes are believed, and which sealed adverts |
 //! | `numbers` | that nothing is taken twice |
 //! | `router` | which adverts concern a virtual router |
@@ -49,6 +51,7 @@ use crate::wire::DropReason;
 
 pub mod announce;
 mod backup;
+mod canvass;
 mod claim;
 pub mod election;
 pub mod fence;
@@ -61,9 +64,11 @@ pub mod lease;
 mod numbers;
 pub mod output;
 mod owner;
+pub mod quorum;
 pub mod reload;
 pub mod restore;
 pub mod rival;
+pub mod roll;
 mod router;
 pub mod seals;
 pub mod second_path;
@@ -73,13 +78,16 @@ pub mod silence;
 pub mod stats;
 pub mod time;
 mod vip;
+pub mod voter;
 
 pub use fence::{FenceAction, FenceOrder, FencePeer, FenceResult, FenceSettings, WatchdogSettings};
 pub use health::{Check, CheckEffect, CheckOutcome, CheckResult, CheckSettings, CheckState};
 pub use hold::{Hold, HoldReason};
 pub use input::{Arrival, EffectError, Input, LinkId, LinkState, RequestId};
 pub use output::{AddressSet, Cause, Event, EventKind, Output, Question, StateName, Transmit};
+pub use quorum::{Absence, Missing, Quorum, QuorumSettings};
 pub use rival::{ClaimKind, Conflict, ForeignGroup};
+pub use roll::Attendance;
 pub use router::{Heard, Router};
 pub use second_path::{Blocked, Direction};
 pub use settings::{
@@ -89,9 +97,11 @@ pub use settings::{
 pub use silence::{SilentOwner, WaitEnd};
 pub use time::Instant;
 pub use vip::Vip;
+pub use voter::Voter;
 
 use fence::Fences;
 use heartbeat::Heartbeats;
+use roll::Roll;
 use stats::Drops;
 use time::Agenda;
 use vip::Step;
@@ -122,6 +132,11 @@ pub struct Engine {
     hold: Option<Hold>,
     fences: Fences,
     stopping: bool,
+    /// Without it no vip asks anybody. As at the start: voters do not change under grants.
+    quorum: Option<QuorumSettings>,
+    /// Where this node is one of the voters.
+    voter: Option<Voter>,
+    roll: Option<Roll>,
 }
 
 /// An interface that the settings name.
@@ -138,6 +153,7 @@ pub struct Link {
 impl Engine {
     /// An engine that waits to hear of its links. Names and VRIDs in the settings are unique.
     pub fn new(settings: Settings, now: Instant) -> Self {
+        let quorum = settings.quorum.as_ref();
         let mut engine = Self {
             node: settings.node,
             links: Vec::new(),
@@ -153,6 +169,9 @@ impl Engine {
             hold: None,
             fences: Fences::new(settings.fence),
             stopping: false,
+            voter: quorum.filter(|quorum| quorum.is_voter()).map(|quorum| Voter::new(now, quorum.longest_grant)),
+            roll: quorum.map(|quorum| Roll::new(now, quorum)),
+            quorum: settings.quorum,
         };
         for vip in settings.vips {
             engine.add(vip, None, now);
@@ -174,6 +193,7 @@ impl Engine {
             Input::Dropped { link, family, source, reason } => self.on_dropped(now, link, family, source, reason),
             Input::Link { link, state } => self.on_link(now, link, state),
             Input::AddressGone { vip, address } => self.step(now, vip, |vip, step| vip.on_address_gone(step, address)),
+            Input::RoutingGone { vip, routing } => self.step(now, vip, |vip, step| vip.on_routing_gone(step, routing)),
             Input::AddressClaimed { vip, address, mac, kind } => {
                 self.step(now, vip, |vip, step| vip.on_address_claimed(step, address, mac, kind));
             }
@@ -202,6 +222,7 @@ impl Engine {
                     self.step(now, vip, |vip, _| vip.on_removed(request));
                 }
             }
+            Input::Grant { from, message } => self.on_grant(now, &from, message),
             Input::CheckResult { check, result } => self.on_check_result(now, &check, &result),
             Input::PeerMet { peer } => self.on_peer_met(now, peer),
             Input::Heartbeat { peer, heartbeat } => self.on_heartbeat(now, &peer, &heartbeat),
@@ -212,6 +233,7 @@ impl Engine {
                 self.on_end(now, Vip::on_hand_on);
             }
             Input::Deadline => {
+                self.call_roll(now);
                 for vip in self.agenda.due(now) {
                     self.step(now, vip, Vip::on_deadline);
                 }
@@ -226,7 +248,8 @@ impl Engine {
 
     /// When [`Input::Deadline`] is due; `None`: not before another input.
     pub fn next_deadline(&self) -> Option<Instant> {
-        [self.agenda.next(), self.heartbeats.next_at()].into_iter().flatten().min()
+        let call_at = self.roll.as_ref().and_then(Roll::next_call_at);
+        [self.agenda.next(), self.heartbeats.next_at(), call_at].into_iter().flatten().min()
     }
 
     /// The second path: who is heard there.
@@ -266,7 +289,8 @@ impl Engine {
         let id = VipId(self.next_vip);
         self.next_vip = self.next_vip.checked_add(1).expect("nobody adds four thousand million vips");
         let link = self.link_named(&settings.interface);
-        self.put(Vip::new(id, link, settings, hold, now));
+        let vip = Vip::new(id, link, settings, self.quorum.as_ref(), hold, now);
+        self.put(vip);
         id
     }
 
@@ -337,6 +361,9 @@ impl Engine {
 
     fn on_end(&mut self, now: Instant, end: impl Fn(&mut Vip, &mut Step<'_>)) {
         self.stopping = true;
+        if let Some(roll) = &mut self.roll {
+            roll.stop();
+        }
         for vip in self.vips.iter().map(Vip::id).collect::<Vec<_>>() {
             self.step(now, vip, &end);
         }
@@ -346,7 +373,8 @@ impl Engine {
     fn step(&mut self, now: Instant, id: VipId, change: impl FnOnce(&mut Vip, &mut Step<'_>)) {
         let Some(vip) = self.places.get(&id).and_then(|place| self.vips.get_mut(*place)) else { return };
         let Self { outputs, next_request, fences, .. } = self;
-        change(vip, &mut Step { now, outputs, next_request, fences });
+        let voter = self.voter.as_mut();
+        change(vip, &mut Step { now, outputs, next_request, fences, voter });
         self.agenda.set(id, vip.deadline());
         if vip.has_news(now) {
             self.heartbeats.note_news(id);

@@ -10,14 +10,16 @@ use core::time::Duration;
 use super::VipId;
 use super::fence::{FenceAction, FenceOrder};
 use super::input::{EffectError, LinkId, RequestId};
+use super::quorum::Missing;
 use super::rival::ClaimKind;
 use super::second_path::Direction;
 use super::settings::Reference;
 use super::silence::WaitEnd;
 use super::time::Instant;
-use crate::types::{AdvertInterval, Family, MacAddr, MacMode, Priority, VirtualAddress, Vrid};
+use crate::types::{AdvertInterval, Family, MacAddr, MacMode, Priority, Routing, VirtualAddress, Vrid};
 use crate::wire::DropReason;
 use crate::wire::advert::{Advert, ChecksumForm};
+use crate::wire::grant::GrantMessage;
 use crate::wire::heartbeat::Heartbeat;
 
 /// One thing to do, in the order in which they are polled.
@@ -37,16 +39,23 @@ pub enum Output {
         /// Whose.
         vip: VipId,
     },
-    /// Put all these addresses on the interface; those already there are no error. Answered by
+    /// Put all these addresses on the interface, and the routes and rules that go with them; those already there are no error. Answered by
     /// [`Input::Installed`](super::Input::Installed).
     Install(AddressSet),
-    /// Take all these addresses away; those not there are no error. Answered by [`Input::Removed`](super::Input::Removed).
+    /// Take all these addresses away, and before them the routes and rules; those not there are no error. Answered by [`Input::Removed`](super::Input::Removed).
     Remove(AddressSet),
     /// Take these addresses of an owner away, which its vip no longer has, and leave the others; hold these no longer. Those not
     /// there are no error. Answered by [`Input::Removed`](super::Input::Removed).
     Trim(AddressSet),
     /// Tell the neighbours, in both ARP forms and by unsolicited NA. The request is that of no answer.
     Announce(AddressSet),
+    /// Say this about grants to a node or a voter, by its name. It may be lost.
+    Vote {
+        /// To whom.
+        to: Arc<str>,
+        /// What.
+        message: GrantMessage,
+    },
     /// Ask the neighbours who has these addresses. Whoever has is heard as every claim is
     /// ([`Input::AddressClaimed`](super::Input::AddressClaimed)), or as a reference
     /// ([`Input::ReferenceAnswered`](super::Input::ReferenceAnswered)).
@@ -102,6 +111,8 @@ pub struct AddressSet {
     pub vrid: Vrid,
     /// Both families, IPv4 first.
     pub addresses: Arc<[VirtualAddress]>,
+    /// What is installed after them, and removed before them.
+    pub routing: Arc<[Routing]>,
 }
 
 /// Who has these addresses?
@@ -230,6 +241,13 @@ pub enum EventKind {
         /// The how-many-th time within the limit's window.
         count: u8,
     },
+    /// A route or rule was put back that another program had removed.
+    RoutingRestored {
+        /// Which was seen to go.
+        routing: Routing,
+        /// The how-many-th time within the limit's window, in which addresses count too.
+        count: u8,
+    },
     /// A peer uses another IPv4 checksum form than this node did; this node now uses the peer's.
     ChecksumFollowed {
         /// The peer.
@@ -261,6 +279,25 @@ pub enum EventKind {
         source: IpAddr,
         /// Why.
         reason: DropReason,
+    },
+    /// It would claim for a while now, and no majority of the voters grants it.
+    NoMajority {
+        /// Who does not, and why.
+        missing: Vec<Missing>,
+    },
+    /// A voter does not answer any more: an alarm. Nothing changes as long as the others are a majority.
+    VoterSilent {
+        /// Which.
+        voter: Arc<str>,
+        /// For how long.
+        silence: Duration,
+    },
+    /// It does again.
+    VoterAnswers {
+        /// Which.
+        voter: Arc<str>,
+        /// For how long it did not.
+        silence: Duration,
     },
     /// A check fails from now on.
     CheckFails {
@@ -462,7 +499,7 @@ pub enum Cause {
     Adopted,
     /// The kernel refused the addresses.
     InstallRefused(EffectError),
-    /// Another program keeps removing the addresses.
+    /// Another program keeps removing the addresses, or the routes and rules.
     AddressesKeepVanishing,
     /// Another host keeps claiming an address, and the configuration says to give up then.
     AddressInUse {
@@ -487,6 +524,18 @@ pub enum Cause {
     },
     /// The kernel ended the lease before the agent, which was hardly late, could renew it.
     LeaseEnded,
+    /// No majority of the voters grants this node the addresses any more.
+    MajorityLost {
+        /// Who does not, and why.
+        missing: Vec<Missing>,
+    },
+    /// A node of higher priority, which the voters would grant the addresses, means to replace this one.
+    Challenged {
+        /// Its name.
+        by: Arc<str>,
+        /// Its priority.
+        priority: Priority,
+    },
     /// An operator wants this node to own nothing.
     Drained,
     /// The host went down as the owner, and may have been fenced.
@@ -545,7 +594,7 @@ impl fmt::Display for Cause {
             Self::Installed => f.write_str("addresses installed"),
             Self::Adopted => f.write_str("adopted from an earlier agent, whose lease still runs"),
             Self::InstallRefused(error) => write!(f, "addresses refused: {}", error.0),
-            Self::AddressesKeepVanishing => f.write_str("another program keeps removing the addresses"),
+            Self::AddressesKeepVanishing => f.write_str("another program keeps removing the addresses or routes"),
             Self::AddressInUse { address, mac } => {
                 write!(f, "{mac} keeps answering for {address} (on_conflict = \"demote\")")
             }
@@ -555,6 +604,11 @@ impl fmt::Display for Cause {
             }
             Self::Late { by } => write!(f, "could not run for {}: the lease lapsed", Milliseconds(*by)),
             Self::LeaseEnded => f.write_str("the kernel ended the lease before it was renewed"),
+            Self::MajorityLost { missing } => {
+                f.write_str("no majority of the voters: without ")?;
+                list(f, missing)
+            }
+            Self::Challenged { by, priority } => write!(f, "makes room for {by} with priority {priority}"),
             Self::Drained => f.write_str("drained by an operator"),
             Self::HostDied => f.write_str("this host went down while it was the owner: fenced, or crashed"),
             Self::Undrained => f.write_str("an operator ended the hold"),
@@ -568,6 +622,15 @@ impl fmt::Display for Cause {
             Self::HandedOn => f.write_str("restarting: the addresses are left to the next agent"),
         }
     }
+}
+
+/// One after another, with commas.
+fn list(f: &mut fmt::Formatter<'_>, missing: &[Missing]) -> fmt::Result {
+    for (place, missing) in missing.iter().enumerate() {
+        let comma = if place == 0 { "" } else { ", " };
+        write!(f, "{comma}{missing}")?;
+    }
+    Ok(())
 }
 
 /// A duration as an operator reads it: milliseconds with one decimal, without floats.

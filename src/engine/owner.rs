@@ -6,7 +6,7 @@ use core::time::Duration;
 
 use super::announce::{AnnouncePlan, RIVAL_SPACING};
 use super::backup::Backup;
-use super::election::{Comparison, Rank};
+use super::election::{Comparison, PATIENCE, Rank};
 use super::input::{EffectError, RequestId};
 use super::lease::Lease;
 use super::lease::Stretch;
@@ -16,7 +16,7 @@ use super::router::Heard;
 use super::settings::VipSettings;
 use super::time::Instant;
 use super::vip::{State, Step, Vip};
-use crate::types::{AdvertInterval, Family, Priority};
+use crate::types::{AdvertInterval, Family, Priority, Routing};
 
 /// The shortest time between an advert and an answer to a rival's, so that a forger cannot make us flood the link;
 /// a quarter of the advert interval where that is shorter.
@@ -149,11 +149,19 @@ impl Vip {
     }
 
     pub(super) fn on_address_gone(&mut self, step: &mut Step<'_>, address: IpAddr) {
+        self.on_gone(step, |count| EventKind::AddressRestored { address, count });
+    }
+
+    pub(super) fn on_routing_gone(&mut self, step: &mut Step<'_>, routing: Routing) {
+        self.on_gone(step, |count| EventKind::RoutingRestored { routing, count });
+    }
+
+    fn on_gone(&mut self, step: &mut Step<'_>, event: impl FnOnce(u8) -> EventKind) {
         self.depose_if_late(step);
         let (State::Claiming { ownership, .. } | State::Active(ownership)) = &mut self.state else { return };
         match ownership.restorations.on_gone(step.now) {
             Verdict::Restore(count) => {
-                self.event(step, EventKind::AddressRestored { address, count });
+                self.event(step, event(count));
                 self.install_again(step);
             }
             Verdict::Pending => {}
@@ -165,8 +173,13 @@ impl Vip {
     /// to nobody, and listens as one that has just started.
     pub(super) fn depose_if_late(&mut self, step: &mut Step<'_>) {
         let (State::Claiming { ownership, .. } | State::Active(ownership)) = &self.state else { return };
-        if let Some(by) = ownership.lease.lapsed(step.now) {
-            self.depose(step, Cause::Late { by });
+        let Some(by) = ownership.lease.lapsed(step.now) else { return };
+        match self.lost_majority(step.now).filter(|_| by < self.pace().duration() * PATIENCE) {
+            None => self.depose(step, Cause::Late { by }),
+            Some(missing) => {
+                self.depose(step, Cause::MajorityLost { missing });
+                self.transmit(step, Priority::RESIGN);
+            }
         }
     }
 
@@ -194,8 +207,31 @@ impl Vip {
     /// See [`Self::renew_lease`]; for an interval that is not yet known to the state.
     pub(super) fn renew_lease_for(&self, step: &mut Step<'_>, interval: AdvertInterval) -> Lease {
         let lease = Lease::renewed(step.now, interval);
+        self.order_lease(step, lease.ending_by(self.limited_by_grants(lease.until())))
+    }
+
+    /// The lease of an owner whose lease ends by then, whatever it promises.
+    pub(super) fn keep_lease(&self, step: &mut Step<'_>, interval: AdvertInterval, until: Instant) -> Lease {
+        self.order_lease(step, Lease::renewed(step.now, interval).ending_by(until))
+    }
+
+    fn order_lease(&self, step: &mut Step<'_>, lease: Lease) -> Lease {
         step.outputs.push_back(Output::RenewLease { vip: self.id, until: lease.until() });
         lease
+    }
+
+    /// A majority grants more than the lease has: up to what the last advert promised.
+    pub(super) fn lengthen_lease(&mut self, step: &mut Step<'_>) {
+        let (State::Claiming { ownership, .. } | State::Active(ownership)) = &self.state else { return };
+        let before = ownership.lease;
+        let full = Lease::renewed(ownership.last_advert_at, self.pace());
+        let lease = full.ending_by(self.limited_by_grants(full.until()));
+        if lease.until() > before.until() {
+            self.order_lease(step, lease);
+            if let State::Claiming { ownership, .. } | State::Active(ownership) = &mut self.state {
+                ownership.lease = lease;
+            }
+        }
     }
 
     pub(super) fn advertise(&mut self, step: &mut Step<'_>) {
@@ -203,6 +239,7 @@ impl Vip {
             ownership.stretch.take_if(|stretch| stretch.is_over(step.now));
         }
         self.transmit(step, self.priority());
+        self.ask_to_stay(step);
         let lease = self.renew_lease(step);
         let interval = self.pace().duration();
         if let State::Claiming { ownership, .. } | State::Active(ownership) = &mut self.state {
@@ -229,7 +266,7 @@ impl Vip {
     }
 
     /// The interval of its adverts and its lease: that of the settings, unless a peer may still wait by a shorter one.
-    fn pace(&self) -> AdvertInterval {
+    pub(super) fn pace(&self) -> AdvertInterval {
         let stretch = match &self.state {
             State::Claiming { ownership, .. } | State::Active(ownership) => ownership.stretch,
             State::Initialize | State::Backup(_) | State::Held { .. } => None,
@@ -324,7 +361,9 @@ impl Vip {
             }
             self.advertise(step);
         }
-        if self.settings.addresses.iter().any(|address| !before.addresses.contains(address)) {
+        let is_new = self.settings.addresses.iter().any(|address| !before.addresses.contains(address))
+            || self.settings.routing.iter().any(|routing| !before.routing.contains(routing));
+        if is_new {
             self.install_again(step);
         }
         let State::Active(ownership) = &mut self.state else { return };
@@ -335,19 +374,25 @@ impl Vip {
         }
     }
 
-    /// Takes those of its addresses off that the new settings do not have. A family that goes, goes whole.
+    /// Takes those of its addresses, routes and rules off that the new settings do not have. A family that goes, goes whole.
     pub(super) fn let_go(&mut self, step: &mut Step<'_>, settings: &VipSettings) {
-        if self.settings.addresses == settings.addresses {
+        if self.settings.addresses == settings.addresses && self.settings.routing == settings.routing {
             return;
         }
         self.depose_if_late(step);
         let (State::Claiming { .. } | State::Active(_)) = &self.state else { return };
+        let gone: Arc<[_]> =
+            self.routing.iter().filter(|routing| !settings.routing.contains(routing)).copied().collect();
+        if !gone.is_empty() {
+            let set = self.set_of(step, Arc::default(), gone);
+            step.outputs.push_back(Output::Trim(set));
+        }
         for family in Family::ALL {
             let stays = settings.addresses_of(family).next().is_some();
             let gone = self.addresses.iter().filter(|address| address.family() == family);
             let gone: Arc<[_]> = gone.filter(|address| !settings.addresses.contains(address)).cloned().collect();
             if !gone.is_empty() {
-                let set = self.set_of(step, gone);
+                let set = self.set_of(step, gone, Arc::default());
                 step.outputs.push_back(if stays { Output::Trim(set) } else { Output::Remove(set) });
             }
         }

@@ -128,6 +128,7 @@ impl Vip {
         let was_ready = self.unready().is_none();
         let before = mem::replace(&mut self.settings, new);
         self.addresses = by_family(&self.settings);
+        self.routing = self.settings.routing.as_slice().into();
         let takes_part = !matches!(self.state, State::Initialize);
         self.health.follow_settings(&self.settings, takes_part, step.now);
         if before.references != self.settings.references || before.prefer != self.settings.prefer {

@@ -197,6 +197,7 @@ const fn leaves_nobody(cause: &Cause) -> bool {
         | Cause::AddressesKeepVanishing
         | Cause::AddressInUse { .. }
         | Cause::Isolated
+        | Cause::MajorityLost { .. }
         | Cause::CheckFails { .. }
         | Cause::Drained
         | Cause::Shutdown => true,
@@ -212,6 +213,7 @@ const fn leaves_nobody(cause: &Cause) -> bool {
         | Cause::PeerOwns { .. }
         | Cause::GivenUp { .. }
         | Cause::Preempts { .. }
+        | Cause::Challenged { .. }
         | Cause::Installed
         | Cause::Adopted
         | Cause::Late { .. }

@@ -8,7 +8,8 @@ use core::time::Duration;
 
 use super::fence::FenceSettings;
 use super::health::CheckSettings;
-use crate::types::{AdvertInterval, Family, MacMode, Password, Priority, Version, VirtualAddress, Vrid};
+use super::quorum::QuorumSettings;
+use crate::types::{AdvertInterval, Family, MacMode, Password, Priority, Routing, Version, VirtualAddress, Vrid};
 use crate::wire::advert::ChecksumForm;
 
 /// A node and the virtual IPs it takes part in.
@@ -16,8 +17,10 @@ use crate::wire::advert::ChecksumForm;
 pub struct Settings {
     /// The name under which this node is shown.
     pub node: String,
-    /// In the order of the configuration file, names unique.
+    /// In the order of the configuration file, names unique. With a quorum the VRIDs are unique too.
     pub vips: Vec<VipSettings>,
+    /// Who votes on the owners; `None`: nobody is asked.
+    pub quorum: Option<QuorumSettings>,
     /// `None`: there is no second path.
     pub heartbeat: Option<HeartbeatSettings>,
     /// How silent owners are fenced.
@@ -27,7 +30,7 @@ pub struct Settings {
 impl Settings {
     /// Of a node that has nothing beside its vips.
     pub fn of(node: &str, vips: Vec<VipSettings>) -> Self {
-        Self { node: node.into(), vips, heartbeat: None, fence: FenceSettings::default() }
+        Self { node: node.into(), vips, quorum: None, heartbeat: None, fence: FenceSettings::default() }
     }
 }
 
@@ -80,6 +83,8 @@ pub struct VipSettings {
     pub prefer: Prefer,
     /// At least one. An IPv6 virtual router's first is link-local (RFC 9568 §5.2.9).
     pub addresses: Vec<VirtualAddress>,
+    /// Routes and rules that move with them, each once.
+    pub routing: Vec<Routing>,
 }
 
 impl VipSettings {

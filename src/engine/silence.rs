@@ -99,6 +99,8 @@ pub enum WaitEnd {
     HeardAgain,
     /// It lasted [`LONGEST_WAIT`].
     Overruled,
+    /// No majority of the voters grants the claim any more.
+    NoMajority,
 }
 
 /// What a status shows.
@@ -179,6 +181,14 @@ impl Vip {
         silence.round_trip.get_or_insert_with(|| now.since(silence.asked_at));
         if silence.asked_at >= silence.lease_end {
             silence.answer = Some(Answer { address, mac });
+        }
+    }
+
+    /// Another node may own the addresses by a majority's grant, so that they answer by right.
+    pub(super) fn void_answers(&mut self, step: &mut Step<'_>) {
+        self.end_wait(step, WaitEnd::NoMajority);
+        if let Some(silence) = &mut self.silence {
+            silence.answer = None;
         }
     }
 

@@ -10,6 +10,7 @@ use core::net::IpAddr;
 use core::time::Duration;
 
 use super::backup::Backup;
+use super::canvass::Canvass;
 use super::election::{self, PATIENCE, Rank};
 use super::fence::Fences;
 use super::health::Health;
@@ -18,6 +19,7 @@ use super::input::{Arrival, LinkId, LinkState, RequestId};
 use super::isolation::References;
 use super::output::{AddressSet, Cause, Event, EventKind, Output, StateName, Transmit};
 use super::owner::Ownership;
+use super::quorum::{Quorum, QuorumSettings};
 use super::rival::Evidence;
 use super::router::Router;
 use super::second_path::SecondPath;
@@ -25,10 +27,12 @@ use super::settings::VipSettings;
 use super::silence::Silence;
 use super::stats::Reports;
 use super::time::Instant;
+use super::voter::Voter;
 use super::{VipId, router};
-use crate::types::{AdvertInterval, Family, Priority, Version, VirtualAddress};
+use crate::types::{AdvertInterval, Family, Priority, Routing, Version, VirtualAddress};
 use crate::wire::DropReason;
 use crate::wire::advert::group;
+use crate::wire::grant::RouterId;
 
 /// A virtual IP of this node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +41,7 @@ pub struct Vip {
     pub(super) link: LinkId,
     pub(super) settings: VipSettings,
     pub(super) addresses: Arc<[VirtualAddress]>,
+    pub(super) routing: Arc<[Routing]>,
     pub(super) routers: Vec<Router>,
     pub(super) state: State,
     since: Instant,
@@ -54,6 +59,10 @@ pub struct Vip {
     pub(super) health: Health,
     pub(super) references: References,
     pub(super) second_path: SecondPath,
+    /// The grants, where voters are configured, and this node's name among them.
+    pub(super) quorum: Option<Quorum>,
+    pub(super) own_name: Option<Arc<str>>,
+    pub(super) canvass: Option<Canvass>,
 }
 
 /// The lease on the addresses that an earlier agent left.
@@ -84,6 +93,8 @@ pub(super) struct Step<'a> {
     pub(super) outputs: &'a mut VecDeque<Output>,
     pub(super) next_request: &'a mut u64,
     pub(super) fences: &'a mut Fences,
+    /// Where this node votes itself.
+    pub(super) voter: Option<&'a mut Voter>,
 }
 
 impl Step<'_> {
@@ -194,10 +205,12 @@ impl Vip {
             State::Initialize => self.hold.as_ref().and_then(|hold| hold.until),
             State::Backup(backup) => {
                 let claim_at = backup.active_down_at();
-                [self.prepare_at(), self.ask_at(), Some(claim_at)].into_iter().flatten().min()
+                [self.prepare_at(), self.ask_at(), self.canvass_at(), Some(claim_at)].into_iter().flatten().min()
             }
             State::Claiming { ownership, .. } | State::Active(ownership) => {
                 let deadline = ownership.deadline();
+                // The grants may end long before the next advert.
+                let deadline = if self.quorum.is_some() { deadline.min(ownership.lease().until()) } else { deadline };
                 Some(self.judgement_at().map_or(deadline, |judgement| judgement.min(deadline)))
             }
             State::Held { until } => *until,
@@ -207,15 +220,28 @@ impl Vip {
 
 /// Inputs.
 impl Vip {
-    pub(super) fn new(id: VipId, link: LinkId, settings: VipSettings, hold: Option<Hold>, now: Instant) -> Self {
+    pub(super) fn new(
+        id: VipId,
+        link: LinkId,
+        settings: VipSettings,
+        quorum: Option<&QuorumSettings>,
+        hold: Option<Hold>,
+        now: Instant,
+    ) -> Self {
         let routers = Family::ALL.into_iter().filter_map(|family| Router::new(family, &settings)).collect();
         let addresses = by_family(&settings);
+        let routing = settings.routing.as_slice().into();
+        let vrid = settings.vrid;
+        let grants = |quorum: &QuorumSettings| {
+            Quorum::new(now, RouterId { cluster: Arc::clone(&quorum.cluster), vrid }, &quorum.voters)
+        };
         let health = Health::new(&settings, now);
         let mut vip = Self {
             id,
             link,
             settings,
             addresses,
+            routing,
             routers,
             state: State::Initialize,
             since: now,
@@ -228,6 +254,9 @@ impl Vip {
             hold,
             evidence: Evidence::default(),
             silence: None,
+            quorum: quorum.map(grants),
+            own_name: quorum.map(|quorum| Arc::clone(&quorum.own)),
+            canvass: None,
             health,
             references: References::default(),
             second_path: SecondPath::default(),
@@ -371,7 +400,7 @@ impl Vip {
         }
         if let Some(Inheritance { until, term }) = self.inherited.take() {
             if step.now < until {
-                self.adopt(step, term);
+                self.adopt(step, until, term);
                 return;
             }
             self.withdraw(step);
@@ -386,6 +415,7 @@ impl Vip {
 
     pub(super) fn enter(&mut self, step: &mut Step<'_>, state: State, cause: Cause) {
         let from = self.state();
+        self.follow_grants(step, &state, &cause);
         let asks_on = match &state {
             State::Backup(backup) => backup.is_prepared(),
             State::Claiming { .. } => true,
@@ -453,10 +483,15 @@ impl Vip {
     }
 
     pub(super) fn address_set(&self, step: &mut Step<'_>) -> AddressSet {
-        self.set_of(step, Arc::clone(&self.addresses))
+        self.set_of(step, Arc::clone(&self.addresses), Arc::clone(&self.routing))
     }
 
-    pub(super) fn set_of(&self, step: &mut Step<'_>, addresses: Arc<[VirtualAddress]>) -> AddressSet {
+    pub(super) fn set_of(
+        &self,
+        step: &mut Step<'_>,
+        addresses: Arc<[VirtualAddress]>,
+        routing: Arc<[Routing]>,
+    ) -> AddressSet {
         AddressSet {
             request: step.request(),
             vip: self.id,
@@ -464,6 +499,7 @@ impl Vip {
             mac: self.settings.mac,
             vrid: self.settings.vrid,
             addresses,
+            routing,
         }
     }
 

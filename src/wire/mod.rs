@@ -19,6 +19,7 @@ mod checksum;
 mod drop_reason;
 pub mod echo;
 pub mod frame;
+pub mod grant;
 pub mod heartbeat;
 pub mod ndisc;
 pub mod seal;

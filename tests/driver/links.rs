@@ -231,15 +231,16 @@ fn what_is_watched_can_change() {
     assert_eq!(watch.state("eth0").1, up(Some("10.0.1.1"), None));
     let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
     // Another is virtual now, and another interface is of interest.
-    watch.watchlist.set(names(&["eth0", "eth1"]), [ip("10.0.1.1")]).expect("an eventfd can be written");
+    watch.watchlist.set(names(&["eth0", "eth1"]), [ip("10.0.1.1")], false).expect("an eventfd can be written");
     let mut states = [watch.next(), watch.next()].map(|event| match event {
         LinkEvent::State { name, state, .. } => (name, state),
         LinkEvent::AddressGone { ip, .. } => panic!("{ip} is not gone"),
+        LinkEvent::RoutingGone { routing, .. } => panic!("{routing} is not gone"),
     });
     states.sort_by(|one, other| one.0.cmp(&other.0));
     assert_eq!(states, [("eth0".to_owned(), up(Some("10.0.0.1"), None)), ("eth1".to_owned(), up(None, None))]);
     // Nothing is said twice, and what is new is followed.
-    watch.watchlist.set(names(&["eth0", "eth1"]), [ip("10.0.1.1")]).expect("an eventfd can be written");
+    watch.watchlist.set(names(&["eth0", "eth1"]), [ip("10.0.1.1")], false).expect("an eventfd can be written");
     delete_address("eth0", "10.0.1.1", 24);
     assert_eq!(watch.gone().1, ip("10.0.1.1"));
     set_up("eth1", false);

@@ -7,6 +7,7 @@ mod addresses;
 mod adverts;
 mod announce;
 mod links;
+mod routing;
 mod support;
 mod virtual_mac;
 mod watch;
@@ -21,6 +22,7 @@ fn main() -> std::process::ExitCode {
         adverts::trials(),
         announce::trials(),
         links::trials(),
+        routing::trials(),
         virtual_mac::trials(),
         watch::trials(),
     ]

@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, Parseable};
 use netlink_packet_route::address::{AddressAttribute, AddressFlags, AddressMessage};
-use netlink_packet_route::link::{InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage};
+use netlink_packet_route::link::{
+    InfoData, InfoKind, InfoVeth, LinkAttribute, LinkFlags, LinkInfo, LinkMessage, State,
+};
 use netlink_packet_route::neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
@@ -87,6 +89,8 @@ pub fn pair() -> Host {
     });
     add_address("eth0", "10.0.0.1", 24);
     set_up("eth0", true);
+    await_carrying("eth0");
+    other.run(|| await_carrying("eth0"));
     other
 }
 
@@ -116,7 +120,28 @@ pub fn switched_pair() -> (Host, Host) {
     };
     configure(1);
     other.run(|| configure(2));
+    switch.run(|| ["port1", "port2", "br0"].map(await_carrying));
+    let await_usable = || {
+        await_carrying("eth0");
+        await_no_tentative_address();
+    };
+    await_usable();
+    other.run(await_usable);
     (switch, other)
+}
+
+/// Waits until an interface carries packets. The kernel has a cable noticed by a worker of its own, and drops what is sent
+/// before, which on a busy machine is a while after the interface was set up.
+fn await_carrying(name: &str) {
+    let mut question = LinkMessage::default();
+    question.header.index = index(name);
+    eventually("the cable carries", || {
+        let answer =
+            Netlink::open().and_then(|mut netlink| netlink.ask(&RouteNetlinkMessage::GetLink(question.clone())));
+        let answer = answer.expect("the interface is there");
+        let link = LinkMessage::parse(&answer).expect("an interface is understood");
+        link.attributes.contains(&LinkAttribute::OperState(State::Up)).then_some(())
+    });
 }
 
 /// The MAC address that the calling thread's host knows for a neighbour.
@@ -195,6 +220,18 @@ pub fn delete_link(name: &str) {
 /// Adds an address as an operator does; IPv6 without duplicate detection.
 pub fn add_address(name: &str, ip: &str, prefix_len: u8) {
     change(RouteNetlinkMessage::NewAddress(address(name, ip, prefix_len)), NLM_F_CREATE | NLM_F_EXCL);
+}
+
+/// Waits until the calling thread's host answers for its IPv6 addresses. A worker of the kernel lets it, after the address
+/// was added, with duplicate detection or without.
+pub fn await_no_tentative_address() {
+    const TENTATIVE: u8 = 0x40;
+    eventually("addresses that are not tentative", || {
+        // Address, interface, prefix length, scope, flags, name.
+        let list = fs::read_to_string("/proc/thread-self/net/if_inet6").expect("the kernel lists its addresses");
+        let flags = |line: &str| line.split_whitespace().nth(4).and_then(|it| u8::from_str_radix(it, 16).ok());
+        list.lines().all(|line| flags(line).is_some_and(|flags| flags & TENTATIVE == 0)).then_some(())
+    });
 }
 
 /// Removes an address as an operator does.

@@ -10,7 +10,7 @@ use vipd::driver::gate::{Gate, Renewal};
 
 use crate::frames::{End, Mac};
 use crate::prober::{Plan, Prober, Record, ask_for, ping};
-use crate::support::{Host, PATIENCE, add_address, ip, pair};
+use crate::support::{Host, PATIENCE, add_address, await_no_tentative_address, ip, pair};
 use crate::{both, open_gate, trial};
 
 pub const VIP: &str = "10.0.0.100";
@@ -43,6 +43,8 @@ impl Stage {
         client.run(|| add_address("eth0", "2001:db8::2", 64));
         add_address("eth0", VIP, 24);
         add_address("eth0", VIP6, 64);
+        await_no_tentative_address();
+        client.run(await_no_tentative_address);
         Self::again(client)
     }
 

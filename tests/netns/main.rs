@@ -24,6 +24,7 @@ mod many;
 mod peers;
 mod reload;
 mod restore;
+mod routes;
 mod sealed;
 mod second_path;
 mod silence;
@@ -70,6 +71,7 @@ fn trials() -> Vec<Trial> {
         links::trials(),
         reload::trials(),
         restore::trials(),
+        routes::trials(),
         sealed::trials(),
         conflict::trials(),
         virtual_mac::trials(),

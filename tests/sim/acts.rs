@@ -7,6 +7,7 @@ use vipd::engine::{Input, Settings, StateName};
 use super::clock::{MILLISECOND, Nanos};
 use super::host::{AgentVip, KernelVip, Life, Wire};
 use super::network::{NEIGHBOURS, Port};
+use super::voters::WITNESS;
 use super::world::{Entry, News, World, place};
 
 /// How long a kernel takes to tell its agent of a change.
@@ -27,7 +28,7 @@ impl World {
 
     /// Nothing gets from and to a host.
     pub fn isolate(&mut self, host: Port) {
-        for other in (0..self.hosts.len()).chain([NEIGHBOURS]).filter(|other| *other != host) {
+        for other in (0..self.hosts.len()).chain([NEIGHBOURS, WITNESS]).filter(|other| *other != host) {
             self.part(host, other);
         }
     }

@@ -50,6 +50,7 @@ pub fn vip(priority: u8) -> VipSettings {
         references: Vec::new(),
         prefer: Prefer::Available,
         addresses: vec![address(VIP_V4)],
+        routing: Vec::new(),
     }
 }
 

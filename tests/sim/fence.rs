@@ -10,7 +10,7 @@ use super::clock::nanos;
 use super::network::Network;
 use super::world::World;
 
-fn fence(require: bool, delay: Duration, others: &[usize]) -> FenceSettings {
+pub fn fence(require: bool, delay: Duration, others: &[usize]) -> FenceSettings {
     let peer = |place: &usize| {
         Arc::new(FencePeer {
             name: format!("host {place}"),

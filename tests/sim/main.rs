@@ -5,10 +5,12 @@
 //! | `rng`, `clock` | chance and time that can be repeated |
 //! | `network`, `neighbours`, `host` | what the world is made of |
 //! | `world`, `travel`, `kernel` | how it goes on |
+//! | `voters` | the witness, and the talk about grants |
 //! | `second` | another network, on which the agents send each other heartbeats |
 //! | `acts`, `ask` | what befalls it, and what a scenario asks of it |
 //! | `watch` | what must never happen, with each excuse |
 //! | `plan`, `random` | thousands of worlds by seed: faults, then heal and require progress |
+//! | `partition` | the same with voters: every shape of partition, and no overlap at all |
 //! | `mutation` | that the judge can fail |
 //! | `build` and the rest | named scenarios: each test's name is its claim |
 //! | `matrix` | each fault that can befall a pair, judged by the same five sentences |
@@ -33,6 +35,7 @@ mod random;
 mod rng;
 mod second;
 mod travel;
+mod voters;
 mod watch;
 mod world;
 
@@ -50,7 +53,9 @@ mod isolation;
 mod links;
 mod matrix;
 mod mutation;
+mod partition;
 mod preempt;
+mod quorum;
 mod reload;
 mod restart;
 mod seals;

@@ -1,6 +1,6 @@
 //! The judge can fail: worlds that are broken on purpose are caught, each by the sentence that is meant for it.
 
-use vipd::engine::{Input, Instant, OnSilentOwner, Output, StateName, VipSettings};
+use vipd::engine::{Input, Instant, OnSilentOwner, Output, StateName, VipSettings, Voter};
 
 use super::build::{VIP_V4, host, ms, secs, vip, world};
 use super::clock::{Clock, nanos};
@@ -73,6 +73,22 @@ fn two_live_owners_that_can_talk_are_caught() {
     it.lease_until = Some(Instant::from_nanos(u64::MAX));
     let violation = violation_in(&mut world, ms(400));
     assert!(violation.contains("both alive"), "{violation}");
+}
+
+#[test]
+fn a_witness_that_votes_anew_without_waiting_is_caught() {
+    let mut world = super::quorum::voting([vip(200), vip(100)]);
+    // The other node has its own vote, and wants this one.
+    world.cut(0, 1);
+    world.run(secs(1));
+    // Whoever asks first gets it.
+    for _ in 0..20 {
+        let witness = world.witness.as_mut().expect("it has one");
+        witness.voter = Some(Voter::new(Instant::ZERO, witness.longest_grant));
+        world.run_unchecked(nanos(ms(37)));
+    }
+    let violation = violation_in(&mut world, ms(1));
+    assert!(violation.contains("in spite of voters"), "{violation}");
 }
 
 #[test]

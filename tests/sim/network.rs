@@ -106,11 +106,11 @@ impl Network {
             self.note_lost(now, from, to);
             return Vec::new();
         }
-        self.arp_arrivals(rng, now, from, to)
+        self.unfiltered_arrivals(rng, now, from, to)
     }
 
     /// The same of a question or an answer, which no filter of adverts stops.
-    pub fn arp_arrivals(&mut self, rng: &mut Rng, now: Nanos, from: Port, to: Port) -> Vec<Nanos> {
+    pub fn unfiltered_arrivals(&mut self, rng: &mut Rng, now: Nanos, from: Port, to: Port) -> Vec<Nanos> {
         if self.cuts.contains(&(from, to)) || rng.permille(self.lost_permille) {
             self.note_lost(now, from, to);
             return Vec::new();

@@ -11,11 +11,11 @@ use vipd::engine::{
     Arrival, CheckEffect, CheckOutcome, CheckResult, CheckSettings, ClaimKind, Engine, Event, EventKind, Hold,
     HoldReason, Input, Instant, LinkState, Output, Preempt, RequestId, Settings, StateName, VipSettings,
 };
-use vipd::types::{Family, MacAddr, Priority, Version, Vrid};
+use vipd::types::{Family, MacAddr, Prefix, Priority, Routing, Version, VirtualRoute, Vrid};
 use vipd::wire::DropReason;
 use vipd::wire::advert::{Advert, ChecksumForm};
 
-use super::build::{VIP_V4, address, advert, interval, vip};
+use super::build::{STRANGER, VIP_V4, address, advert, interval, vip};
 use super::world::{LINK, vip_id};
 
 const PATH: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/golden/state-table.md");
@@ -97,6 +97,7 @@ fn shown(output: &Output, now: Duration) -> Option<String> {
         Output::Remove(_) => "remove".into(),
         Output::Trim(_) => "trim".into(),
         Output::Announce(_) => "announce".into(),
+        Output::Vote { to, .. } => format!("vote to {to}"),
         Output::Ask(_) => "ask".into(),
         Output::Fence(_) => "fence".into(),
         Output::KeepHolds => "keep holds".into(),
@@ -112,6 +113,7 @@ fn shown(output: &Output, now: Duration) -> Option<String> {
             EventKind::SilentOwner { .. } => "[silent owner answers]".into(),
             EventKind::SilentOwnerEnds { .. } => "[wait for a silent owner ends]".into(),
             EventKind::AddressRestored { count, .. } => format!("[address restored, {count}]"),
+            EventKind::RoutingRestored { count, .. } => format!("[route restored, {count}]"),
             EventKind::IntervalLearned { .. } => "[interval learned]".into(),
             EventKind::ChecksumFollowed { .. } => "[checksum form followed]".into(),
             EventKind::AddressesDiffer { .. } => "[addresses differ]".into(),
@@ -135,6 +137,9 @@ fn shown(output: &Output, now: Duration) -> Option<String> {
             EventKind::FenceFailed { .. } => "[fencing failed]".into(),
             EventKind::FenceMissing { .. } => "[fencing impossible]".into(),
             EventKind::RemoveFailed(_) => "[removal failed]".into(),
+            EventKind::NoMajority { .. } => "[no majority]".into(),
+            EventKind::VoterSilent { .. } => "[voter silent]".into(),
+            EventKind::VoterAnswers { .. } => "[voter answers]".into(),
         },
     })
 }
@@ -186,6 +191,7 @@ fn inputs(case: &Case) -> Vec<(&'static str, Duration, Input)> {
         ("interface down", link(LinkState::Down)),
         ("interface missing", link(LinkState::Missing)),
         ("address gone", Input::AddressGone { vip, address: VIP_V4 }),
+        ("route gone", Input::RoutingGone { vip, routing: route() }),
         (
             "address claimed by another MAC",
             Input::AddressClaimed { vip, address: VIP_V4, mac: FOREIGN, kind: ClaimKind::Answer },
@@ -211,6 +217,7 @@ fn inputs(case: &Case) -> Vec<(&'static str, Duration, Input)> {
             settings(vec![VipSettings { addresses: vec![one, more.clone()], ..own.clone() }]),
         ),
         ("settings, another address", settings(vec![VipSettings { addresses: vec![more], ..own.clone() }])),
+        ("settings, a route more", settings(vec![VipSettings { routing: vec![route()], ..own.clone() }])),
         ("settings without the vip", settings(vec![])),
         ("shutdown", Input::Shutdown),
     ]
@@ -405,4 +412,11 @@ fn take(case: &mut Case, input: Input) -> Vec<Output> {
         }
     }
     outputs
+}
+
+/// A route of a vip that has none.
+fn route() -> Routing {
+    let to = Prefix { ip: IpAddr::from([10, 50, 0, 0]), len: 16 };
+    let metric = VirtualRoute::default_metric(to.family());
+    Routing::Route(VirtualRoute { to, via: Some(STRANGER), source: None, table: VirtualRoute::MAIN, metric })
 }

@@ -92,15 +92,15 @@ impl World {
             return;
         }
         if question.addresses.contains(&REFERENCE) {
-            for there in self.network.arp_arrivals(&mut self.rng, self.now, host, NEIGHBOURS) {
-                for at in self.network.arp_arrivals(&mut self.rng, there, NEIGHBOURS, host) {
+            for there in self.network.unfiltered_arrivals(&mut self.rng, self.now, host, NEIGHBOURS) {
+                for at in self.network.unfiltered_arrivals(&mut self.rng, there, NEIGHBOURS, host) {
                     self.push(at, Entry::Reference { to: host });
                 }
             }
             return;
         }
         for to in (0..self.hosts.len()).filter(|to| *to != host) {
-            for at in self.network.arp_arrivals(&mut self.rng, self.now, host, to) {
+            for at in self.network.unfiltered_arrivals(&mut self.rng, self.now, host, to) {
                 self.push(at, Entry::Question { to, by: host, vip, addresses: question.addresses.clone() });
             }
         }
@@ -113,7 +113,7 @@ impl World {
         }
         let installed = &self.hosts[host].kernel[vip].installed;
         for address in addresses.into_iter().filter(|it| installed.contains(it)).collect::<Vec<_>>() {
-            for at in self.network.arp_arrivals(&mut self.rng, self.now, host, by) {
+            for at in self.network.unfiltered_arrivals(&mut self.rng, self.now, host, by) {
                 self.push(at, Entry::Reply { to: by, by: host, vip, address });
             }
         }

@@ -24,6 +24,8 @@ pub struct Watch {
     pub violation: Option<String>,
     /// Double ownerships are wanted, as where the settings forbid the hosts to hear each other.
     pub forgiving: bool,
+    /// There are voters: no two owners, for no reason and no time.
+    pub exclusive: bool,
     /// From now on every vip has one owner at every moment, and it is always the same.
     pub settled: Option<Vec<Port>>,
     hosts: usize,
@@ -60,6 +62,7 @@ impl Watch {
         Self {
             violation: None,
             forgiving: false,
+            exclusive: false,
             settled: None,
             hosts,
             owners: vec![vec![false; hosts]; vips],
@@ -120,6 +123,9 @@ impl Watch {
 
     fn on_change(&mut self, now: Nanos, vip: usize, hosts: &[Host], network: &Network) {
         let owners: Vec<Port> = (0..self.hosts).filter(|host| self.owners[vip][*host]).collect();
+        if self.exclusive && owners.len() > 1 {
+            self.fail(now, format!("vip {vip} has the owners {owners:?}, in spite of voters"));
+        }
         match self.silence.since {
             None if vip == 0 && owners.is_empty() => self.silence.since = Some(now),
             Some(since) if vip == 0 && !owners.is_empty() => {

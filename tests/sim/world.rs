@@ -18,6 +18,7 @@ use super::host::{AgentVip, Effect, Host, HostSpec, Life};
 use super::neighbours::Neighbours;
 use super::network::{Network, Packet, Port};
 use super::rng::Rng;
+use super::voters::Witness;
 use super::watch::Watch;
 
 /// The interface of hosts that have one. Those that have more have them up and down together.
@@ -47,6 +48,10 @@ pub struct World {
     pub asked: Vec<(Nanos, Port, usize)>,
     /// What the agents told.
     pub events: Vec<(Nanos, Port, Event)>,
+    /// Who votes and owns nothing.
+    pub witness: Option<Witness>,
+    /// Messages about grants that were sent.
+    pub votes_sent: u64,
     /// How long a fence agent takes, whether it does what it is to do, and what was done.
     pub fence_time: Nanos,
     pub fence_works: bool,
@@ -83,6 +88,7 @@ pub enum Entry {
     Answer { host: Port, incarnation: u32, failed: bool },
     Tell { host: Port, incarnation: u32, news: News },
     Lapse { host: Port, vip: usize },
+    Vote { from: Port, to: Port, bytes: Vec<u8> },
     Fence { host: Port, incarnation: u32, request: RequestId, target: Port },
 }
 
@@ -137,6 +143,8 @@ impl World {
             announced: Vec::new(),
             asked: Vec::new(),
             events: Vec::new(),
+            witness: None,
+            votes_sent: 0,
             fence_time: 2_000_000_000,
             fence_works: true,
             fenced: Vec::new(),
@@ -220,6 +228,7 @@ impl World {
                     }
                 }
             }
+            Entry::Vote { from, to, bytes } => self.deliver_vote(from, to, &bytes),
             Entry::Fence { host, incarnation, request, target } => {
                 let works = self.fence_works;
                 if works {
@@ -382,7 +391,9 @@ impl World {
             Output::Transmit(transmit) => self.transmit(host, transmit, advertised),
             Output::RenewLease { vip, until } => {
                 let vip = place(vip);
-                if !advertised.remove(&vip) {
+                // What a majority grants may make it longer between two adverts.
+                let voted = self.hosts[host].spec.settings.quorum.is_some();
+                if !advertised.remove(&vip) && !voted {
                     self.watch.fail(self.now, format!("host {host}: a lease of vip {vip} without an advert before it"));
                 }
                 let term = until.since(self.hosts[host].local(self.now));
@@ -399,6 +410,7 @@ impl World {
             Output::Install(set) => self.queue_effect(host, Effect::Install(set)),
             Output::Remove(set) | Output::Trim(set) => self.queue_effect(host, Effect::Remove(set)),
             Output::Announce(set) => self.announce(host, &set),
+            Output::Vote { to, message } => self.vote(host, &to, &message),
             Output::Ask(question) => self.ask(host, &question),
             // No scenario restarts a held agent.
             Output::Fence(order) => self.fence(host, order.request, &order.peer.name),

@@ -1,4 +1,4 @@
-//! What the kernel has said about interfaces and addresses, and what of it concerns the watched names.
+//! What the kernel has said about interfaces, addresses and our routes, and what of it concerns the watched names.
 
 use std::collections::{HashMap, HashSet};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
@@ -8,7 +8,9 @@ use netlink_packet_route::address::AddressFlags;
 use super::LinkEvent;
 use crate::driver::addresses::{KernelAddress, OWN_PROTOCOL, read_address};
 use crate::driver::link_message::LinkFacts;
+use crate::driver::routing::{News, OwnRouting, is_own_route, is_route};
 use crate::engine::LinkState;
+use crate::types::Routing;
 
 const RTM_NEWLINK: u16 = 16;
 const RTM_DELLINK: u16 = 17;
@@ -33,6 +35,10 @@ pub(super) struct View {
     gone: Vec<Gone>,
     /// Virtual addresses that were there before everything was listed anew.
     before_listing: HashSet<(u32, IpAddr)>,
+    routing: HashSet<OwnRouting>,
+    /// Routes and rules that went since the last report, and the port of who asked for it.
+    routing_gone: Vec<(OwnRouting, u32)>,
+    routing_before_listing: HashSet<OwnRouting>,
 }
 
 /// A virtual address that went.
@@ -60,6 +66,9 @@ impl View {
             present: HashSet::new(),
             gone: Vec::new(),
             before_listing: HashSet::new(),
+            routing: HashSet::new(),
+            routing_gone: Vec::new(),
+            routing_before_listing: HashSet::new(),
         }
     }
 
@@ -77,7 +86,11 @@ impl View {
     /// interface or address that this program does not handle.
     pub(super) fn apply(&mut self, kind: u16, body: &[u8], port: u32) {
         match kind {
-            RTM_NEWLINK => self.links.extend(LinkFacts::read(body).map(|link| (link.ifindex, link))),
+            RTM_NEWLINK => {
+                if let Some(link) = LinkFacts::read(body) {
+                    self.on_link(link);
+                }
+            }
             RTM_DELLINK => {
                 if let Some(link) = LinkFacts::read(body) {
                     self.on_link_gone(link.ifindex);
@@ -97,17 +110,44 @@ impl View {
         }
     }
 
+    /// Takes in one message about a route or rule. Another program may put its own route in the place of ours, of which the kernel
+    /// says nothing else.
+    pub(super) fn apply_routing(&mut self, kind: u16, body: &[u8], port: u32, replaces: bool) {
+        if !News::is_told_by(kind) || (is_route(kind) && !is_own_route(body) && !replaces) {
+            return;
+        }
+        let Some(News { what, is_ours, is_there }) = News::read(kind, body) else { return };
+        match (is_ours, is_there) {
+            (true, true) => {
+                self.routing.insert(what);
+            }
+            (true, false) => {
+                if self.routing.remove(&what) {
+                    self.routing_gone.push((what, port));
+                }
+            }
+            (false, true) => {
+                let gone: Vec<_> =
+                    self.routing.extract_if(|ours| replaces && stand_in_one_place(ours, &what)).collect();
+                self.routing_gone.extend(gone.into_iter().map(|ours| (ours, port)));
+            }
+            (false, false) => {}
+        }
+    }
+
     /// Forgets everything but what was reported, because it is about to be told anew.
     pub(super) fn begin_listing(&mut self) {
         self.links.clear();
         self.own.clear();
         self.before_listing.extend(self.present.drain());
+        self.routing_before_listing.extend(self.routing.drain());
     }
 
     /// Everything was told.
     pub(super) fn end_listing(&mut self) {
         let before = std::mem::take(&mut self.before_listing);
         self.gone.extend(before.into_iter().map(Gone::unexplained));
+        self.routing_gone.extend(self.routing_before_listing.drain().map(|routing| (routing, 0)));
     }
 
     /// What is different from the last report.
@@ -129,10 +169,31 @@ impl View {
             by_port,
             expired,
         }));
+        let present = &self.routing;
+        let gone = self.routing_gone.drain(..).filter(|(gone, _)| !present.contains(gone));
+        events.extend(gone.map(|(OwnRouting { ifindex, routing }, by_port)| LinkEvent::RoutingGone {
+            ifindex,
+            routing,
+            by_port,
+        }));
         events
     }
 
+    fn on_link(&mut self, link: LinkFacts) {
+        // Its IPv4 routes go with that, of which the kernel says nothing else, and do not come back.
+        if link.flags & IFF_UP == 0 {
+            self.on_routes_gone(link.ifindex);
+        }
+        self.links.insert(link.ifindex, link);
+    }
+
+    fn on_routes_gone(&mut self, ifindex: u32) {
+        let gone: Vec<_> = self.routing.extract_if(|routing| routing.ifindex == ifindex).collect();
+        self.routing_gone.extend(gone.into_iter().map(|routing| (routing, 0)));
+    }
+
     fn on_link_gone(&mut self, ifindex: u32) {
+        self.on_routes_gone(ifindex);
         self.links.remove(&ifindex);
         self.own.remove(&ifindex);
         let gone: Vec<_> = self.present.extract_if(|(on, _)| *on == ifindex).collect();
@@ -163,6 +224,16 @@ impl View {
 
     fn is_virtual(&self, address: &KernelAddress) -> bool {
         address.protocol == Some(OWN_PROTOCOL) || self.virtual_addresses.contains(&address.ip)
+    }
+}
+
+/// Whether one route can only be there instead of the other.
+fn stand_in_one_place(one: &OwnRouting, other: &OwnRouting) -> bool {
+    match (one.routing, other.routing) {
+        (Routing::Route(one), Routing::Route(other)) => {
+            (one.to, one.table, one.metric) == (other.to, other.table, other.metric)
+        }
+        (Routing::Route(_) | Routing::Rule(_), _) => false,
     }
 }
 
