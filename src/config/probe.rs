@@ -8,7 +8,7 @@ use super::read::{Table, Value, printable};
 use super::system::{MissingInterface, System};
 use crate::driver::checks::exec::{Program, User};
 use crate::driver::checks::place::Place;
-use crate::driver::checks::{Probe, arp, http, ping, postgres, route, systemd};
+use crate::driver::checks::{Probe, Unable, arp, http, ping, postgres, route, systemd};
 
 /// All kinds of checks, but `interface`, which is an option of `ping` and `arp` as well.
 const KINDS: [&str; 11] =
@@ -64,13 +64,27 @@ pub(super) fn probe<'t>(
     }
     options.suit(value.key(), findings);
     let probe = options.probe(&value, max_lag.is_some(), system, findings)?;
+    can_be_run(|| probe.inspect(), &value, system, findings).then(|| (probe, value.span()))
+}
+
+/// Whether a program can be run here, where it is for here. Reported if not.
+pub(super) fn inspect(program: &Program, value: &Value<'_>, system: &System, findings: &mut Findings) -> bool {
+    can_be_run(|| program.inspect(), value, system, findings)
+}
+
+fn can_be_run(
+    inspect: impl FnOnce() -> Result<(), Unable>,
+    value: &Value<'_>,
+    system: &System,
+    findings: &mut Findings,
+) -> bool {
     if system.missing_interface != MissingInterface::Ignore
-        && let Err(unable) = probe.inspect()
+        && let Err(unable) = inspect()
     {
         value.refuse(Kind::CannotRun, unable.problem, "", unable.remedy, findings);
-        return None;
+        return false;
     }
-    Some((probe, value.span()))
+    true
 }
 
 impl<'t> Options<'t> {
@@ -118,9 +132,10 @@ impl<'t> Options<'t> {
     }
 
     fn probe(&self, value: &Value<'t>, ages: bool, system: &System, findings: &mut Findings) -> Option<Probe> {
+        let user = self.user.as_ref().map(|user| (&user.value, user.says));
         Some(match value.key() {
-            "exec" => Probe::Exec(program(value, self.user.as_ref(), system, findings)?),
-            "replication" => Probe::Lag(program(value, self.user.as_ref(), system, findings)?),
+            "exec" => Probe::Exec(program(value, user, system, findings)?),
+            "replication" => Probe::Lag(program(value, user, system, findings)?),
             "tcp" => Probe::Tcp(place(value, findings)?),
             "http" => Probe::Http(self.request(value, findings)?),
             "ping" => {
@@ -230,9 +245,9 @@ fn opt<'t, T>(
     Some(Opt { value, says })
 }
 
-fn program(
+pub(super) fn program(
     value: &Value<'_>,
-    user: Option<&Opt<'_, &str>>,
+    user: Option<(&Value<'_>, &str)>,
     system: &System,
     findings: &mut Findings,
 ) -> Option<Program> {
@@ -255,7 +270,7 @@ fn program(
     let user = match user {
         None => None,
         Some(_) if system.missing_interface == MissingInterface::Ignore => None,
-        Some(Opt { value, says: name }) => {
+        Some((value, name)) => {
             let user = User::named(name);
             if user.is_none() {
                 let message = format!("there is no user `{}` on this machine", printable(name));

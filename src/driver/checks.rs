@@ -28,7 +28,7 @@ pub mod exec;
 mod file;
 pub mod http;
 mod interface;
-mod patience;
+pub(super) mod patience;
 pub mod ping;
 pub mod place;
 pub mod postgres;
@@ -38,6 +38,7 @@ pub mod systemd;
 mod tcp;
 mod tls;
 
+use exec::Told;
 use patience::{Patience, Period};
 
 /// How much of what a check said is kept: a line of a log.
@@ -111,7 +112,7 @@ impl fmt::Display for Unable {
 
 /// Why a run gave no pass.
 #[derive(Debug)]
-enum Failure {
+pub(super) enum Failure {
     /// It looked, and this is not well.
     Ill(String),
     /// It could not look.
@@ -149,8 +150,12 @@ impl Probe {
 
     fn run(&self, patience: &Patience<'_>, memory: &mut Memory) -> Found {
         match self {
-            Self::Exec(program) => exec::run(program, patience, &mut memory.leftover).map(|line| (None, line)),
-            Self::Lag(program) => exec::run(program, patience, &mut memory.leftover).and_then(|line| number(&line)),
+            Self::Exec(program) => {
+                exec::run(program, &Told::default(), patience, &mut memory.leftover).map(|line| (None, line))
+            }
+            Self::Lag(program) => {
+                exec::run(program, &Told::default(), patience, &mut memory.leftover).and_then(|line| number(&line))
+            }
             Self::Tcp(place) => tcp::run(place, patience, &mut memory.lookup).map(|line| (None, line)),
             Self::Http(request) => http::run(request, patience, &mut memory.lookup).map(|line| (None, line)),
             Self::Ping(host) => ping::run(host, patience).map(|line| (None, line)),
@@ -254,6 +259,6 @@ fn number(line: &str) -> Found {
 }
 
 /// Safe for a terminal, and not longer than a line.
-fn one_line(text: &str) -> String {
+pub(super) fn one_line(text: &str) -> String {
     text.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_OUTPUT).collect()
 }
