@@ -12,7 +12,7 @@
 //! | `group` | `[[group]]`: vips that move together |
 //! | `fence` | `[fence]`: how silent owners are fenced |
 //! | `seal`, `key_file` | `[seal]`, and the file with the keys that it names |
-//! | `check`, `checks` | `[[check]]` and `[[vip.check]]`; whether a check can be run it asks [`crate::driver::checks`] |
+//! | `check`, `checks` | `[[check]]` and `[[vip.check]]`: `probe` reads what is looked at; whether that can be done it asks [`crate::driver::checks`] |
 //! | `hook` | `[vip.hooks]` |
 //! | `heartbeat` | `[node] heartbeat`, the second paths |
 //! | `quorum` | `[quorum]`, the voters |
@@ -34,6 +34,7 @@ mod group;
 mod heartbeat;
 mod hook;
 mod key_file;
+mod probe;
 mod problem;
 mod quorum;
 pub mod raw;
