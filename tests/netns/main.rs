@@ -13,6 +13,7 @@ mod commands;
 mod conflict;
 mod fence;
 mod freeze;
+mod gateway;
 mod health;
 mod holds;
 mod hook;
@@ -74,6 +75,7 @@ fn trials() -> Vec<Trial> {
         links::trials(),
         reload::trials(),
         restore::trials(),
+        gateway::trials(),
         routes::trials(),
         sealed::trials(),
         conflict::trials(),
