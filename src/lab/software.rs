@@ -15,7 +15,7 @@ use super::process::{Line, Process};
 
 mod frr;
 mod keepalived;
-mod vipd;
+pub(super) mod vipd;
 
 /// An agent's program.
 #[derive(Clone, Debug)]
