@@ -20,11 +20,11 @@ units=/usr/lib/systemd/system
 mkdir -p "$root$units" "$root/usr/bin" "$root/usr/lib/sysusers.d" "$root/etc"
 cp -a "$units/." "$root$units/"
 install -m 755 /dev/null "$root/usr/bin/vipd"
-install -m 644 vipd.service "$root$units/vipd.service"
+install -m 644 vipd.service vipd-drill.service vipd-drill.timer "$root$units/"
 install -m 644 vipd.sysusers.conf "$root/usr/lib/sysusers.d/vipd.conf"
 
 # What the host's own units bring along is not our fault: only lines about ours count.
-complaints=$(SYSTEMD_LOG_LEVEL=info systemd-analyze verify --root="$root" --man=no vipd.service 2>&1) ||
+complaints=$(SYSTEMD_LOG_LEVEL=info systemd-analyze verify --root="$root" --man=no vipd.service vipd-drill.timer 2>&1) ||
     fail "systemd-analyze verify: $complaints"
 if [[ "$complaints" == *vipd* ]]; then
     fail "systemd-analyze verify is not silent: $complaints"

@@ -13,6 +13,7 @@ mod commands;
 mod conflict;
 mod fence;
 mod freeze;
+mod handover;
 mod health;
 mod holds;
 mod hostile;
@@ -65,6 +66,7 @@ fn trials() -> Vec<Trial> {
         health::trials(),
         hostile::trials(),
         second_path::trials(),
+        handover::trials(),
         silence::trials(),
         isolation::trials(),
         takeover::trials(),
