@@ -16,6 +16,7 @@ mod lab;
 mod man;
 mod output;
 mod reload;
+mod report;
 mod run;
 mod status;
 
@@ -81,6 +82,7 @@ enum Command {
     Reload(reload::Args),
     Events(events::Args),
     Handover(handover::Args),
+    Report(report::Args),
     Drain(drain::Drain),
     Undrain(drain::Undrain),
     Drill(drill::Args),
@@ -99,6 +101,7 @@ impl Command {
             Self::Reload(args) => args.run(),
             Self::Events(args) => args.run(),
             Self::Handover(args) => args.run(),
+            Self::Report(args) => args.run(),
             Self::Drain(args) => args.run(),
             Self::Undrain(args) => args.run(),
             Self::Drill(args) => args.run(),
@@ -141,7 +144,7 @@ const LONG_HELP: &str = r#"First example:
 Files:
   /etc/vipd/vipd.toml        the configuration; `vipd check --schema` prints its JSON schema
   /run/vipd/control.sock     where the running agent answers
-  /var/lib/vipd              the journal of events: `vipd events`
+  /var/lib/vipd              the journal of events: `vipd events`, `vipd report`
 
 Exit codes:
   0  done, or the answer is yes

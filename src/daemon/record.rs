@@ -35,6 +35,24 @@ pub struct Record {
     pub evidence: BTreeMap<String, Value>,
 }
 
+/// When an agent is known to have run: the last sign of one that did not say that it stops.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trace {
+    /// As in [`Record::at`].
+    pub at: String,
+    /// As in [`Record::boot`].
+    pub boot: String,
+    /// As in [`Record::monotonic_ns`].
+    pub monotonic_ns: u64,
+}
+
+impl Trace {
+    /// An event is one.
+    pub(super) fn of(record: &Record) -> Self {
+        Self { at: record.at.clone(), boot: record.boot.clone(), monotonic_ns: record.monotonic_ns }
+    }
+}
+
 impl Record {
     /// An event of the engine.
     pub(super) fn of_event(event: &Event, boot: &str, names: &Names) -> Self {
@@ -68,6 +86,11 @@ impl Record {
     }
 }
 
+/// With what is less, since a gap of 10 ms is measured in parts of one.
+fn milliseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}
+
 /// An event's part of a record.
 struct Told {
     kind: &'static str,
@@ -76,24 +99,25 @@ struct Told {
     evidence: BTreeMap<String, Value>,
 }
 
-fn told<const N: usize>(kind: &'static str, text: String, evidence: [(&str, Value); N]) -> Told {
-    Told { kind, cause: None, text, evidence: evidence.map(|(name, value)| (name.to_owned(), value)).into() }
+fn told<'a>(kind: &'static str, text: String, evidence: impl IntoIterator<Item = (&'a str, Value)>) -> Told {
+    let evidence = evidence.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    Told { kind, cause: None, text, evidence }
 }
 
 fn tell(kind: &EventKind, names: &Names) -> Told {
     match kind {
         EventKind::Transition { from, to, cause } => {
-            let handover = match cause {
-                Cause::TakesOver { reason, .. } | Cause::HandedOver { reason, .. } => Some(*reason),
-                _ => None,
-            };
-            let (from, to, cause) = (from.to_string(), to.to_string(), cause.to_string());
-            let text = format!("{from} -> {to}: {cause}");
-            let mut told = told("transition", text, [("from", from.into()), ("to", to.into())]);
-            if let Some(reason) = handover {
-                told.evidence.insert("handover".to_owned(), handover_reason(reason).into());
+            let (from, to, why) = (from.to_string(), to.to_string(), cause.label());
+            let mut evidence = vec![("from", from.clone().into()), ("to", to.clone().into()), ("why", why.into())];
+            if let Cause::Late { by } = cause {
+                evidence.push(("late_ms", json!(by.as_millis())));
             }
-            Told { cause: Some(cause), ..told }
+            if let Cause::TakesOver { reason, .. } | Cause::HandedOver { reason, .. } = cause {
+                evidence.push(("handover", handover_reason(*reason).into()));
+            }
+            let cause = cause.to_string();
+            let text = format!("{from} -> {to}: {cause}");
+            Told { cause: Some(cause), ..told("transition", text, evidence) }
         }
         EventKind::Rival { source, priority } => {
             let text = format!("{source} advertises itself as owner too, with priority {priority}");
@@ -277,7 +301,7 @@ fn tell(kind: &EventKind, names: &Names) -> Told {
             told("fence-missing", text, [("target", json!(target))])
         }
         EventKind::HandedOver { peer, reason, gap } => {
-            let text = format!("{peer} took over ({reason}), {} later", milliseconds(*gap));
+            let text = format!("{peer} took over ({reason}), {} later", milliseconds_text(*gap));
             let evidence = [
                 ("peer", json!(peer)),
                 ("reason", handover_reason(*reason).into()),
@@ -288,6 +312,29 @@ fn tell(kind: &EventKind, names: &Names) -> Told {
         EventKind::HandoverFailed { reason, failure } => {
             let text = format!("no handover ({reason}): {failure}");
             told("handover-failed", text, [("reason", handover_reason(*reason).into())])
+        }
+        EventKind::TookOver { away } => {
+            let text = match away {
+                Some(away) => format!("taken over; the addresses were away for at most {} ms", away.as_millis()),
+                None => "taken over; no owner was heard before".to_owned(),
+            };
+            told("took-over", text, [("away_ms", json!(away.map(milliseconds)))])
+        }
+        EventKind::ClaimWaits { silence } => {
+            let text = format!("{}, and the claim waits", silence_text(*silence));
+            told("claim-waits", text, [("silence_ms", json!(silence.map(milliseconds)))])
+        }
+        EventKind::OwnerBack { source } => {
+            told("owner-back", format!("the owner {source} is heard again"), [("source", json!(source))])
+        }
+        EventKind::HookDone { moment, said } => {
+            let evidence = [("hook", moment.name().into()), ("said", json!(said))];
+            told("hook-done", format!("hook {moment} done: {said}"), evidence)
+        }
+        EventKind::HookFailed { moment, error, vetoes } => {
+            let evidence = [("hook", moment.name().into()), ("error", json!(error.0)), ("vetoes", (*vetoes).into())];
+            let text = format!("hook {moment} failed: {error}{}", if *vetoes { ": no claim" } else { "" });
+            told("hook-failed", text, evidence)
         }
         EventKind::RemoveFailed(error) => {
             told("remove-failed", format!("addresses could not be removed: {error}"), [("error", json!(error.0))])
@@ -308,6 +355,6 @@ pub(super) const fn handover_reason(reason: HandoverReason) -> &'static str {
 }
 
 /// As an operator reads it.
-pub(super) fn milliseconds(time: Duration) -> String {
+pub(super) fn milliseconds_text(time: Duration) -> String {
     format!("{:.1} ms", time.as_secs_f64() * 1000.0)
 }

@@ -20,6 +20,7 @@ pub mod links;
 pub mod neighbour;
 pub mod netlink;
 pub mod nftables;
+pub mod programs;
 pub mod random;
 pub mod readiness;
 pub mod routes;

@@ -67,7 +67,7 @@ impl Asker {
                 mac = Some(MacAddr::from(octets));
             }
             let v6 = address.as_sockaddr_in6().map(nix::sys::socket::SockaddrIn6::ip);
-            link_local = link_local.or(v6.filter(Ipv6Addr::is_unicast_link_local));
+            link_local = link_local.or_else(|| v6.filter(Ipv6Addr::is_unicast_link_local));
         }
         let mac = mac.ok_or_else(|| io::Error::other(format!("{interface} has no MAC address")))?;
         Ok(Self { mac, link_local })

@@ -27,6 +27,7 @@ use core::time::Duration;
 
 use super::backup::Backup;
 use super::hold::Hold;
+use super::hook::{Asked, Moment};
 use super::input::{EffectError, RequestId};
 use super::output::{Cause, EventKind, Output};
 use super::time::Instant;
@@ -628,6 +629,10 @@ impl Vip {
         let State::Backup(backup) = &self.state else { return Some(Refusal::NotListening) };
         if self.settings.priority == Priority::OWNER {
             return Some(Refusal::Busy);
+        }
+        // It may promote a database, which must not be while the owner's still is the first.
+        if self.has_hook(Moment::BeforeClaim) && backup.asked_hook != Some(Asked::Permitted) {
+            return Some(Refusal::Hook);
         }
         let other = self.handover.offer.as_ref().is_some_and(|offer| offer.peer != peer);
         if other || self.is_leaving() {

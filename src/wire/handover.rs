@@ -87,6 +87,8 @@ pub enum Refusal {
     NoReason,
     /// Its data lags too far behind.
     StaleData,
+    /// A hook of its operator's has to permit the claim, and is asked only once the owner has gone.
+    Hook,
 }
 
 /// Why bytes are no such message.
@@ -153,6 +155,7 @@ impl fmt::Display for Refusal {
             Self::NotOwner => "it is not the owner",
             Self::NoReason => "its priority is not higher",
             Self::StaleData => "its data lags too far behind",
+            Self::Hook => "its hook before_claim is run once the owner has gone",
         })
     }
 }
@@ -266,7 +269,7 @@ impl HandoverReason {
 
 impl Refusal {
     /// All of them.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::NotListening,
         Self::OtherOwner,
         Self::NotInstalled,
@@ -274,6 +277,7 @@ impl Refusal {
         Self::NotOwner,
         Self::NoReason,
         Self::StaleData,
+        Self::Hook,
     ];
 
     const fn number(self) -> u8 {
@@ -285,6 +289,7 @@ impl Refusal {
             Self::NotOwner => 5,
             Self::NoReason => 6,
             Self::StaleData => 7,
+            Self::Hook => 8,
         }
     }
 

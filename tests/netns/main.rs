@@ -16,6 +16,7 @@ mod freeze;
 mod handover;
 mod health;
 mod holds;
+mod hook;
 mod hostile;
 mod isolation;
 mod journal;
@@ -82,6 +83,7 @@ fn trials() -> Vec<Trial> {
         journal::trials(),
         holds::trials(),
         fence::trials(),
+        hook::trials(),
         freeze::trials(),
     ];
     modules.into_iter().flatten().collect()

@@ -50,6 +50,7 @@ mod handover;
 mod heal;
 mod health;
 mod hold;
+mod hook;
 mod isolation;
 mod links;
 mod matrix;
