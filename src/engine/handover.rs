@@ -67,6 +67,8 @@ pub(super) struct Handover {
     offer: Option<Offer>,
     /// This node would have it.
     wanting: Option<Wanting>,
+    /// When this node said what its last predecessor let go for.
+    ready_at: Option<Instant>,
     /// Whom it came from, and until when that one's word may be from before.
     taken: Option<(String, Instant)>,
     /// An operator gave it to another node of this priority, which is lower: as long as that one does not fall, this one does not take it back
@@ -701,11 +703,17 @@ impl Vip {
             return;
         }
         offer.is_given = true;
+        self.handover.ready_at = said_at;
         let cause = Cause::TakesOver { peer: peer.into(), reason: offer.reason };
         self.seek(step, cause);
         if self.state().is_owner() {
             self.say(step, peer, number, HandoverStep::Taken);
         }
+    }
+
+    /// Since when nobody may have answered, where this node took over by a handover: the owner let go after that.
+    pub(super) const fn gap_since(&self) -> Option<Instant> {
+        self.handover.ready_at
     }
 
     /// Whether this is the word of a former owner from before it let go, which the news of that has overtaken: it came by another way. One that claims
