@@ -300,8 +300,9 @@ impl EventLoop {
 
     fn stopped(&self) -> bool {
         // The next agent has but a lease's length to begin: it runs the hooks of an owner anew.
-        let ended = self.removals == 0 && (self.hooks_under_way == 0 || self.hands_on) && !self.engine.hands_over();
-        self.stop.is_some_and(|latest| ended || clock::now() >= latest)
+        let ended = self.removals == 0 && (self.hooks_under_way == 0 || self.hands_on);
+        let is_done = ended && !self.engine.hands_over();
+        self.stop.is_some_and(|latest| is_done || clock::now() >= latest)
     }
 }
 

@@ -11,7 +11,7 @@ use tracing::{debug, error, info, warn};
 
 use super::clock::{self, rfc3339};
 use super::journal::Journal;
-use super::record::{handover_reason, milliseconds_text};
+use super::record::{handover_reason, shown_ms};
 use super::status::checksum_name;
 use crate::engine::silence::LONGEST_WAIT;
 use crate::engine::{
@@ -191,7 +191,7 @@ fn write_event(event: &Event, names: &Names) {
         | EventKind::FenceFailed { .. }
         | EventKind::FenceMissing { .. } => write_fencing(&at, &event.kind),
         EventKind::HandedOver { peer, reason, gap } => {
-            let (gap, why) = (milliseconds_text(*gap), handover_reason(*reason));
+            let (gap, why) = (shown_ms(*gap), handover_reason(*reason));
             info!(at, vip, peer, why, gap, "{vip}: {peer} took over ({reason}), {gap} after this node let go");
         }
         EventKind::HandoverFailed { reason, failure } => {
@@ -428,6 +428,8 @@ fn write_transition(vip: &str, at: &str, from: StateName, to: StateName, cause: 
             | Cause::HostDied
             | Cause::CheckFails { .. }
             | Cause::LinkDown
+            | Cause::GroupFault { .. }
+            | Cause::GroupYields { .. }
             | Cause::LinkMissing
     );
     if bad {

@@ -301,7 +301,7 @@ fn tell(kind: &EventKind, names: &Names) -> Told {
             told("fence-missing", text, [("target", json!(target))])
         }
         EventKind::HandedOver { peer, reason, gap } => {
-            let text = format!("{peer} took over ({reason}), {} later", milliseconds_text(*gap));
+            let text = format!("{peer} took over ({reason}), {} later", shown_ms(*gap));
             let evidence = [
                 ("peer", json!(peer)),
                 ("reason", handover_reason(*reason).into()),
@@ -355,6 +355,6 @@ pub(super) const fn handover_reason(reason: HandoverReason) -> &'static str {
 }
 
 /// As an operator reads it.
-pub(super) fn milliseconds_text(time: Duration) -> String {
+pub(super) fn shown_ms(time: Duration) -> String {
     format!("{:.1} ms", time.as_secs_f64() * 1000.0)
 }

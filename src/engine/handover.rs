@@ -27,7 +27,7 @@ use core::time::Duration;
 
 use super::backup::Backup;
 use super::hold::Hold;
-use super::hook::{Asked, Moment};
+use super::hook::Moment;
 use super::input::{EffectError, RequestId};
 use super::output::{Cause, EventKind, Output};
 use super::time::Instant;
@@ -335,6 +335,9 @@ impl Vip {
         if self.settings.priority == Priority::OWNER {
             return Err(HandoverFailure::AddressOwner);
         }
+        if self.is_claimed_by_group() {
+            return Err(HandoverFailure::Refused { peer: "this node".into(), refusal: Refusal::InGroup });
+        }
         if let Some(leaving) = &mut self.handover.leaving {
             // A stop or a drain does not wait for less.
             return match (&order.then, leaving.phase) {
@@ -629,12 +632,11 @@ impl Vip {
     /// Why this node would not have it.
     fn refusal(&self, now: Instant, peer: &str) -> Option<Refusal> {
         let State::Backup(backup) = &self.state else { return Some(Refusal::NotListening) };
+        if let Some(refusal) = self.unable() {
+            return Some(refusal);
+        }
         if self.settings.priority == Priority::OWNER {
             return Some(Refusal::Busy);
-        }
-        // It may promote a database, which must not be while the owner's still is the first.
-        if self.has_hook(Moment::BeforeClaim) && backup.asked_hook != Some(Asked::Permitted) {
-            return Some(Refusal::Hook);
         }
         let other = self.handover.offer.as_ref().is_some_and(|offer| offer.peer != peer);
         if other || self.is_leaving() {
@@ -643,6 +645,15 @@ impl Vip {
         let followed = backup.owner().filter(|owner| now.since(owner.at) < self.active_down_interval(owner.interval));
         let is_his = followed.is_none_or(|owner| self.second_path.speaks_from(peer, owner.source));
         (!is_his).then_some(Refusal::OtherOwner)
+    }
+
+    /// Why this node takes nothing over that is handed to it: its claims wait for others first.
+    fn unable(&self) -> Option<Refusal> {
+        if self.is_claimed_by_group() {
+            Some(Refusal::InGroup)
+        } else {
+            self.has_hook(Moment::BeforeClaim).then_some(Refusal::AsksHook)
+        }
     }
 
     /// The addresses are there, behind the closed gate, or will be when they are claimed.
@@ -790,7 +801,7 @@ impl Vip {
         {
             return Some(*until);
         }
-        let Cause::Preempts { source, .. } = cause else { return None };
+        let (Cause::Preempts { source, .. }, None) = (cause, self.unable()) else { return None };
         let owner = self.second_path.owner_at(step.now, *source)?;
         match self.handover.wanting.as_ref().filter(|wanting| wanting.peer == owner) {
             Some(wanting) => (!wanting.is_over && step.now < wanting.until).then_some(wanting.until),

@@ -582,6 +582,20 @@ pub enum Cause {
         /// Its priority.
         priority: Priority,
     },
+    /// Another member of its group takes no part, and so none does.
+    GroupFault {
+        /// The member.
+        vip: String,
+        /// Why it does not.
+        why: String,
+    },
+    /// All members of its group take part again.
+    GroupReady,
+    /// Another member of its group is not owned any more.
+    GroupYields {
+        /// The member.
+        vip: String,
+    },
     /// The kernel has the addresses.
     Installed,
     /// An earlier agent of this node owned the addresses, and its lease still runs.
@@ -670,8 +684,9 @@ impl Cause {
             Self::PeerWins { .. } => "peer-wins",
             Self::GivenUp { .. } => "peer-gave-up",
             Self::PeerOwns { .. } => "peer-owns",
-            Self::TakesOver { .. } | Self::HandedOver { .. } => "handover",
             Self::Preempts { .. } => "preempts",
+            Self::TakesOver { .. } => "takes-over",
+            Self::HandedOver { .. } => "handed-over",
             Self::Installed => "installed",
             Self::Adopted => "adopted",
             Self::InstallRefused(_) => "install-refused",
@@ -686,6 +701,9 @@ impl Cause {
             Self::CheckFails { .. } => "check-fails",
             Self::CheckPending { .. } => "check-pending",
             Self::ChecksPass => "checks-pass",
+            Self::GroupFault { .. } => "group-fault",
+            Self::GroupReady => "group-ready",
+            Self::GroupYields { .. } => "group-yields",
             Self::Drained => "drained",
             Self::HostDied => "host-died",
             Self::Undrained => "undrained",
@@ -724,6 +742,9 @@ impl fmt::Display for Cause {
             Self::TakesOver { peer, reason } => write!(f, "handover from {peer} ({reason})"),
             Self::HandedOver { peer, reason } => write!(f, "handover to {peer} ({reason})"),
             Self::Preempts { source, priority } => write!(f, "preempts {source} with priority {priority}"),
+            Self::GroupFault { vip, why } => write!(f, "{vip} of the same group: {why}"),
+            Self::GroupReady => f.write_str("the whole group is ready"),
+            Self::GroupYields { vip } => write!(f, "{vip} of the same group is not owned here any more"),
             Self::Installed => f.write_str("addresses installed"),
             Self::Adopted => f.write_str("adopted from an earlier agent, whose lease still runs"),
             Self::InstallRefused(error) => write!(f, "addresses refused: {}", error.0),

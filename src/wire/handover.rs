@@ -87,8 +87,10 @@ pub enum Refusal {
     NoReason,
     /// Its data lags too far behind.
     StaleData,
-    /// A hook of its operator's has to permit the claim, and is asked only once the owner has gone.
-    Hook,
+    /// It is a member of a group, which moves as a whole.
+    InGroup,
+    /// A hook is asked before it claims.
+    AsksHook,
 }
 
 /// Why bytes are no such message.
@@ -155,7 +157,8 @@ impl fmt::Display for Refusal {
             Self::NotOwner => "it is not the owner",
             Self::NoReason => "its priority is not higher",
             Self::StaleData => "its data lags too far behind",
-            Self::Hook => "its hook before_claim is run once the owner has gone",
+            Self::InGroup => "it is a member of a group, which moves as a whole",
+            Self::AsksHook => "it asks a hook before it claims",
         })
     }
 }
@@ -269,7 +272,7 @@ impl HandoverReason {
 
 impl Refusal {
     /// All of them.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::NotListening,
         Self::OtherOwner,
         Self::NotInstalled,
@@ -277,7 +280,8 @@ impl Refusal {
         Self::NotOwner,
         Self::NoReason,
         Self::StaleData,
-        Self::Hook,
+        Self::InGroup,
+        Self::AsksHook,
     ];
 
     const fn number(self) -> u8 {
@@ -289,7 +293,8 @@ impl Refusal {
             Self::NotOwner => 5,
             Self::NoReason => 6,
             Self::StaleData => 7,
-            Self::Hook => 8,
+            Self::InGroup => 8,
+            Self::AsksHook => 9,
         }
     }
 
