@@ -17,6 +17,7 @@ pub mod gate;
 pub mod ipv4_conf;
 mod link_message;
 pub mod links;
+pub mod neighbour;
 pub mod netlink;
 pub mod nftables;
 pub mod programs;

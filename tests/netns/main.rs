@@ -14,6 +14,7 @@ mod conflict;
 mod fence;
 mod freeze;
 mod gateway;
+mod handover;
 mod health;
 mod holds;
 mod hook;
@@ -69,6 +70,7 @@ fn trials() -> Vec<Trial> {
         health::trials(),
         hostile::trials(),
         second_path::trials(),
+        handover::trials(),
         silence::trials(),
         isolation::trials(),
         takeover::trials(),
