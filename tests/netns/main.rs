@@ -23,6 +23,7 @@ mod layers;
 mod links;
 mod many;
 mod peers;
+mod recipes;
 mod reload;
 mod restore;
 mod routes;
@@ -64,6 +65,7 @@ fn trials() -> Vec<Trial> {
         many::trials(),
         layers::trials(),
         health::trials(),
+        recipes::trials(),
         hostile::trials(),
         second_path::trials(),
         silence::trials(),

@@ -124,8 +124,18 @@ impl Agent {
         Self::start_as(host, vips, state_dir, &[])
     }
 
+    /// Starts one with a configuration as it is.
+    pub fn start_text(host: &Host, config: &str) -> Result<Self> {
+        host.write_file(CONFIG.as_ref(), config)?;
+        Self::run(host, STATE_DIR, &[])
+    }
+
     fn start_as(host: &Host, vips: &[Vip], state_dir: &str, arguments: &[&str]) -> Result<Self> {
         configure(host, vips)?;
+        Self::run(host, state_dir, arguments)
+    }
+
+    fn run(host: &Host, state_dir: &str, arguments: &[&str]) -> Result<Self> {
         let namespace = host.namespace().clone();
         let mut command = namespace.command(VIPD);
         command.args(["run", "--config", CONFIG, "--control", CONTROL, "--state-dir", state_dir, "--log", "json"]);
