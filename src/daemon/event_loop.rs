@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::clock;
 use super::difference::Difference;
+use super::handovers::Handovers;
 use super::hooks::Hooks;
 use super::journal::JournalStatus;
 use super::kernel::Kernel;
@@ -40,8 +41,10 @@ use crate::driver::timer::Timer;
 use crate::engine::seals::{Sealing, Seals};
 use crate::engine::{
     AddressSet, EffectError, Engine, EventKind, FenceOrder, Hold, HoldReason, HookOrder, Input, Instant, LinkState,
-    Output, StateName, Vip, VipId,
+    Output, Prepared, StateName, Vip, VipId,
 };
+use crate::types::MacMode;
+use crate::wire::handover::HandoverMessage;
 use crate::wire::heartbeat::Heartbeat;
 use crate::wire::seal::Topic;
 
@@ -71,6 +74,7 @@ pub(super) struct EventLoop {
     /// Where nodes have a key in common.
     peers: Option<Peers>,
     second_path: SecondPath,
+    handovers: Handovers,
     leases: Leases,
     lifetimes: Lifetimes,
     references: References,
@@ -148,6 +152,7 @@ impl EventLoop {
             watches,
             peers,
             second_path,
+            handovers: Handovers::default(),
             leases,
             lifetimes,
             references: References::new(to_loop.clone()),
@@ -293,7 +298,8 @@ impl EventLoop {
     fn stopped(&self) -> bool {
         // The next agent has but a lease's length to begin: it runs the hooks of an owner anew.
         let ended = self.removals == 0 && (self.hooks_under_way == 0 || self.hands_on);
-        self.stop.is_some_and(|latest| ended || clock::now() >= latest)
+        let is_done = ended && !self.engine.hands_over();
+        self.stop.is_some_and(|latest| is_done || clock::now() >= latest)
     }
 }
 
@@ -324,6 +330,9 @@ impl EventLoop {
             Message::Installed { request, vip, result } => {
                 self.engine.handle(now, Input::Installed { request, vip, result });
             }
+            Message::Prepared { request, vip, result } => {
+                self.engine.handle(now, Input::Prepared { request, vip, result });
+            }
             Message::Removed { request, vip, result } => {
                 self.removals = self.removals.saturating_sub(1);
                 self.leases.on_removed(request, result.is_ok(), &self.log);
@@ -353,6 +362,18 @@ impl EventLoop {
             }
             Message::Journal(status) => self.journal = status,
             Message::Hold { vip, change, answer } => self.on_hold_change(now, vip.as_deref(), change, answer),
+            Message::HandOver { request, answer } => {
+                let known = self.engine.vips().iter().find(|vip| vip.settings().name == request.vip).map(Vip::id);
+                match known {
+                    Some(vip) => {
+                        let order = request.order();
+                        let request = self.handovers.wait(request.vip, answer);
+                        self.engine.handle(now, Input::HandOver { vip, request, order });
+                    }
+                    // One that has left does not want to know.
+                    None => drop(answer.send(None)),
+                }
+            }
             Message::Stop { is_restart: false } => self.on_stop(now),
             Message::Stop { is_restart: true } => self.on_restart(now),
             // One that is stopping drops the question, which is an answer too.
@@ -375,6 +396,17 @@ impl EventLoop {
                     Ok(heartbeat) => self.engine.handle(now, Input::Heartbeat { peer: sender, heartbeat }),
                     Err(error) if self.second_path.is_worth_a_line(now) => {
                         self.log.write(Entry::Trouble(format!("a heartbeat of {sender} cannot be read: {error}")));
+                    }
+                    Err(_) => {}
+                }
+            }
+            Heard::Message { sender, topic: Topic::Handover, payload, path } => {
+                self.second_path.note(now, &sender, path);
+                match HandoverMessage::parse(&payload) {
+                    Ok(message) => self.engine.handle(now, Input::Handover { peer: sender, message }),
+                    Err(error) if self.second_path.is_worth_a_line(now) => {
+                        self.log
+                            .write(Entry::Trouble(format!("what {sender} says of a handover cannot be read: {error}")));
                     }
                     Err(_) => {}
                 }
@@ -596,6 +628,12 @@ impl EventLoop {
                     self.lifetimes.end(vip);
                     self.leases.end(vip, &self.log);
                 }
+                Output::LetGo { vip } => {
+                    let closed = self.leases.let_go(vip, &self.log);
+                    self.lifetimes.end(vip);
+                    self.engine.handle(now, Input::LetGo { vip, closed });
+                }
+                Output::Prepare(set) => self.prepare(now, set),
                 Output::Install(set) => self.install(now, set),
                 Output::Remove(set) => self.remove(now, set, Kernel::remove),
                 Output::Trim(set) => self.remove(now, set, Kernel::trim),
@@ -620,6 +658,12 @@ impl EventLoop {
                         self.second_path.send(peers, &peer, &heartbeat);
                     }
                 }
+                Output::SendHandover { peer, message } => {
+                    if let Some(peers) = &mut self.peers {
+                        self.second_path.send_handover(peers, &peer, &message);
+                    }
+                }
+                Output::HandoverEnded { request, outcome } => self.handovers.on_ended(request, outcome),
                 Output::Fence(order) => self.fence(now, order),
                 Output::RunHook(order) => self.run_hook(now, order),
                 Output::KeepHolds => self.unsaved_since = self.unsaved_since.or(Some(now)),
@@ -700,6 +744,23 @@ impl EventLoop {
         if ordered.is_err() {
             self.engine.handle(now, Input::Installed { request, vip, result: ordered });
         }
+    }
+
+    /// Behind a gate that is closed. Where there is none, or where a switch would learn of the virtual MAC address at once, it waits for the claim.
+    fn prepare(&mut self, now: Instant, set: AddressSet) {
+        let (request, vip) = (set.request, set.vip);
+        let can = self.circumstances.enforcement.is_in_time() && set.mac == MacMode::Interface;
+        let ordered = match self.links.interface(set.link).filter(|_| can) {
+            Some(interface) => {
+                let lifetime = self.lifetimes.install(vip, now);
+                match self.kernel.prepare(interface, set, lifetime) {
+                    Ok(()) => return,
+                    Err(error) => Err(error),
+                }
+            }
+            None => Ok(Prepared::Later),
+        };
+        self.engine.handle(now, Input::Prepared { request, vip, result: ordered });
     }
 
     /// An interface that is gone has no addresses, which the thread of the addresses finds out.

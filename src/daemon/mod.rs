@@ -8,6 +8,7 @@
 //! | [`peers`] | what this node and others say to each other, sealed |
 //! | `references` | the ways to what answers as long as this node is connected |
 //! | `second_path` | where the others are on the second paths |
+//! | [`handovers`] | operators who wait for the end of a handover |
 //! | `kernel` | the threads for what may take time: addresses, announcements, news of interfaces |
 //! | `leases` | the leases, handed on to the kernel |
 //! | [`enforcement`] | what enforces them, and what that is worth |
@@ -44,6 +45,7 @@ pub mod difference;
 pub mod enforcement;
 mod epoch;
 mod event_loop;
+pub mod handovers;
 mod hooks;
 mod inheritance;
 pub mod journal;
