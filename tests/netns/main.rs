@@ -26,6 +26,7 @@ mod links;
 mod many;
 mod peers;
 mod quorum;
+mod recipes;
 mod reload;
 mod restore;
 mod routes;
@@ -68,6 +69,7 @@ fn trials() -> Vec<Trial> {
         quorum::trials(),
         layers::trials(),
         health::trials(),
+        recipes::trials(),
         hostile::trials(),
         second_path::trials(),
         handover::trials(),
