@@ -12,7 +12,7 @@
 //! | `fence` | `[fence]`: how silent owners are fenced |
 //! | `seal`, `key_file` | `[seal]`, and the file with the keys that it names |
 //! | `check`, `checks` | `[[check]]` and `[[vip.check]]`; whether a check can be run it asks [`crate::driver::checks`] |
-//! | `hook` | `[vip.hooks]` |
+//! | `hook`, `alert` | `[vip.hooks]`, `[[alert]]` |
 //! | `heartbeat` | `[node] heartbeat`, the second paths |
 //! | `read` | typed access to parsed TOML; whoever reads a key makes it known, so no list of keys can drift |
 //! | `duration` | times as text |
@@ -24,6 +24,7 @@
 
 mod across;
 mod address;
+mod alert;
 mod check;
 mod checks;
 mod duration;
@@ -50,6 +51,7 @@ mod vip_options;
 use std::io::Read;
 use std::path::Path;
 
+pub use alert::{Alert, Severity, Way};
 pub use duration::Short;
 pub use heartbeat::HeartbeatPath;
 pub use hook::Hook;
@@ -78,6 +80,8 @@ pub struct Config {
     pub checks: Vec<Check>,
     /// What is run when something becomes of a vip. The settings name each.
     pub hooks: Vec<Hook>,
+    /// Who is told of events.
+    pub alerts: Vec<Alert>,
     /// The second paths; none where `settings.heartbeat` is `None`.
     pub heartbeat: Vec<HeartbeatPath>,
     /// What is legal but may surprise; in the order of the file.

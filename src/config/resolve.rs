@@ -9,6 +9,7 @@ use std::time::Duration;
 use toml::de::DeTable;
 
 use super::across::Across;
+use super::alert::alerts;
 use super::checks::Checks;
 use super::heartbeat::{self, HeartbeatPath};
 use super::problem::{Findings, Kind, Lines, Problem};
@@ -57,6 +58,7 @@ fn root(document: &DeTable<'_>, system: &System, findings: &mut Findings) -> Con
     let fence = root.optional("fence", FenceSettings::default(), findings, |value, findings| {
         Some(fence::fence(value.table("[fence]", "[fence]", findings)?, system, findings))
     });
+    let alerts = alerts(root.value("alert"), system, findings);
     let mut across = Across::default();
     let mut hooks = Vec::new();
     let mut vips = Vec::new();
@@ -88,7 +90,7 @@ fn root(document: &DeTable<'_>, system: &System, findings: &mut Findings) -> Con
     }
     let every = interval.filter(|_| !heartbeat.is_empty()).map(|interval| HeartbeatSettings { interval });
     let settings = Settings { node, vips, quorum: None, heartbeat: every, fence };
-    Config { settings, seal, checks: checks.finish(findings), hooks, heartbeat, notes: Vec::new() }
+    Config { settings, seal, checks: checks.finish(findings), hooks, alerts, heartbeat, notes: Vec::new() }
 }
 
 /// What `[node]` says.
