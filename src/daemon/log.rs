@@ -212,13 +212,6 @@ fn write_event(event: &Event, names: &Names) {
         | EventKind::Fenced { .. }
         | EventKind::FenceFailed { .. }
         | EventKind::FenceMissing { .. } => write_fencing(&at, &event.kind),
-        EventKind::HookDone { moment, said } => {
-            info!(at, vip, hook = moment.name(), said, "{vip}: hook {moment} done: {said}");
-        }
-        EventKind::HookFailed { moment, error, vetoes } => {
-            let then = if *vetoes { "this node does not claim, and asks again in 10 s" } else { "all goes on" };
-            error!(at, vip, hook = moment.name(), %error, vetoes, "{vip}: hook {moment} failed: {error}: {then}");
-        }
         EventKind::TookOver { away: Some(away) } => {
             let ms = away.as_millis();
             info!(at, vip, away_ms = ms, "{vip}: taken over; the addresses were away for at most {ms} ms");
@@ -227,6 +220,13 @@ fn write_event(event: &Event, names: &Names) {
         // What speaks against the claim has a line of its own.
         EventKind::ClaimWaits { .. } => debug!(at, vip, "{vip}: no owner is heard, and the claim waits"),
         EventKind::OwnerBack { source } => info!(at, vip, %source, "{vip}: the owner {source} is heard again"),
+        EventKind::HookDone { moment, said } => {
+            info!(at, vip, hook = moment.name(), said, "{vip}: hook {moment} done: {said}");
+        }
+        EventKind::HookFailed { moment, error, vetoes } => {
+            let then = if *vetoes { "this node does not claim, and asks again in 10 s" } else { "all goes on" };
+            error!(at, vip, hook = moment.name(), %error, vetoes, "{vip}: hook {moment} failed: {error}: {then}");
+        }
         EventKind::RemoveFailed(error) => {
             warn!(at, vip, %error, "{vip}: addresses could not be removed: {error}");
         }

@@ -301,15 +301,6 @@ fn tell(kind: &EventKind, names: &Names) -> Told {
             let text = format!("{target} must be fenced, but no [[fence.peer]] is for it");
             told("fence-missing", text, [("target", json!(target))])
         }
-        EventKind::HookDone { moment, said } => {
-            let evidence = [("hook", moment.name().into()), ("said", json!(said))];
-            told("hook-done", format!("hook {moment} done: {said}"), evidence)
-        }
-        EventKind::HookFailed { moment, error, vetoes } => {
-            let evidence = [("hook", moment.name().into()), ("error", json!(error.0)), ("vetoes", (*vetoes).into())];
-            let text = format!("hook {moment} failed: {error}{}", if *vetoes { ": no claim" } else { "" });
-            told("hook-failed", text, evidence)
-        }
         EventKind::TookOver { away } => {
             let text = match away {
                 Some(away) => format!("taken over; the addresses were away for at most {} ms", away.as_millis()),
@@ -323,6 +314,15 @@ fn tell(kind: &EventKind, names: &Names) -> Told {
         }
         EventKind::OwnerBack { source } => {
             told("owner-back", format!("the owner {source} is heard again"), [("source", json!(source))])
+        }
+        EventKind::HookDone { moment, said } => {
+            let evidence = [("hook", moment.name().into()), ("said", json!(said))];
+            told("hook-done", format!("hook {moment} done: {said}"), evidence)
+        }
+        EventKind::HookFailed { moment, error, vetoes } => {
+            let evidence = [("hook", moment.name().into()), ("error", json!(error.0)), ("vetoes", (*vetoes).into())];
+            let text = format!("hook {moment} failed: {error}{}", if *vetoes { ": no claim" } else { "" });
+            told("hook-failed", text, evidence)
         }
         EventKind::RemoveFailed(error) => {
             told("remove-failed", format!("addresses could not be removed: {error}"), [("error", json!(error.0))])
