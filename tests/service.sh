@@ -75,6 +75,29 @@ until_true 5 bare_of 10.20.0.102
 (($(property MainPID) == pid))
 echo "reload: an address comes and goes; a wrong file is refused, and all goes on"
 
+effective() { vipd status --json | grep -q "\"effective_priority\": $1,"; }
+until_true 5 effective 80
+vipd status | grep 'watched.service is inactive'
+systemctl start watched
+until_true 5 effective 100
+systemctl stop watched
+until_true 5 effective 80
+echo "checks: a unit that is started and stopped, over D-Bus"
+
+sed -i 's|^systemd *=.*|process = "systemd"|' /etc/vipd/vipd.toml
+! systemctl reload vipd 2>/dev/null
+grep -q 'the processes of other users are hidden from the agent' log
+install -D -m 644 process-checks.conf /etc/systemd/system/vipd.service.d/process-checks.conf
+systemctl daemon-reload
+pid=$(property MainPID)
+systemctl restart vipd
+until_true 5 another_pid_than "$pid"
+until_true 5 effective 100
+cp vipd.toml /etc/vipd/vipd.toml
+systemctl reload vipd
+echo "checks: processes of other users need the drop-in, and without it that is an error"
+pid=$(property MainPID)
+
 kill -STOP "$pid"
 until_true 10 another_pid_than "$pid"
 until_true 5 vipd status >status 2>&1
@@ -103,6 +126,8 @@ root=$1 binary=$2
 install -m 755 "$binary" "$root/usr/bin/vipd"
 install -D -m 644 systemd/vipd.sysusers.conf "$root/usr/lib/sysusers.d/vipd.conf"
 install -D -m 644 systemd/vipd.service "$root/usr/lib/systemd/system/vipd.service"
+install -D -m 644 systemd/vipd.service.d/process-checks.conf "$root/vipd-service-test/process-checks.conf"
+printf '[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/true\n' >"$root/etc/systemd/system/watched.service"
 install -d "$root/etc/vipd"
 cat >"$root/etc/vipd/vipd.toml" <<TOML
 [[vip]]
@@ -110,6 +135,11 @@ name      = "plain"
 interface = "test0"
 vrid      = 51
 addresses = ["10.20.0.100/24", "2001:db8:20::100/64"]
+[[vip.check]]
+name      = "unit"
+systemd   = "watched"
+interval  = "100ms"
+weight    = -20
 
 [[vip]]
 name      = "virtual-mac"

@@ -97,7 +97,8 @@ fn check_row(vip: &str, check: &CheckStatus) -> [String; CHECK_HEADINGS.len()] {
         _ => format!("priority {:+}", check.weight),
     };
     let state = match check.held_s {
-        Some(held) => format!("{}, for {} more at least", check.state, time(held)),
+        Some(held) if failing => format!("{}, for {} more at least", check.state, time(held)),
+        Some(held) => format!("{}, no higher for {} more at least", check.state, time(held)),
         None => check.state.clone(),
     };
     [vip.to_owned(), check.name.clone(), state, time(check.since_s), makes, check.output.clone()]

@@ -5,13 +5,14 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::check::{inspect, program};
 use super::duration::duration;
+use super::probe::{absolute, command};
 use super::problem::{Findings, Kind, Problem};
 use super::read::{Table, Value, printable};
 use super::system::{MissingInterface, System};
 use super::trust::check_secret;
 use crate::driver::checks::exec::Program;
+use crate::driver::checks::http::{Trust, server_name};
 use crate::driver::checks::place::Place;
 use crate::driver::checks::webhook::{Page, Webhook};
 
@@ -98,8 +99,10 @@ fn alert(mut table: Table<'_>, system: &System, findings: &mut Findings) -> Opti
         duration(value, TIMEOUT, "", "\"10s\"", findings)
     });
     let ways = ["webhook", "exec", "journal"].map(|key| table.value(key));
-    let user = table.value("user").filter(|user| user.text("\"alerts\"", findings).is_some());
+    let user = table.value("user");
     let token = table.value("token_file").and_then(|value| token(value, system, findings));
+    let ca =
+        table.value("ca").and_then(|value| absolute(&value, value.text("\"/etc/vipd/ca.pem\"", findings)?, findings));
     let [webhook, exec, journal] = ways;
     let mut given = ways.into_iter().flatten();
     let first = given.next();
@@ -107,11 +110,15 @@ fn alert(mut table: Table<'_>, system: &System, findings: &mut Findings) -> Opti
         let message = format!("an alert has one way: `{}` or `{}`", first.map_or("", |it| it.key()), other.key());
         other.refuse(Kind::Conflict, message, "a second", "make it two alerts", findings);
     }
+    for (option, goes_with) in [("token_file", "webhook"), ("ca", "webhook"), ("user", "exec")] {
+        if let Some(option) = table.value(option).filter(|_| first.is_some_and(|it| it.key() != goes_with)) {
+            let message = format!("`{}` means nothing without `{goes_with}`", option.key());
+            option.refuse(Kind::Conflict, message, "no use", "remove it", findings);
+        }
+    }
     let way = match (webhook, exec, journal) {
-        (Some(value), _, _) => page(value, findings).map(|page| Way::Webhook(Webhook { page, token })),
-        (None, Some(value), _) => program(value, user, system, findings)
-            .filter(|program| inspect(program, value, system, findings))
-            .map(|program| Way::Exec(Arc::new(program))),
+        (Some(value), _, _) => page(value, ca, findings).map(|page| Way::Webhook(Webhook { page, token })),
+        (None, Some(value), _) => command(&value, user, system, findings).map(|program| Way::Exec(Arc::new(program))),
         (None, None, Some(value)) => match value.boolean(findings) {
             Some(false) => {
                 value.refuse(Kind::Invalid, "an alert that tells nobody", "", "write `journal = true`", findings);
@@ -131,17 +138,20 @@ fn alert(mut table: Table<'_>, system: &System, findings: &mut Findings) -> Opti
     Some(Alert { name: name?.0, severity, timeout, way: way? })
 }
 
-fn page(value: Value<'_>, findings: &mut Findings) -> Option<Page> {
-    let text = value.text("\"http://alerts.example.com/vipd\"", findings)?;
-    let page = text.strip_prefix("http://").and_then(|rest| {
+fn page(value: Value<'_>, ca: Option<PathBuf>, findings: &mut Findings) -> Option<Page> {
+    let text = value.text("\"https://alerts.example.com/vipd\"", findings)?;
+    let plain = text.strip_prefix("http://").map(|rest| (rest, 80, None));
+    let trust = || ca.map_or(Trust::System, Trust::File);
+    let page = plain.or_else(|| Some((text.strip_prefix("https://")?, 443, Some(trust())))).and_then(|it| {
+        let (rest, port, trust) = it;
         let (host, path) = rest.find('/').map_or((rest, "/"), |slash| rest.split_at(slash));
-        let place = Place::parse(host, Some(80))?;
-        let legal = path.chars().all(|c| c.is_ascii_graphic());
-        legal.then(|| Page { place, host: host.to_owned(), path: path.to_owned() })
+        let place = Place::parse(host, Some(port))?;
+        let legal = path.chars().all(|c| c.is_ascii_graphic()) && (trust.is_none() || server_name(host).is_some());
+        legal.then(|| Page { place, trust, host: host.to_owned(), path: path.to_owned() })
     });
     if page.is_none() {
         // What stands in the path may be a secret: it is not quoted.
-        let remedy = "write \"http://alerts.example.com/vipd\"";
+        let remedy = "write \"https://alerts.example.com/vipd\"";
         value.refuse(Kind::Invalid, "`webhook` is no address of a page", "", remedy, findings);
     }
     page

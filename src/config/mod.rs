@@ -11,7 +11,7 @@
 //! | `vip` | `[[vip]]`; `vip_options` has its optional keys, `address` the addresses, `routing` what goes with them, `across` what must hold among vips |
 //! | `fence` | `[fence]`: how silent owners are fenced |
 //! | `seal`, `key_file` | `[seal]`, and the file with the keys that it names |
-//! | `check`, `checks` | `[[check]]` and `[[vip.check]]`; whether a check can be run it asks [`crate::driver::checks`] |
+//! | `check`, `checks` | `[[check]]` and `[[vip.check]]`: `probe` reads what is looked at; whether that can be done it asks [`crate::driver::checks`] |
 //! | `hook`, `alert` | `[vip.hooks]`, `[[alert]]` |
 //! | `heartbeat` | `[node] heartbeat`, the second paths |
 //! | `read` | typed access to parsed TOML; whoever reads a key makes it known, so no list of keys can drift |
@@ -32,6 +32,7 @@ mod fence;
 mod heartbeat;
 mod hook;
 mod key_file;
+mod probe;
 mod problem;
 pub mod raw;
 mod read;

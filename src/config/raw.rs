@@ -100,7 +100,7 @@ pub struct Alert {
     /// `info`, all events. Default: error.
     #[serde(default)]
     pub severity: Severity,
-    /// A page that gets each event as JSON by POST, such as `"http://alerts.example.com/vipd"`. Any status of 200 to 299 is thanks.
+    /// A page that gets each event as JSON by POST, such as `"https://alerts.example.com/vipd"`. Any status of 200 to 299 is thanks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     pub webhook: Option<String>,
@@ -108,6 +108,10 @@ pub struct Alert {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     pub token_file: Option<String>,
+    /// With `webhook` and https: a file with the certificates to believe, in PEM. Default: those that the system believes.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    pub ca: Option<String>,
     /// A program that gets each event as JSON on standard input: its absolute path and its arguments. No shell.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Vec<String>", length(min = 1))]
@@ -431,8 +435,8 @@ pub enum Ignored {
     Ignore,
 }
 
-/// Something that is looked at again and again, and what becomes of the vip by it. Exactly one of `exec`, `lag`, `tcp`, `http`, `file`,
-/// `process`, `interface` and `route`.
+/// Something that is looked at again and again, and what becomes of the vip by it. Exactly one of `exec`,
+/// `replication`, `tcp`, `http`, `ping`, `arp`, `file`, `process`, `systemd`, `interface`, `route` and `postgres`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Check {
@@ -446,20 +450,20 @@ pub struct Check {
     /// A program as with `exec`, whose last line is a whole number: how far this node's data is behind.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Vec<String>", length(min = 1))]
-    pub lag: Option<Vec<String>>,
-    /// With `exec` and `lag`: the user that the program is run as. Default: the agent's, without its capabilities.
+    pub replication: Option<Vec<String>>,
+    /// With `exec` and `replication`: the user that the program is run as. Default: the agent's, without its capabilities.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     pub user: Option<String>,
-    /// Passes while connections are accepted there: an IP address with a port.
+    /// Passes while connections are accepted there: an IP address or a name, with a port.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     pub tcp: Option<String>,
-    /// Passes while this page is answered as it should be: `http://IP:PORT/PATH`.
+    /// Passes while this page is answered as it should be: `http://HOST:PORT/PATH`, or with `https`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     pub http: Option<String>,
-    /// With `http`: the name of the host that is asked for. Default: the address.
+    /// With `http`: the name of the host that is asked for, and that its certificate must be for. Default: that of the address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     pub host: Option<String>,
@@ -471,6 +475,22 @@ pub struct Check {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     pub body: Option<String>,
+    /// With `http` and https: a file with the certificates of those who may vouch for the server, or its own. Default: the system's list.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    pub ca: Option<String>,
+    /// With `http` and https: whether the server must prove who it is. Default: true.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "bool")]
+    pub verify: Option<bool>,
+    /// Passes while the host of this IP address answers to an ICMP echo.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    pub ping: Option<String>,
+    /// Passes while a neighbour answers to the question who has this address, by ARP or neighbour solicitation; needs `interface`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    pub arp: Option<String>,
     /// Adds the whole number in this file to the priority, -253 to 253. Without a number the vip takes no part.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
@@ -479,7 +499,23 @@ pub struct Check {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     pub process: Option<String>,
-    /// Passes while this interface has a carrier.
+    /// Passes while this unit of systemd's is active; `.service` may be left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    pub systemd: Option<String>,
+    /// Passes while this PostgreSQL server answers, as what it should be: `host=/run/postgresql user=vipd dbname=postgres`. No TLS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    pub postgres: Option<String>,
+    /// With `postgres`: `"primary"`, `"standby"` or `"any"`. Default: any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    pub role: Option<String>,
+    /// With `postgres`: the servers of the other nodes. A primary fails while one of them is primary on a later timeline. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Vec<String>")]
+    pub peers: Option<Vec<String>>,
+    /// Passes while this interface has a carrier. With `ping` and `arp`: the interface that they use; `ping` by default the routes'.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     pub interface: Option<String>,
@@ -507,23 +543,34 @@ pub struct Check {
     #[serde(default = "default::row")]
     #[schemars(range(min = 1, max = 100))]
     pub fall: u8,
-    /// While it fails this node gives the addresses up and does not claim them. Default: false.
+    /// While it fails this node gives the addresses up and does not claim them; with `max_lag`: while the lag is unknown. Default: false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "bool")]
     pub fault: Option<bool>,
-    /// Positive: added to the priority while it passes. Negative: taken off while it fails. With `lag`: taken off at `max_lag`, and in
+    /// Positive: added to the priority while it passes. Negative: taken off while it fails. With `max_lag`: taken off at `max_lag`, and in
     /// proportion below; default -100 there. -253 to 253.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "i16", range(min = -253, max = 253))]
     pub weight: Option<i16>,
-    /// With `lag`, and needed there: beyond it this node does not claim. In what the program counts in.
+    /// With `replication`, and needed there, in what the program counts in; with `postgres` a time such as `10s`: beyond it this
+    /// node does not claim.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "i64", range(min = 1))]
-    pub max_lag: Option<i64>,
-    /// With `lag`: whether it claims all the same, last of all, when nobody else does. Default: false.
+    #[schemars(with = "MaxLag")]
+    pub max_lag: Option<MaxLag>,
+    /// With `max_lag`: whether it claims all the same, last of all, when nobody else does. Default: false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "bool")]
     pub when_alone: Option<bool>,
+}
+
+/// The lag that a node may have and claim all the same.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum MaxLag {
+    /// In what a program counts in.
+    Number(#[schemars(range(min = 1))] i64),
+    /// A time.
+    Time(Duration),
 }
 
 /// An address with the prefix length that it is installed with.

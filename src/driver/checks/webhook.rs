@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use super::patience::Patience;
 use super::place::{Lookup, Place};
+use super::tls::Trust;
 use super::{Failure, one_line};
 
 /// Where the status stands is in the first bytes of an answer.
@@ -29,6 +30,8 @@ pub struct Webhook {
 pub struct Page {
     /// Where.
     pub place: Place,
+    /// By https, where it is said whom to believe.
+    pub trust: Option<Trust>,
     /// The `Host` header.
     pub host: String,
     /// The path, with its query.
@@ -63,9 +66,18 @@ impl Webhook {
 
     fn try_tell(&self, document: &str, patience: &Patience<'_>, lookup: &mut Option<Lookup>) -> Result<(), Failure> {
         let request = self.request(document).map_err(Failure::Unable)?;
-        let place = &self.page.place;
+        let Page { place, trust, host, .. } = &self.page;
         let mut stream = place.connect(patience, lookup)?;
-        let answer = post(&request, &mut stream).map_err(|error| stream.failure(place, &error))?;
+        let answer = match trust {
+            None => post(&request, &mut stream),
+            Some(trust) => {
+                let mut sealed = trust.wrap(stream, host)?;
+                let answer = post(&request, &mut sealed);
+                stream = sealed.into_parts().1;
+                answer
+            }
+        };
+        let answer = answer.map_err(|error| stream.failure(place, &error))?;
         judge(&String::from_utf8_lossy(&answer))
     }
 
