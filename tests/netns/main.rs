@@ -24,6 +24,7 @@ mod layers;
 mod links;
 mod many;
 mod peers;
+mod postgres;
 mod reload;
 mod restore;
 mod routes;
@@ -84,6 +85,7 @@ fn trials() -> Vec<Trial> {
         fence::trials(),
         hook::trials(),
         alert::trials(),
+        postgres::trials(),
         freeze::trials(),
     ];
     modules.into_iter().flatten().collect()
