@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::duration::duration;
-use super::probe::{absolute, command};
+use super::probe::{absolute, inspect, program};
 use super::problem::{Findings, Kind, Problem};
 use super::read::{Table, Value, printable};
 use super::system::{MissingInterface, System};
@@ -100,6 +100,7 @@ fn alert(mut table: Table<'_>, system: &System, findings: &mut Findings) -> Opti
     });
     let ways = ["webhook", "exec", "journal"].map(|key| table.value(key));
     let user = table.value("user");
+    let user = user.as_ref().and_then(|user| Some((user, user.text("\"alerts\"", findings)?)));
     let token = table.value("token_file").and_then(|value| token(value, system, findings));
     let ca =
         table.value("ca").and_then(|value| absolute(&value, value.text("\"/etc/vipd/ca.pem\"", findings)?, findings));
@@ -118,7 +119,9 @@ fn alert(mut table: Table<'_>, system: &System, findings: &mut Findings) -> Opti
     }
     let way = match (webhook, exec, journal) {
         (Some(value), _, _) => page(value, ca, findings).map(|page| Way::Webhook(Webhook { page, token })),
-        (None, Some(value), _) => command(&value, user, system, findings).map(|program| Way::Exec(Arc::new(program))),
+        (None, Some(value), _) => program(&value, user, system, findings)
+            .filter(|program| inspect(program, &value, system, findings))
+            .map(|program| Way::Exec(Arc::new(program))),
         (None, None, Some(value)) => match value.boolean(findings) {
             Some(false) => {
                 value.refuse(Kind::Invalid, "an alert that tells nobody", "", "write `journal = true`", findings);

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::duration::duration;
-use super::probe::command;
+use super::probe::{inspect, program};
 use super::problem::{Findings, Kind};
 use super::read::{Table, Value};
 use super::system::System;
@@ -62,14 +62,11 @@ fn hook(
     findings: &mut Findings,
 ) -> Option<(Hook, OnHookFailure)> {
     let user = table.value("user");
-    let program = table.required("exec", "[\"/usr/local/sbin/promote\"]");
-    let program = match program {
-        Some(value) => command(&value, user, system, findings).map(Arc::new),
-        None => {
-            user.and_then(|user| user.text("\"postgres\"", findings));
-            None
-        }
-    };
+    let user = user.as_ref().and_then(|user| Some((user, user.text("\"postgres\"", findings)?)));
+    let program = table.required("exec", "[\"/usr/local/sbin/promote\"]").and_then(|value| {
+        let program: Program = program(&value, user, system, findings)?;
+        inspect(&program, &value, system, findings).then(|| Arc::new(program))
+    });
     let timeout = table.optional("timeout", DEFAULT_TIMEOUT, findings, |value, findings| {
         duration(value, TIMEOUT, "", "\"10s\"", findings)
     });

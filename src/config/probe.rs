@@ -67,16 +67,9 @@ pub(super) fn probe<'t>(
     can_be_run(|| probe.inspect(), &value, system, findings).then(|| (probe, value.span()))
 }
 
-/// A program that is to be run for something else than a check. Its `user` is read where it may stand.
-pub(super) fn command(
-    value: &Value<'_>,
-    user: Option<Value<'_>>,
-    system: &System,
-    findings: &mut Findings,
-) -> Option<Program> {
-    let user = opt(user, findings, |value, it| value.text("\"postgres\"", it));
-    let program = program(value, user.as_ref(), system, findings)?;
-    can_be_run(|| program.inspect(), value, system, findings).then_some(program)
+/// Whether a program can be run here, where it is for here. Reported if not.
+pub(super) fn inspect(program: &Program, value: &Value<'_>, system: &System, findings: &mut Findings) -> bool {
+    can_be_run(|| program.inspect(), value, system, findings)
 }
 
 fn can_be_run(
@@ -139,9 +132,10 @@ impl<'t> Options<'t> {
     }
 
     fn probe(&self, value: &Value<'t>, ages: bool, system: &System, findings: &mut Findings) -> Option<Probe> {
+        let user = self.user.as_ref().map(|user| (&user.value, user.says));
         Some(match value.key() {
-            "exec" => Probe::Exec(program(value, self.user.as_ref(), system, findings)?),
-            "replication" => Probe::Lag(program(value, self.user.as_ref(), system, findings)?),
+            "exec" => Probe::Exec(program(value, user, system, findings)?),
+            "replication" => Probe::Lag(program(value, user, system, findings)?),
             "tcp" => Probe::Tcp(place(value, findings)?),
             "http" => Probe::Http(self.request(value, findings)?),
             "ping" => {
@@ -251,9 +245,9 @@ fn opt<'t, T>(
     Some(Opt { value, says })
 }
 
-fn program(
+pub(super) fn program(
     value: &Value<'_>,
-    user: Option<&Opt<'_, &str>>,
+    user: Option<(&Value<'_>, &str)>,
     system: &System,
     findings: &mut Findings,
 ) -> Option<Program> {
@@ -276,7 +270,7 @@ fn program(
     let user = match user {
         None => None,
         Some(_) if system.missing_interface == MissingInterface::Ignore => None,
-        Some(Opt { value, says: name }) => {
+        Some((value, name)) => {
             let user = User::named(name);
             if user.is_none() {
                 let message = format!("there is no user `{}` on this machine", printable(name));

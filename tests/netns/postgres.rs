@@ -72,9 +72,7 @@ impl Servers {
             command.args(["-c", setting]);
         }
         let server = Process::start(&mut command)?;
-        eventually(&format!("the server of {}", host.name()), || {
-            Ok(sql(host, "select 1").is_ok().then_some(()))
-        })?;
+        eventually(&format!("the server of {}", host.name()), || Ok(sql(host, "select 1").is_ok().then_some(())))?;
         Ok(server)
     }
 
@@ -209,9 +207,8 @@ fn recipe() -> Result<()> {
     ensure!(sql(&segment.a, "select pg_is_in_recovery()")? == "f", "it thinks that it is primary");
     install(&segment.a, "db-a")?;
     let agent_a = Agent::start_as_configured(&segment.a)?;
-    let check = eventually("its check fails", || {
-        Ok(agent_a.vip()?.checks.into_iter().find(|check| check.state == "failing"))
-    })?;
+    let check =
+        eventually("its check fails", || Ok(agent_a.vip()?.checks.into_iter().find(|check| check.state == "failing")))?;
     ensure!(check.output.contains("timeline"), "{check:?}");
     let calm = agent_b.transitions().len();
     std::thread::sleep(Duration::from_secs(3));
