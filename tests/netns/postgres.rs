@@ -148,7 +148,8 @@ async fn insert(until: std::sync::mpsc::Receiver<()>) -> Vec<(i32, Instant)> {
         let connection = tokio::spawn(connection);
         while until.try_recv().is_err() {
             number += 1;
-            let insert = client.execute("insert into rows values ($1)", &[&number]);
+            let row: [&(dyn tokio_postgres::types::ToSql + Sync); 1] = [&number];
+            let insert = client.execute("insert into rows values ($1)", &row);
             match tokio::time::timeout(CLIENT_PATIENCE, insert).await {
                 Ok(Ok(_)) => committed.push((number, Instant::now())),
                 // It may be there or not: nobody was told.
