@@ -24,7 +24,6 @@ mod layers;
 mod links;
 mod many;
 mod peers;
-mod postgres;
 mod reload;
 mod restore;
 mod routes;
@@ -85,7 +84,6 @@ fn trials() -> Vec<Trial> {
         fence::trials(),
         hook::trials(),
         alert::trials(),
-        postgres::trials(),
         freeze::trials(),
     ];
     modules.into_iter().flatten().collect()

@@ -126,15 +126,6 @@ impl Agent {
 
     fn start_as(host: &Host, vips: &[Vip], state_dir: &str, arguments: &[&str]) -> Result<Self> {
         configure(host, vips)?;
-        Self::begin(host, state_dir, arguments)
-    }
-
-    /// Starts one with the configuration that is there.
-    pub fn start_as_configured(host: &Host) -> Result<Self> {
-        Self::begin(host, STATE_DIR, &[])
-    }
-
-    fn begin(host: &Host, state_dir: &str, arguments: &[&str]) -> Result<Self> {
         let namespace = host.namespace().clone();
         let mut command = namespace.command(VIPD);
         command.args(["run", "--config", CONFIG, "--control", CONTROL, "--state-dir", state_dir, "--log", "json"]);
