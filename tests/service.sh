@@ -117,6 +117,26 @@ echo 'nonsense = 1' >>/etc/vipd/vipd.toml
 until_true 5 failed
 (($(property ExecMainStatus) == 3))
 echo "a wrong file: exit code 3, not tried again"
+
+witness() { systemctl show --value --property "$1" vipd-witness; }
+! systemctl start vipd-witness 2>/dev/null
+(umask 027; vipd keygen >/etc/vipd/key)
+chgrp vipd /etc/vipd/key
+systemctl start vipd-witness
+pid=$(witness MainPID)
+for set in CapPrm CapEff CapBnd CapAmb; do
+    grep -q "^$set:.*0000000000000000$" "/proc/$pid/status"
+done
+[[ $(stat -c %U "/proc/$pid") == vipd ]]
+grep -q '^Seccomp:.*2$' "/proc/$pid/status"
+until_true 5 grep -q 'is a witness on UDP port 3112, and votes in 3s' log
+(umask 027; vipd keygen | cat /etc/vipd/key - >/etc/vipd/keys; chgrp vipd /etc/vipd/keys; mv /etc/vipd/keys /etc/vipd/key)
+systemctl reload vipd-witness
+until_true 5 grep -q 'reloaded: seal: sealed with' log
+(($(witness MainPID) == pid))
+systemctl stop vipd-witness
+[[ $(witness Result) == success ]]
+echo "witness: no key, no start; with one user vipd, no capability, seccomp; a reload reads another"
 CHECK
 
 cat >"$work/prepare" <<'PREPARE'
@@ -125,7 +145,7 @@ set -euo pipefail
 root=$1 binary=$2
 install -m 755 "$binary" "$root/usr/bin/vipd"
 install -D -m 644 systemd/vipd.sysusers.conf "$root/usr/lib/sysusers.d/vipd.conf"
-install -D -m 644 systemd/vipd.service "$root/usr/lib/systemd/system/vipd.service"
+install -D -m 644 -t "$root/usr/lib/systemd/system" systemd/vipd.service systemd/vipd-witness.service
 install -D -m 644 systemd/vipd.service.d/process-checks.conf "$root/vipd-service-test/process-checks.conf"
 printf '[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/true\n' >"$root/etc/systemd/system/watched.service"
 install -d "$root/etc/vipd"

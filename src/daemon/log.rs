@@ -13,7 +13,7 @@ use super::alerts::Alerts;
 use super::clock::{self, rfc3339};
 use super::journal::Journal;
 use super::journald::about;
-use super::record::kind_of;
+use super::record::{handover_reason, kind_of, shown_ms};
 use super::status::checksum_name;
 use crate::config::Alert;
 use crate::engine::silence::LONGEST_WAIT;
@@ -212,6 +212,14 @@ fn write_event(event: &Event, names: &Names) {
         | EventKind::Fenced { .. }
         | EventKind::FenceFailed { .. }
         | EventKind::FenceMissing { .. } => write_fencing(&at, &event.kind),
+        EventKind::HandedOver { peer, reason, gap } => {
+            let (gap, why) = (shown_ms(*gap), handover_reason(*reason));
+            info!(at, vip, peer, why, gap, "{vip}: {peer} took over ({reason}), {gap} after this node let go");
+        }
+        EventKind::HandoverFailed { reason, failure } => {
+            let why = handover_reason(*reason);
+            warn!(at, vip, why, "{vip}: no handover ({reason}): {failure}");
+        }
         EventKind::TookOver { away: Some(away) } => {
             let ms = away.as_millis();
             info!(at, vip, away_ms = ms, "{vip}: taken over; the addresses were away for at most {ms} ms");

@@ -14,6 +14,7 @@ mod commands;
 mod conflict;
 mod fence;
 mod freeze;
+mod gateway;
 mod health;
 mod holds;
 mod hook;
@@ -24,6 +25,7 @@ mod layers;
 mod links;
 mod many;
 mod peers;
+mod quorum;
 mod reload;
 mod restore;
 mod routes;
@@ -63,6 +65,7 @@ fn trials() -> Vec<Trial> {
     let modules = [
         peers::trials(),
         many::trials(),
+        quorum::trials(),
         layers::trials(),
         health::trials(),
         hostile::trials(),
@@ -73,6 +76,7 @@ fn trials() -> Vec<Trial> {
         links::trials(),
         reload::trials(),
         restore::trials(),
+        gateway::trials(),
         routes::trials(),
         sealed::trials(),
         conflict::trials(),

@@ -126,6 +126,16 @@ impl Agent {
 
     fn start_as(host: &Host, vips: &[Vip], state_dir: &str, arguments: &[&str]) -> Result<Self> {
         configure(host, vips)?;
+        Self::start_configured(host, state_dir, arguments)
+    }
+
+    /// Starts one with a whole file.
+    pub fn start_with_file(host: &Host, file: &str) -> Result<Self> {
+        host.write_file(CONFIG.as_ref(), file)?;
+        Self::start_configured(host, STATE_DIR, &[])
+    }
+
+    fn start_configured(host: &Host, state_dir: &str, arguments: &[&str]) -> Result<Self> {
         let namespace = host.namespace().clone();
         let mut command = namespace.command(VIPD);
         command.args(["run", "--config", CONFIG, "--control", CONTROL, "--state-dir", state_dir, "--log", "json"]);
