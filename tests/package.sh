@@ -132,6 +132,14 @@ dpkg --install package.deb >said 2>&1
 until_true 5 carries 10.20.0.100
 echo "installed anew: starts with the configuration that was kept"
 
+[[ $(systemctl is-enabled vipd-drill.timer) == disabled ]]
+systemctl enable --now vipd-drill.timer
+# Nobody is there to hand over to: the addresses stay, and the drill has failed.
+! systemctl start vipd-drill.service
+grep -q 'not handed over: no other node' log
+carries 10.20.0.100
+echo "drill: disabled until it is wanted, and says what does not work"
+
 dpkg --purge vipd >said 2>&1
 systemctl daemon-reload
 inventory >after

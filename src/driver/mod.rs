@@ -18,6 +18,7 @@ pub mod ipv4_conf;
 pub mod journald;
 mod link_message;
 pub mod links;
+pub mod neighbour;
 pub mod netlink;
 pub mod nftables;
 pub mod programs;

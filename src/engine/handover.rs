@@ -67,10 +67,13 @@ pub(super) struct Handover {
     offer: Option<Offer>,
     /// This node would have it.
     wanting: Option<Wanting>,
+    /// When this node said what its last predecessor let go for.
+    ready_at: Option<Instant>,
     /// Whom it came from, and until when that one's word may be from before.
     taken: Option<(String, Instant)>,
-    /// An operator gave it to another node: this one does not take it back for its priority alone.
-    settled: bool,
+    /// An operator gave it to another node of this priority, which is lower: as long as that one does not fall, this one does not take it back
+    /// for its own priority alone.
+    settled: Option<Priority>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -254,13 +257,13 @@ impl Handover {
         [leaving, offer, wanting].into_iter().flatten().min()
     }
 
-    /// Whether a better rank is no reason to claim.
-    pub(super) const fn is_settled(&self) -> bool {
-        self.settled
+    /// Whether a better rank than an owner's of this priority is no reason to claim.
+    pub(super) fn stays_with(&self, owner: Priority) -> bool {
+        self.settled.is_some_and(|settled| owner >= settled)
     }
 
     pub(super) const fn unsettle(&mut self) {
-        self.settled = false;
+        self.settled = None;
     }
 }
 
@@ -273,7 +276,7 @@ impl Vip {
 
     /// Whether an operator gave it to another node, from which this one does not take it for its priority.
     pub const fn is_settled_elsewhere(&self) -> bool {
-        self.handover.settled
+        self.handover.settled.is_some()
     }
 }
 
@@ -434,7 +437,12 @@ impl Vip {
         }
         match then {
             Then::Follow | Then::Stay => {
-                self.handover.settled = matches!(reason, HandoverReason::Operator | HandoverReason::Drill);
+                let priority = self.second_path.reports(step.now).find(|(name, _)| *name == peer);
+                let priority = priority.map(|(_, report)| report.priority).filter(|theirs| *theirs < self.priority());
+                self.handover.settled = match reason {
+                    HandoverReason::Operator | HandoverReason::Drill | HandoverReason::Back => priority,
+                    HandoverReason::Stop | HandoverReason::Drain | HandoverReason::Preempt => None,
+                };
                 let backup = Backup::listening(step.now + patience);
                 self.enter(step, State::Backup(backup), Cause::HandedOver { peer, reason });
             }
@@ -511,7 +519,7 @@ impl Vip {
         let Some(leaving) = self.handover.leaving.take() else { return };
         let failure = HandoverFailure::NotTaken { peer: leaving.peer };
         self.event(step, EventKind::HandoverFailed { reason: leaving.order.reason, failure: failure.clone() });
-        self.handover.settled = false;
+        self.handover.settled = None;
         self.transmit(step, Priority::RESIGN);
         self.tell_outcome(step, leaving.order.request, Err(failure));
     }
@@ -706,11 +714,17 @@ impl Vip {
             return;
         }
         offer.is_given = true;
+        self.handover.ready_at = said_at;
         let cause = Cause::TakesOver { peer: peer.into(), reason: offer.reason };
         self.seek(step, cause);
         if self.state().is_owner() {
             self.say(step, peer, number, HandoverStep::Taken);
         }
+    }
+
+    /// Since when nobody may have answered, where this node took over by a handover: the owner let go after that.
+    pub(super) const fn gap_since(&self) -> Option<Instant> {
+        self.handover.ready_at
     }
 
     /// Whether this is the word of a former owner from before it let go, which the news of that has overtaken: it came by another way. One that claims
@@ -896,7 +910,7 @@ impl Vip {
             }
         }
         if is_owner {
-            self.handover.settled = false;
+            self.handover.settled = None;
         }
         if let Cause::TakesOver { peer, .. } = cause {
             let until = step.now + window(self.settings.interval) / 2;

@@ -15,6 +15,7 @@ mod conflict;
 mod fence;
 mod freeze;
 mod gateway;
+mod handover;
 mod health;
 mod holds;
 mod hook;
@@ -26,6 +27,7 @@ mod links;
 mod many;
 mod peers;
 mod quorum;
+mod recipes;
 mod reload;
 mod restore;
 mod routes;
@@ -68,8 +70,10 @@ fn trials() -> Vec<Trial> {
         quorum::trials(),
         layers::trials(),
         health::trials(),
+        recipes::trials(),
         hostile::trials(),
         second_path::trials(),
+        handover::trials(),
         silence::trials(),
         isolation::trials(),
         takeover::trials(),

@@ -75,6 +75,8 @@ fn a_stop_a_drain_and_an_order_hand_over_within_one_message_at_any_interval() {
             assert_eq!(world.cause(1), takes_over("host 0", reason));
             assert_eq!(world.neighbours.believes(0, VIP_V4), Some(1), "{what}");
             assert!(!world.hosts[0].engine.as_ref().expect("it is there").hands_over(), "{what}");
+            let away = |kind: &EventKind| matches!(kind, EventKind::TookOver { away: Some(away) } if *away <= ms(1));
+            assert!(world.told(1, 0).into_iter().any(away), "{what}: how long the addresses were away is told");
             world.run(6 * interval(every).duration());
             assert_eq!(world.owner(), Some(1), "{what}: it stays there");
             assert_seamless(&world, &what);

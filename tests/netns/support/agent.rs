@@ -154,6 +154,11 @@ impl Agent {
         serde_json::from_slice(&output.stdout).context("vipd status --json")
     }
 
+    /// Has a command run on the agent's host, for this agent: exit code, what it said, and what it complained of.
+    pub fn vipd(&self, arguments: &[&str]) -> Result<(Option<i32>, String, String)> {
+        said_by(self.namespace.command(VIPD).args(arguments).args(["--control", CONTROL]))
+    }
+
     /// The status of the first vip.
     pub fn vip(&self) -> Result<VipStatus> {
         self.status()?.vips.into_iter().next().context("an agent without a vip")
@@ -219,7 +224,11 @@ pub fn configure(host: &Host, vips: &[Vip]) -> Result<()> {
 
 /// Runs a command on a host: its exit code, and what it said on standard output and standard error.
 pub fn vipd(host: &Host, arguments: &[&str]) -> Result<(Option<i32>, String, String)> {
-    let output = host.command(VIPD).args(arguments).output().context("vipd")?;
+    said_by(host.command(VIPD).args(arguments))
+}
+
+fn said_by(command: &mut std::process::Command) -> Result<(Option<i32>, String, String)> {
+    let output = command.output().context("vipd")?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     Ok((output.status.code(), text(&output.stdout), text(&output.stderr)))
 }
