@@ -546,10 +546,16 @@ impl EventLoop {
 
     /// What is new is made ready before the engine's orders are carried out, and what is needed no longer is taken down after.
     fn on_reload(&mut self, now: Instant, config: Config) -> Difference {
-        let Config { settings, seal, checks: _, hooks, heartbeat, voters, notes: _ } = config;
+        let Config { settings, seal, checks: _, hooks, alerts, heartbeat, voters, notes: _ } = config;
         let mut difference = Difference::between(&self.engine, &settings);
         difference.others.extend(self.reload_seal(&settings.node, seal.as_ref()));
         difference.others.extend(self.second_path.follow(heartbeat, self.peers.as_mut(), now));
+        match self.log.keep_alerts(alerts) {
+            Some(changed) => difference.others.extend(changed.into_iter().map(|name| format!("~ alert {name}"))),
+            None => {
+                self.log.write(Entry::Trouble("the alerts are those from before the reload: too many wait".to_owned()))
+            }
+        }
         difference.others.extend(self.votes.follow(voters));
         // Before the engine can ask for one that is new.
         match self.hooks.keep(hooks) {

@@ -15,6 +15,7 @@ pub mod fencing;
 pub mod frames;
 pub mod gate;
 pub mod ipv4_conf;
+pub mod journald;
 mod link_message;
 pub mod links;
 pub mod neighbour;

@@ -9,6 +9,7 @@
 #![allow(clippy::disallowed_methods, reason = "processes and kernels live in real time")]
 #![allow(unreachable_pub, reason = "a test is a crate of its own")]
 
+mod alert;
 mod commands;
 mod conflict;
 mod fence;
@@ -90,6 +91,7 @@ fn trials() -> Vec<Trial> {
         holds::trials(),
         fence::trials(),
         hook::trials(),
+        alert::trials(),
         freeze::trials(),
     ];
     modules.into_iter().flatten().collect()
