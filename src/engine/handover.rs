@@ -101,7 +101,7 @@ struct Order {
 
 /// What becomes of the owner.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Then {
+pub(super) enum Then {
     /// It follows the new one.
     Follow,
     /// It was a question only.
@@ -894,8 +894,8 @@ impl Vip {
         }
     }
 
-    /// It enters another state.
-    pub(super) fn handover_on_transition(&mut self, step: &mut Step<'_>, cause: &Cause) {
+    /// It enters another state. What was to become of the owner after a handover that this makes void.
+    pub(super) fn handover_on_transition(&mut self, step: &mut Step<'_>, cause: &Cause) -> Option<Then> {
         let (is_backup, is_owner) = match &self.state {
             State::Backup(_) => (true, false),
             State::Claiming { .. } | State::Active(_) => (false, true),
@@ -922,8 +922,28 @@ impl Vip {
                 Phase::Removing { .. } | Phase::Telling { .. } => (false, true),
             });
         let goes_on = *cause == Cause::Installed || (is_asking && is_owner) || (is_telling && !is_owner);
-        if !goes_on && let Some(leaving) = self.handover.leaving.take() {
-            self.tell_outcome(step, leaving.order.request, Err(HandoverFailure::Overtaken));
+        let leaving = self.handover.leaving.take_if(|_| !goes_on)?;
+        self.tell_outcome(step, leaving.order.request, Err(HandoverFailure::Overtaken));
+        Some(leaving.order.then)
+    }
+
+    /// What took the role away does not undo a stop or a drain.
+    pub(super) fn leave_all_the_same(&mut self, step: &mut Step<'_>, then: Then) {
+        let is_owner = self.state().is_owner();
+        match (then, &self.state) {
+            (Then::Follow | Then::Stay, _) | (Then::Leave(_) | Then::KeepOut(_), State::Initialize) => {}
+            (Then::KeepOut(hold), _) => {
+                if is_owner {
+                    self.give_up(step);
+                }
+                self.keep_out(step, hold);
+            }
+            (Then::Leave(cause), _) => {
+                if is_owner {
+                    self.give_up(step);
+                }
+                self.enter(step, State::Initialize, cause);
+            }
         }
     }
 
