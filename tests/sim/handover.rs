@@ -8,9 +8,10 @@ use vipd::engine::{
     VipSettings,
 };
 use vipd::types::{MacMode, Priority};
+use vipd::wire::advert::ChecksumForm;
 use vipd::wire::handover::{HandoverReason, HandoverStep, Refusal};
 
-use super::build::{VIP_V4, host, interval, ms, secs, vip};
+use super::build::{STRANGER, VIP_V4, advert, forge, host, interval, ms, secs, vip};
 use super::clock::{MILLISECOND, Nanos, nanos};
 use super::host::{HostSpec, Life, Wire};
 use super::network::{Network, Port};
@@ -229,6 +230,26 @@ fn a_successor_that_does_not_answer_delays_a_stop_but_changes_nothing_before() {
     world.run(ms(100));
     assert_eq!(world.owner(), Some(1));
     assert_eq!(world.watch.overlapped, 0);
+}
+
+#[test]
+fn a_stop_and_a_drain_go_on_when_a_rival_takes_the_role_while_the_successor_is_asked() {
+    for (reason, end) in [(HandoverReason::Stop, StateName::Initialize), (HandoverReason::Drain, StateName::Held)] {
+        let mut world = world(100, &[200, 100]);
+        world.freeze(1);
+        match reason {
+            HandoverReason::Stop => world.stop(0),
+            _ => drain(&mut world, 0),
+        }
+        world.run(ms(50));
+        forge(&mut world, STRANGER, &advert(&vip(254), 254), ChecksumForm::Rfc9568);
+        world.run(ms(2));
+        assert_eq!(world.hosts[0].agent[0].state, end, "{reason:?}");
+        // The rival was heard once only: nobody else is there who could keep this node from claiming anew.
+        world.run(secs(5));
+        assert_eq!(world.hosts[0].agent[0].state, end, "{reason:?}");
+        assert!(!world.hosts[0].answers(0, world.now, true), "{reason:?}");
+    }
 }
 
 #[test]
