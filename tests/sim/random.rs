@@ -16,6 +16,9 @@ use super::world::World;
 /// So many worlds are run where nobody says how many: about 8 s on two idle cores, without optimisation.
 const SEEDS: u64 = 2_000;
 
+/// How long a node asks another for a handover.
+const ASKING: Nanos = 300 * MILLISECOND;
+
 /// How often a takeover is looked for.
 const LOOKS: u64 = 16;
 
@@ -167,6 +170,8 @@ fn bound(world: &World, plan: &Plan) -> Nanos {
     let held = |host: &super::host::Host| host.agent.iter().any(|agent| agent.state == StateName::Held);
     let hold = if world.hosts.iter().any(held) { 31 * SECOND } else { 0 };
     let bound = hold + plan.longest_delay() + 4 * plan.patience() + 4 * plan.effect_time.1 + 100 * MILLISECOND;
+    // One that would preempt may just have asked another than who owns by now, which is gone, for a handover.
+    let bound = bound + ASKING;
     // A bad clock may be slow.
     bound + bound / 8 + world.network.longest_way()
 }
