@@ -35,7 +35,7 @@ fn serve(host: &Host) -> Result<Process> {
         .concat();
     let name = host.name();
     let text = format!(
-        "daemon off; master_process off; pid {folder}/pid; error_log stderr;\nevents {{}}\nhttp {{\naccess_log off;\n{paths}\
+        "user root root; daemon off; master_process off; pid {folder}/pid; error_log stderr;\nevents {{}}\nhttp {{\naccess_log off;\n{paths}\
          server {{ listen 80; location / {{ return 200 {name}; }} }}\n}}\n"
     );
     let config = format!("{folder}/nginx.conf");
