@@ -1,6 +1,7 @@
 //! Networks, agents, and questions to kernels.
 
 mod agent;
+pub mod database;
 mod forge;
 mod kernel;
 mod segment;
