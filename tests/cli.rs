@@ -130,3 +130,13 @@ fn a_reader_that_has_gone_away_is_no_error() {
     let output = vipd(&["check", "--json", "-c", file]).stdout(writer).output().expect("the binary was built");
     assert_eq!(output.status.code(), Some(3), "the answer stays the answer");
 }
+
+#[test]
+fn a_report_of_nothing_is_1_and_of_no_file_is_6() {
+    let nothing = run(&["report", "/dev/null"]);
+    assert_eq!((nothing.status.code(), text(&nothing.stderr)), (Some(1), "vipd: nothing is recorded\n"));
+    let missing = run(&["report", "/nonexistent/journal"]);
+    assert_eq!((missing.status.code(), text(&missing.stdout)), (Some(6), ""));
+    assert!(text(&missing.stderr).contains("cannot read /nonexistent/journal"), "{}", text(&missing.stderr));
+    assert_eq!(run(&["report", "--since", "yesterday"]).status.code(), Some(2));
+}

@@ -9,7 +9,7 @@ use serde_json::{Value as Json, json};
 
 use super::Exit;
 use super::output::{complain, print, stderr_colour, table};
-use crate::config::{self, Config, MissingInterface, Report, Seal, Short, System};
+use crate::config::{self, Config, Hook, MissingInterface, Report, Seal, Short, System};
 use crate::daemon::enforcement::Enforcement;
 use crate::daemon::peers::{key_name, sealing_name};
 use crate::driver::checks::Check;
@@ -95,6 +95,11 @@ fn valid(file: &str, config: &Config, lease: Option<&Lease>) -> String {
             std::iter::once(header).chain(config.checks.iter().map(|check| check_row(check, config))).collect();
         out.push_str(&format!("\n{}", table(&rows)));
     }
+    if !config.hooks.is_empty() {
+        let header = ["HOOK OF", "HOOK", "TIMEOUT", "PROGRAM"].map(str::to_string);
+        let rows: Vec<_> = std::iter::once(header).chain(config.hooks.iter().map(hook_row)).collect();
+        out.push_str(&format!("\n{}", table(&rows)));
+    }
     for note in &config.notes {
         out.push_str(&format!("\nnote: line {}: {}\n      {}\n", note.line, note.message, note.remedy));
     }
@@ -108,6 +113,11 @@ fn check_row(check: &Check, config: &Config) -> [String; 4] {
     let has = |vip: &&VipSettings| vip.checks.iter().any(|its| its.name == check.name);
     let vips: Vec<&str> = config.settings.vips.iter().filter(has).map(|vip| vip.name.as_str()).collect();
     [check.name.clone(), Short(check.interval).to_string(), Short(check.timeout).to_string(), vips.join(" ")]
+}
+
+fn hook_row(hook: &Hook) -> [String; 4] {
+    let program = hook.program.command.first().cloned().unwrap_or_default();
+    [hook.vip.clone(), hook.moment.to_string(), Short(hook.timeout).to_string(), program]
 }
 
 /// What would enforce the leases on this host.
@@ -258,6 +268,7 @@ fn vip_json(vip: &VipSettings) -> Json {
             OnSilentOwner::Take => "take",
         },
         "checks": vip.checks.iter().map(|check| check.name.as_str()).collect::<Vec<_>>(),
+        "hooks": vip.hooks.iter().map(|hook| hook.moment.name()).collect::<Vec<_>>(),
         "references": vip.references.iter().map(ToString::to_string).collect::<Vec<_>>(),
         "prefer": match vip.prefer {
             Prefer::Available => "available",
@@ -301,7 +312,7 @@ mod tests {
             "name": "db", "interface": "eno1", "vrid": 51, "priority": 100, "version": 2, "interval_ms": 1000,
             "takeover_ms": 3609.375, "preempt": true, "preempt_delay_ms": 30_000, "peers": [],
             "check_hop_limit": true, "mac": "interface", "checksum": "auto", "on_conflict": "assert",
-            "on_silent_owner": "wait", "checks": [], "references": [], "prefer": "available", "password": true,
+            "on_silent_owner": "wait", "checks": [], "hooks": [], "references": [], "prefer": "available", "password": true,
             "announce": { "repeat_ms": [1000, 5000, 30_000], "refresh_ms": 60_000 },
             "addresses": [{ "ip": "10.0.0.1", "prefix_len": 24, "label": null }], "routes": [], "rules": [],
         });

@@ -9,7 +9,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::inotify::{AddWatchFlags, InitFlags, Inotify};
 
 use super::Exit;
-use super::output::{complain, print};
+use super::output::{complain, print_on};
 use crate::daemon::clock;
 use crate::daemon::journal_file::Reader;
 use crate::daemon::record::Record;
@@ -69,8 +69,8 @@ impl Args {
         let mut damaged = 0;
         loop {
             while let Some(record) = reader.next_record().map_err(Failure::Reading)? {
-                if self.wants(&record) {
-                    print(&self.line(&record)?).map_err(Failure::Printing)?;
+                if self.wants(&record) && !print_on(&self.line(&record)?).map_err(Failure::Printing)? {
+                    return Ok(());
                 }
             }
             if reader.damaged() > damaged {
@@ -78,13 +78,17 @@ impl Args {
                 complain(&format!("vipd: {damaged} lines of the journal are damaged, and were left out\n"));
             }
             match &news {
-                Some(news) => wait(news)?,
-                None => return Ok(()),
+                Some(news) if wait(news)? => {}
+                Some(_) | None => return Ok(()),
             }
         }
     }
 
     fn wants(&self, record: &Record) -> bool {
+        // That the agent still runs is for reckoning only.
+        if record.kind == "running" && !self.json {
+            return false;
+        }
         let recent = self.since.is_none_or(|since| humantime::parse_rfc3339(&record.at).is_ok_and(|at| at >= since));
         recent && self.vip.as_ref().is_none_or(|vip| record.vip.as_ref() == Some(vip))
     }
@@ -106,7 +110,7 @@ enum Failure {
     Printing(io::Error),
 }
 
-fn since(text: &str) -> Result<SystemTime, String> {
+pub(super) fn since(text: &str) -> Result<SystemTime, String> {
     if let Ok(ago) = humantime::parse_duration(text) {
         return Ok(clock::wall().checked_sub(ago).unwrap_or(SystemTime::UNIX_EPOCH));
     }
@@ -126,16 +130,21 @@ fn watch(dir: &Path) -> Result<Inotify, Failure> {
     })
 }
 
-/// Until something in the directory has changed.
-fn wait(news: &Inotify) -> Result<(), Failure> {
+/// Until something in the directory has changed. Whether anybody still reads what is printed.
+fn wait(news: &Inotify) -> Result<bool, Failure> {
     let failed = |error: nix::Error| Failure::Reading(error.into());
-    let mut fds = [PollFd::new(news.as_fd(), PollFlags::POLLIN)];
-    match poll(&mut fds, PollTimeout::from(LOOK_AGAIN_MS)) {
-        Ok(0) | Err(nix::Error::EINTR) => Ok(()),
-        Ok(_) => match news.read_events() {
-            Ok(_) | Err(nix::Error::EAGAIN) => Ok(()),
-            Err(error) => Err(failed(error)),
-        },
+    let out = io::stdout();
+    // Of a pipe that nobody reads any more the kernel tells without being asked.
+    let mut fds = [PollFd::new(news.as_fd(), PollFlags::POLLIN), PollFd::new(out.as_fd(), PollFlags::empty())];
+    let changed = match poll(&mut fds, PollTimeout::from(LOOK_AGAIN_MS)) {
+        Ok(0) | Err(nix::Error::EINTR) => return Ok(true),
+        Ok(_) => news.read_events(),
+        Err(error) => return Err(failed(error)),
+    };
+    match changed {
+        Ok(_) | Err(nix::Error::EAGAIN) => {
+            Ok(!fds[1].revents().is_some_and(|there| there.contains(PollFlags::POLLERR)))
+        }
         Err(error) => Err(failed(error)),
     }
 }

@@ -14,6 +14,7 @@ mod lab;
 mod man;
 mod output;
 mod reload;
+mod report;
 mod run;
 mod status;
 
@@ -78,6 +79,7 @@ enum Command {
     Status(status::Args),
     Reload(reload::Args),
     Events(events::Args),
+    Report(report::Args),
     Drain(drain::Drain),
     Undrain(drain::Undrain),
     Completions(completions::Args),
@@ -94,6 +96,7 @@ impl Command {
             Self::Status(args) => args.run(),
             Self::Reload(args) => args.run(),
             Self::Events(args) => args.run(),
+            Self::Report(args) => args.run(),
             Self::Drain(args) => args.run(),
             Self::Undrain(args) => args.run(),
             Self::Completions(args) => args.run(),
@@ -135,7 +138,7 @@ const LONG_HELP: &str = r#"First example:
 Files:
   /etc/vipd/vipd.toml        the configuration; `vipd check --schema` prints its JSON schema
   /run/vipd/control.sock     where the running agent answers
-  /var/lib/vipd              the journal of events: `vipd events`
+  /var/lib/vipd              the journal of events: `vipd events`, `vipd report`
 
 Exit codes:
   0  done, or the answer is yes

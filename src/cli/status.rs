@@ -158,7 +158,14 @@ fn trouble(vip: &VipStatus) -> impl Iterator<Item = String> {
              firewall or a switch that drops IP protocol 112 there"
         )
     });
-    held.chain(conflicts).chain(silent).chain(blocked).chain(isolated).chain(lost).chain(foreign)
+    let hooks = vip.hooks.iter().filter_map(|hook| match (hook.state.as_str(), hook.hook.as_str()) {
+        ("failed", name) => Some(format!("hook {name} failed {} ago: {}", time(hook.age_s), hook.output)),
+        ("running", name @ "before_claim") => {
+            Some(format!("a claim waits for hook {name}, since {}", time(hook.age_s)))
+        }
+        _ => None,
+    });
+    held.chain(hooks).chain(conflicts).chain(silent).chain(blocked).chain(isolated).chain(lost).chain(foreign)
 }
 
 fn row(vip: &VipStatus) -> [String; HEADINGS.len()] {
@@ -194,19 +201,8 @@ fn some_of(addresses: &[String]) -> String {
     }
 }
 
-/// A time span as one reads it at a glance: its largest two units.
 fn time(seconds: f64) -> String {
-    if seconds < 1.0 {
-        return format!("{:.0}ms", seconds * 1e3);
-    }
-    let whole = Duration::from_secs_f64(seconds.max(0.0)).as_secs();
-    let (days, hours, minutes, seconds) = (whole / 86_400, whole / 3_600 % 24, whole / 60 % 60, whole % 60);
-    match (days, hours, minutes) {
-        (0, 0, 0) => format!("{seconds}s"),
-        (0, 0, _) => format!("{minutes}m{seconds:02}s"),
-        (0, _, _) => format!("{hours}h{minutes:02}m"),
-        (_, _, _) => format!("{days}d{hours:02}h"),
-    }
+    output::span(Duration::from_secs_f64(seconds.max(0.0)))
 }
 
 #[cfg(test)]

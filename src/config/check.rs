@@ -132,13 +132,27 @@ fn probe(table: &mut Table<'_>, system: &System, findings: &mut Findings) -> Opt
         },
         _ => Probe::Route(route(value, findings)?),
     };
+    can_be_run(|| probe.inspect(), value, system, findings).then(|| (probe, value.span()))
+}
+
+/// Whether a program can be run here, where it is for here. Reported if not.
+pub(super) fn inspect(program: &Program, value: Value<'_>, system: &System, findings: &mut Findings) -> bool {
+    can_be_run(|| program.inspect(), value, system, findings)
+}
+
+fn can_be_run(
+    inspect: impl FnOnce() -> Result<(), checks::Unable>,
+    value: Value<'_>,
+    system: &System,
+    findings: &mut Findings,
+) -> bool {
     if system.missing_interface != MissingInterface::Ignore
-        && let Err(unable) = probe.inspect()
+        && let Err(unable) = inspect()
     {
         value.refuse(Kind::CannotRun, unable.problem, "", unable.remedy, findings);
-        return None;
+        return false;
     }
-    Some((probe, value.span()))
+    true
 }
 
 /// `fault`, `weight`, `max_lag` and `when_alone`.
@@ -225,7 +239,12 @@ fn effect(
     }
 }
 
-fn program(value: Value<'_>, user: Option<Value<'_>>, system: &System, findings: &mut Findings) -> Option<Program> {
+pub(super) fn program(
+    value: Value<'_>,
+    user: Option<Value<'_>>,
+    system: &System,
+    findings: &mut Findings,
+) -> Option<Program> {
     let example = "[\"/usr/bin/pg_isready\", \"-q\"]";
     let words = value.array(example, findings)?;
     let command: Vec<String> =

@@ -12,6 +12,7 @@
 //! | `fence` | `[fence]`: how silent owners are fenced |
 //! | `seal`, `key_file` | `[seal]`, and the file with the keys that it names |
 //! | `check`, `checks` | `[[check]]` and `[[vip.check]]`; whether a check can be run it asks [`crate::driver::checks`] |
+//! | `hook` | `[vip.hooks]` |
 //! | `heartbeat` | `[node] heartbeat`, the second paths |
 //! | `read` | typed access to parsed TOML; whoever reads a key makes it known, so no list of keys can drift |
 //! | `duration` | times as text |
@@ -28,6 +29,7 @@ mod checks;
 mod duration;
 mod fence;
 mod heartbeat;
+mod hook;
 mod key_file;
 mod problem;
 pub mod raw;
@@ -50,6 +52,7 @@ use std::path::Path;
 
 pub use duration::Short;
 pub use heartbeat::HeartbeatPath;
+pub use hook::Hook;
 pub use problem::{Kind, Note, Problem};
 pub use report::{Colour, Report};
 pub use seal::Seal;
@@ -73,6 +76,8 @@ pub struct Config {
     pub seal: Option<Seal>,
     /// What is run to learn how well this node is. The settings name each.
     pub checks: Vec<Check>,
+    /// What is run when something becomes of a vip. The settings name each.
+    pub hooks: Vec<Hook>,
     /// The second paths; none where `settings.heartbeat` is `None`.
     pub heartbeat: Vec<HeartbeatPath>,
     /// What is legal but may surprise; in the order of the file.

@@ -13,10 +13,9 @@ use super::checks::Checks;
 use super::heartbeat::{self, HeartbeatPath};
 use super::problem::{Findings, Kind, Lines, Problem};
 use super::read::{Table, Value};
-use super::seal::{Seal, check_room, seal};
+use super::seal::{check_room, seal};
 use super::system::System;
 use super::{Config, fence, vip};
-use crate::driver::checks::Check;
 use crate::engine::{FenceSettings, HeartbeatSettings, Settings, VipSettings};
 
 /// The longest `[node] name`, in bytes: that of a host name (RFC 1035 §2.3.4).
@@ -26,25 +25,21 @@ const MAX_NODE_NAME: usize = 255;
 pub(super) fn resolve(text: &str, system: &System) -> Result<Config, Vec<Problem>> {
     let mut findings = Findings::default();
     let (document, errors) = DeTable::parse_recoverable(text);
-    let (settings, seal, checks, heartbeat) = root(document.get_ref(), system, &mut findings);
+    let config = root(document.get_ref(), system, &mut findings);
     drop(document);
 
     if !errors.is_empty() {
         merge_syntax(&errors, text, &mut findings);
     }
     if findings.problems.is_empty() {
-        return Ok(Config { settings, seal, checks, heartbeat, notes: findings.into_notes(text) });
+        return Ok(Config { notes: findings.into_notes(text), ..config });
     }
     findings.problems.sort_by_key(|problem| problem.span.as_ref().map(|span| span.start));
     Err(findings.problems)
 }
 
 /// All tables. What is returned means something only if there were no problems.
-fn root(
-    document: &DeTable<'_>,
-    system: &System,
-    findings: &mut Findings,
-) -> (Settings, Option<Seal>, Vec<Check>, Vec<HeartbeatPath>) {
+fn root(document: &DeTable<'_>, system: &System, findings: &mut Findings) -> Config {
     let mut root = Table::new("the file", document, 0..0);
     let is_sealed = root.value("seal").is_some();
     let node_at = root.value("node").map(|value| value.span());
@@ -63,12 +58,13 @@ fn root(
         Some(fence::fence(value.table("[fence]", "[fence]", findings)?, system, findings))
     });
     let mut across = Across::default();
+    let mut hooks = Vec::new();
     let mut vips = Vec::new();
     let present = root.value("vip");
     let tables = present.and_then(|tables| tables.array("[[vip]] with double brackets, once for each vip", findings));
     for table in tables.unwrap_or_default() {
         if let Some(table) = table.table("[[vip]]", "[[vip]]", findings) {
-            vips.extend(vip::vip(table, system, &mut across, &mut checks, findings));
+            vips.extend(vip::vip(table, system, &mut across, (&mut checks, &mut hooks), findings));
         }
     }
     across.check(findings);
@@ -91,7 +87,8 @@ fn root(
         }
     }
     let every = interval.filter(|_| !heartbeat.is_empty()).map(|interval| HeartbeatSettings { interval });
-    (Settings { node, vips, quorum: None, heartbeat: every, fence }, seal, checks.finish(findings), heartbeat)
+    let settings = Settings { node, vips, quorum: None, heartbeat: every, fence };
+    Config { settings, seal, checks: checks.finish(findings), hooks, heartbeat, notes: Vec::new() }
 }
 
 /// What `[node]` says.

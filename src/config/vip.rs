@@ -5,6 +5,7 @@ use std::ops::Range;
 use super::across::{Across, Claimed};
 use super::address;
 use super::checks::Checks;
+use super::hook::{Hook, hooks};
 use super::problem::{Findings, Kind};
 use super::read::{Table, Value, printable};
 use super::routing;
@@ -23,7 +24,7 @@ pub(super) fn vip(
     mut table: Table<'_>,
     system: &System,
     across: &mut Across,
-    checks: &mut Checks,
+    (checks, all_hooks): (&mut Checks, &mut Vec<Hook>),
     findings: &mut Findings,
 ) -> Option<VipSettings> {
     let span = table.span();
@@ -53,6 +54,7 @@ pub(super) fn vip(
     let (shared, own) = (table.value("checks"), table.value("check"));
     let named = name.as_ref().map_or("", |(name, _)| name.as_str());
     let checks = checks.of_vip((shared, own), (named, priority), system, findings);
+    let hooks = hooks(table.value("hooks"), named, all_hooks, system, findings);
     table.finish(findings);
 
     across.add(Claimed {
@@ -81,6 +83,7 @@ pub(super) fn vip(
         on_conflict,
         on_silent_owner,
         checks,
+        hooks,
         references,
         prefer,
         addresses: addresses?.ordered(),

@@ -144,6 +144,9 @@ fn changes(old: &VipSettings, new: &VipSettings) -> Vec<String> {
     if old.checks != new.checks {
         changes.push("checks".to_owned());
     }
+    if old.hooks != new.hooks {
+        changes.push("hooks".to_owned());
+    }
     if old.announce != new.announce {
         changes.push("announce".to_owned());
     }

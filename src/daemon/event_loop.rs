@@ -14,6 +14,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::clock;
 use super::difference::Difference;
+use super::hooks::Hooks;
 use super::journal::JournalStatus;
 use super::kernel::Kernel;
 use super::lateness::Lateness;
@@ -38,8 +39,8 @@ use crate::driver::readiness::Readable;
 use crate::driver::timer::Timer;
 use crate::engine::seals::{Sealing, Seals};
 use crate::engine::{
-    AddressSet, EffectError, Engine, EventKind, FenceOrder, Hold, HoldReason, Input, Instant, LinkState, Output,
-    StateName, Vip, VipId,
+    AddressSet, EffectError, Engine, EventKind, FenceOrder, Hold, HoldReason, HookOrder, Input, Instant, LinkState,
+    Output, StateName, Vip, VipId,
 };
 use crate::wire::heartbeat::Heartbeat;
 use crate::wire::seal::Topic;
@@ -84,6 +85,9 @@ pub(super) struct EventLoop {
     circumstances: Circumstances,
     journal: JournalStatus,
     memory: Memory,
+    hooks: Hooks,
+    /// Hooks that were ordered and have not ended.
+    hooks_under_way: usize,
     self_fence: SelfFence,
     /// Since when the memory may say something else than the engine.
     unsaved_since: Option<Instant>,
@@ -106,6 +110,7 @@ pub(super) struct Hands {
     pub leases: Leases,
     pub log: Log,
     pub memory: Memory,
+    pub hooks: Hooks,
 }
 
 type RemovalOrder = fn(&Kernel, Interface, AddressSet) -> Result<(), EffectError>;
@@ -123,7 +128,7 @@ impl EventLoop {
         engine: Engine,
         seal: Option<(&Seal, Seals)>,
         second_path: SecondPath,
-        Hands { mailbox: Mailbox { messages, to_loop }, kernel, leases, log, memory }: Hands,
+        Hands { mailbox: Mailbox { messages, to_loop }, kernel, leases, log, memory, hooks }: Hands,
         circumstances: Circumstances,
     ) -> io::Result<Self> {
         let links = Links::of(&engine);
@@ -159,6 +164,8 @@ impl EventLoop {
             circumstances,
             journal: JournalStatus::default(),
             memory,
+            hooks,
+            hooks_under_way: 0,
             self_fence,
             unsaved_since: Some(clock::now()),
             waiting: Vec::new(),
@@ -269,6 +276,7 @@ impl EventLoop {
             self.stop,
             self.hand_on_at,
             greeting,
+            Some(self.log.next_beat()),
         ];
         let deadline = deadlines.into_iter().flatten().min();
         if self.armed != deadline {
@@ -289,7 +297,9 @@ impl EventLoop {
     }
 
     fn stopped(&self) -> bool {
-        self.stop.is_some_and(|latest| self.removals == 0 || clock::now() >= latest)
+        // The next agent has but a lease's length to begin: it runs the hooks of an owner anew.
+        let ended = self.removals == 0 && (self.hooks_under_way == 0 || self.hands_on);
+        self.stop.is_some_and(|latest| ended || clock::now() >= latest)
     }
 }
 
@@ -305,6 +315,7 @@ impl EventLoop {
             self.hand_on(now);
         }
         self.supervisor.beat(now);
+        self.log.beat(now);
         if let Some(peers) = &mut self.peers {
             self.second_path.greet(peers, now);
         }
@@ -345,6 +356,10 @@ impl EventLoop {
                 }
             }
             Message::Fenced { request, result } => self.engine.handle(now, Input::Fenced { request, result }),
+            Message::HookEnded { request, vip, moment, result } => {
+                self.hooks_under_way = self.hooks_under_way.saturating_sub(1);
+                self.engine.handle(now, Input::HookEnded { request, vip, moment, result });
+            }
             Message::Journal(status) => self.journal = status,
             Message::Hold { vip, change, answer } => self.on_hold_change(now, vip.as_deref(), change, answer),
             Message::Stop { is_restart: false } => self.on_stop(now),
@@ -489,17 +504,26 @@ impl EventLoop {
 
     /// What is new is made ready before the engine's orders are carried out, and what is needed no longer is taken down after.
     fn on_reload(&mut self, now: Instant, config: Config) -> Difference {
-        let Config { settings, seal, checks: _, heartbeat, notes: _ } = config;
+        let Config { settings, seal, checks: _, hooks, heartbeat, notes: _ } = config;
         let mut difference = Difference::between(&self.engine, &settings);
         difference.others.extend(self.reload_seal(&settings.node, seal.as_ref()));
         difference.others.extend(self.second_path.follow(heartbeat, self.peers.as_mut(), now));
+        // Before the engine can ask for one that is new.
+        match self.hooks.keep(hooks) {
+            Ok(changed) => difference.others.extend(changed.into_iter().map(|vip| format!("~ hooks of {vip}"))),
+            Err(error) => {
+                self.log.write(Entry::Trouble(format!("the hooks are those from before the reload: {error}")))
+            }
+        }
         if difference.is_none() {
             return difference;
         }
         let watchdog = settings.fence.watchdog.clone();
         self.engine.handle(now, Input::Settings(settings));
         self.self_fence.reload(watchdog, self.owns(), now, &self.log);
-        self.log.write(Entry::Names(Names::of(&self.engine)));
+        let names = Names::of(&self.engine);
+        self.hooks.rename(names.clone());
+        self.log.write(Entry::Names(names));
         self.links.reload(&self.engine);
         self.sockets.extend(&self.engine, &self.log);
         self.leases.reload(&self.engine, &self.log);
@@ -618,6 +642,7 @@ impl EventLoop {
                     }
                 }
                 Output::Fence(order) => self.fence(now, order),
+                Output::RunHook(order) => self.run_hook(now, order),
                 Output::KeepHolds => self.unsaved_since = self.unsaved_since.or(Some(now)),
                 Output::Event(event) => {
                     if matches!(event.kind, EventKind::Transition { .. }) {
@@ -669,6 +694,14 @@ impl EventLoop {
         if let Err(error) = spawned {
             let result = Err(EffectError(format!("no thread for it: {error}")));
             self.engine.handle(now, Input::Fenced { request, result });
+        }
+    }
+
+    fn run_hook(&mut self, now: Instant, order: HookOrder) {
+        let (request, vip, moment) = (order.request, order.vip, order.moment);
+        match self.hooks.run(order) {
+            Ok(()) => self.hooks_under_way += 1,
+            Err(error) => self.engine.handle(now, Input::HookEnded { request, vip, moment, result: Err(error) }),
         }
     }
 

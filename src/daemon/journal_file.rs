@@ -16,11 +16,16 @@ pub(super) const NEWEST: &str = "events.jsonl";
 /// What was written to before.
 const OLDER: &str = "events.1.jsonl";
 
+/// When the agent ran last.
+const LAST_SEEN: &str = "last-seen.json";
+/// Its usual length: what is written over the last one covers it.
+const LAST_SEEN_LENGTH: usize = 510;
+
 /// How long a file may become, in bytes: some thousands of events. There are two.
 pub(super) const LIMIT: u64 = 1024 * 1024;
 
 /// The longest line that a reader takes for one of ours.
-const LONGEST_LINE: u64 = 64 * 1024;
+pub const LONGEST_LINE: u64 = 64 * 1024;
 
 /// The writer's end.
 #[derive(Debug)]
@@ -47,20 +52,21 @@ impl Writer {
         Ok(Self { dir, file, length, limit, torn })
     }
 
-    /// Appends a line.
-    pub(super) fn append(&mut self, record: &Record) -> io::Result<()> {
+    /// Appends a line. Whether it is the first of a file.
+    pub(super) fn append(&mut self, record: &Record) -> io::Result<bool> {
         let mut line = if self.torn { String::from("\n") } else { String::new() };
         line.push_str(&serde_json::to_string(record).map_err(io::Error::other)?);
         line.push('\n');
         let length = u64::try_from(line.len()).unwrap_or(u64::MAX);
-        if self.length > 0 && self.length.saturating_add(length) > self.limit {
+        let is_full = self.length > 0 && self.length.saturating_add(length) > self.limit;
+        if is_full {
             self.rotate()?;
         }
         let written = self.file.write_all(line.as_bytes());
         // What of it got there is not known: the next line begins with an end.
         self.torn = written.is_err();
         self.length = self.length.saturating_add(length);
-        written
+        written.map(|()| is_full)
     }
 
     /// Has the disk hold all that was written.
@@ -74,6 +80,20 @@ impl Writer {
         self.torn = false;
         Ok(())
     }
+}
+
+/// The record of when the agent ran last, as far as the disk knows. One that cannot be read is none.
+pub fn last_seen(dir: &StateDir) -> Option<Record> {
+    let bytes = dir.read(LAST_SEEN, LONGEST_LINE).ok()??;
+    serde_json::from_slice(&bytes).ok()
+}
+
+/// Replaces it in its place, without waiting for the disk: a host that dies may leave an older one.
+pub(super) fn write_last_seen(dir: &StateDir, record: &Record) -> io::Result<()> {
+    let mut line = serde_json::to_vec(record).map_err(io::Error::other)?;
+    line.resize(line.len().max(LAST_SEEN_LENGTH), b' ');
+    line.push(b'\n');
+    dir.overwrite(LAST_SEEN, &line)
 }
 
 /// The reader's end: from the oldest event to the newest, and on to those that come.

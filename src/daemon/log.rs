@@ -7,14 +7,15 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
 use tokio::sync::mpsc::{self, Receiver, Sender};
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 use super::clock::{self, rfc3339};
 use super::journal::Journal;
 use super::status::checksum_name;
 use crate::engine::silence::LONGEST_WAIT;
 use crate::engine::{
-    Cause, ClaimKind, Direction, Engine, Event, EventKind, FenceAction, LinkId, Missing, StateName, VipId, WaitEnd,
+    Cause, ClaimKind, Direction, Engine, Event, EventKind, FenceAction, Instant, LinkId, Missing, StateName, VipId,
+    WaitEnd,
 };
 
 /// How many events may wait for a log that is slow. A thousand vips fail over with two events each.
@@ -48,6 +49,16 @@ impl Log {
         let thread =
             thread::Builder::new().name("log".into()).spawn(move || write(waiting, &mut names, &lost_there))?;
         Ok((Self { entries, lost, journal }, thread))
+    }
+
+    /// When the journal is to be told that the loop runs.
+    pub(super) const fn next_beat(&self) -> Instant {
+        self.journal.next_beat()
+    }
+
+    /// Tells it, where it is time.
+    pub(super) fn beat(&mut self, now: Instant) {
+        self.journal.beat(now);
     }
 
     /// Writes an entry, or counts it as lost where the log is too slow.
@@ -178,6 +189,21 @@ fn write_event(event: &Event, names: &Names) {
         | EventKind::Fenced { .. }
         | EventKind::FenceFailed { .. }
         | EventKind::FenceMissing { .. } => write_fencing(&at, &event.kind),
+        EventKind::TookOver { away: Some(away) } => {
+            let ms = away.as_millis();
+            info!(at, vip, away_ms = ms, "{vip}: taken over; the addresses were away for at most {ms} ms");
+        }
+        EventKind::TookOver { away: None } => info!(at, vip, "{vip}: taken over; no owner was heard before"),
+        // What speaks against the claim has a line of its own.
+        EventKind::ClaimWaits { .. } => debug!(at, vip, "{vip}: no owner is heard, and the claim waits"),
+        EventKind::OwnerBack { source } => info!(at, vip, %source, "{vip}: the owner {source} is heard again"),
+        EventKind::HookDone { moment, said } => {
+            info!(at, vip, hook = moment.name(), said, "{vip}: hook {moment} done: {said}");
+        }
+        EventKind::HookFailed { moment, error, vetoes } => {
+            let then = if *vetoes { "this node does not claim, and asks again in 10 s" } else { "all goes on" };
+            error!(at, vip, hook = moment.name(), %error, vetoes, "{vip}: hook {moment} failed: {error}: {then}");
+        }
         EventKind::RemoveFailed(error) => {
             warn!(at, vip, %error, "{vip}: addresses could not be removed: {error}");
         }

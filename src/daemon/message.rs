@@ -11,7 +11,7 @@ use super::status::Status;
 use crate::config::Config;
 use crate::driver::links::LinkEvent;
 use crate::engine::isolation::Path;
-use crate::engine::{CheckResult, EffectError, FenceResult, LinkId, Reference, RequestId, VipId};
+use crate::engine::{CheckResult, EffectError, FenceResult, HookResult, LinkId, Moment, Reference, RequestId, VipId};
 
 /// How many messages may wait for the loop. The kernel's news of a thousand addresses come in one burst; a sender that
 /// finds the queue full waits, and loses nothing.
@@ -51,6 +51,8 @@ pub(super) enum Message {
     Hold { vip: Option<String>, change: HoldChange, answer: oneshot::Sender<Option<Changed>> },
     /// A fencing has ended.
     Fenced { request: RequestId, result: FenceResult },
+    /// A hook has ended, or could not be run.
+    HookEnded { request: RequestId, vip: VipId, moment: Moment, result: HookResult },
     /// How the journal does from now on.
     Journal(JournalStatus),
     /// A check was run.

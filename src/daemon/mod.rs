@@ -18,12 +18,13 @@
 //! | `control`, [`status`] | the control socket, and the document that it serves |
 //! | `log` | all log lines of events |
 //! | [`journal`], [`journal_file`], [`record`] | the events on disk: the thread that writes them, the files, a line |
+//! | [`accounts`] | figures of a time, reckoned from what the journals of nodes say |
 //! | `epoch` | which life of this node this is |
 //! | [`reload`], [`difference`] | the configuration read anew, and what that changes |
 //! | `self_fence` | the hardware watchdog |
 //! | `restart` | whether a stop is half of a restart |
 //! | `supervisor` | systemd's notifications and watchdog |
-//! | `checks` | the threads of the checks |
+//! | `checks`, `hooks` | the threads of the checks, and of the hooks |
 //! | [`clock`] | the one clock reader |
 
 use std::io;
@@ -35,6 +36,7 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 use tracing::{info, warn};
 
+pub mod accounts;
 mod checks;
 pub mod clock;
 pub mod control;
@@ -42,6 +44,7 @@ pub mod difference;
 pub mod enforcement;
 mod epoch;
 mod event_loop;
+mod hooks;
 mod inheritance;
 pub mod journal;
 pub mod journal_file;
@@ -70,6 +73,7 @@ use checks::Checks;
 use control::ControlSocket;
 use enforcement::Enforcement;
 use event_loop::{EventLoop, Hands};
+use hooks::Hooks;
 use inheritance::Inheritance;
 use journal::Journal;
 use kernel::Kernel;
@@ -108,7 +112,7 @@ pub fn run(config: Config, options: &Options) -> io::Result<()> {
     let control = ControlSocket::bind(&options.control)
         .map_err(|error| in_words(&error, &format!("control socket {}", options.control.display())))?;
     let socket_file = RemovedOnDrop(control.path().to_owned());
-    let Config { settings, seal, checks: wanted_checks, heartbeat, notes: _ } = config;
+    let Config { settings, seal, checks: wanted_checks, hooks: wanted_hooks, heartbeat, notes: _ } = config;
     // Before anything is sent: a life that peers take for the one before it would be silence to them.
     let seals = seal.as_ref().map(|seal| seals(seal, &options.state_dir)).transpose()?;
     let mut engine = Engine::new(settings, clock::now());
@@ -117,6 +121,7 @@ pub fn run(config: Config, options: &Options) -> io::Result<()> {
     let (to_loop, messages) = mpsc::channel(message::QUEUE);
     let names = Names::of(&engine);
     let (journal, journal_end) = Journal::start(&options.state_dir, names.clone(), to_loop.clone())?;
+    let (hooks, hooks_thread) = Hooks::start(names.clone(), wanted_hooks, &to_loop)?;
     let (log, log_thread) = Log::start(names, journal)?;
     let before = Memory::recall(&options.state_dir);
     for (vip, hold) in before.holds() {
@@ -157,11 +162,15 @@ pub fn run(config: Config, options: &Options) -> io::Result<()> {
     let outcome = runtime.block_on(async {
         let second_path = SecondPath::new(heartbeat, clock::now());
         let seal = seal.as_ref().zip(seals);
-        let hands = Hands { mailbox, kernel, leases, log, memory };
+        let hands = Hands { mailbox, kernel, leases, log, memory, hooks };
         EventLoop::new(engine, seal, second_path, hands, circumstances)?.run().await
     });
     drop(socket_file);
     checks.finish();
+    // Nor are there hooks that run on: the loop has waited for those that may.
+    if hooks_thread.join().is_err() {
+        warn!("the thread of the hooks panicked");
+    }
     // The loop has dropped its end of the log: what it wrote is written out before the agent ends.
     if log_thread.join().is_err() {
         warn!("the thread of the log panicked");

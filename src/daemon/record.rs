@@ -1,6 +1,7 @@
 //! An event as the journal keeps it: one JSON object a line. Fields are added; none goes or changes its meaning.
 
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
@@ -8,7 +9,7 @@ use serde_json::{Value, json};
 use super::clock::{self, rfc3339};
 use super::log::{Names, action_name, claim_name, silence_text};
 use super::status::checksum_name;
-use crate::engine::{Event, EventKind, WaitEnd};
+use crate::engine::{Cause, Event, EventKind, WaitEnd};
 
 /// One event.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -31,6 +32,24 @@ pub struct Record {
     pub text: String,
     /// The facts behind it.
     pub evidence: BTreeMap<String, Value>,
+}
+
+/// When an agent is known to have run: the last sign of one that did not say that it stops.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Trace {
+    /// As in [`Record::at`].
+    pub at: String,
+    /// As in [`Record::boot`].
+    pub boot: String,
+    /// As in [`Record::monotonic_ns`].
+    pub monotonic_ns: u64,
+}
+
+impl Trace {
+    /// An event is one.
+    pub(super) fn of(record: &Record) -> Self {
+        Self { at: record.at.clone(), boot: record.boot.clone(), monotonic_ns: record.monotonic_ns }
+    }
 }
 
 impl Record {
@@ -66,6 +85,11 @@ impl Record {
     }
 }
 
+/// With what is less, since a gap of 10 ms is measured in parts of one.
+fn milliseconds(time: Duration) -> f64 {
+    time.as_secs_f64() * 1e3
+}
+
 /// An event's part of a record.
 struct Told {
     kind: &'static str,
@@ -74,16 +98,22 @@ struct Told {
     evidence: BTreeMap<String, Value>,
 }
 
-fn told<const N: usize>(kind: &'static str, text: String, evidence: [(&str, Value); N]) -> Told {
-    Told { kind, cause: None, text, evidence: evidence.map(|(name, value)| (name.to_owned(), value)).into() }
+fn told<'a>(kind: &'static str, text: String, evidence: impl IntoIterator<Item = (&'a str, Value)>) -> Told {
+    let evidence = evidence.into_iter().map(|(name, value)| (name.to_owned(), value)).collect();
+    Told { kind, cause: None, text, evidence }
 }
 
 fn tell(kind: &EventKind, names: &Names) -> Told {
     match kind {
         EventKind::Transition { from, to, cause } => {
-            let (from, to, cause) = (from.to_string(), to.to_string(), cause.to_string());
+            let (from, to, why) = (from.to_string(), to.to_string(), cause.label());
+            let mut evidence = vec![("from", from.clone().into()), ("to", to.clone().into()), ("why", why.into())];
+            if let Cause::Late { by } = cause {
+                evidence.push(("late_ms", json!(by.as_millis())));
+            }
+            let cause = cause.to_string();
             let text = format!("{from} -> {to}: {cause}");
-            Told { cause: Some(cause), ..told("transition", text, [("from", from.into()), ("to", to.into())]) }
+            Told { cause: Some(cause), ..told("transition", text, evidence) }
         }
         EventKind::Rival { source, priority } => {
             let text = format!("{source} advertises itself as owner too, with priority {priority}");
@@ -265,6 +295,29 @@ fn tell(kind: &EventKind, names: &Names) -> Told {
         EventKind::FenceMissing { target } => {
             let text = format!("{target} must be fenced, but no [[fence.peer]] is for it");
             told("fence-missing", text, [("target", json!(target))])
+        }
+        EventKind::TookOver { away } => {
+            let text = match away {
+                Some(away) => format!("taken over; the addresses were away for at most {} ms", away.as_millis()),
+                None => "taken over; no owner was heard before".to_owned(),
+            };
+            told("took-over", text, [("away_ms", json!(away.map(milliseconds)))])
+        }
+        EventKind::ClaimWaits { silence } => {
+            let text = format!("{}, and the claim waits", silence_text(*silence));
+            told("claim-waits", text, [("silence_ms", json!(silence.map(milliseconds)))])
+        }
+        EventKind::OwnerBack { source } => {
+            told("owner-back", format!("the owner {source} is heard again"), [("source", json!(source))])
+        }
+        EventKind::HookDone { moment, said } => {
+            let evidence = [("hook", moment.name().into()), ("said", json!(said))];
+            told("hook-done", format!("hook {moment} done: {said}"), evidence)
+        }
+        EventKind::HookFailed { moment, error, vetoes } => {
+            let evidence = [("hook", moment.name().into()), ("error", json!(error.0)), ("vetoes", (*vetoes).into())];
+            let text = format!("hook {moment} failed: {error}{}", if *vetoes { ": no claim" } else { "" });
+            told("hook-failed", text, evidence)
         }
         EventKind::RemoveFailed(error) => {
             told("remove-failed", format!("addresses could not be removed: {error}"), [("error", json!(error.0))])

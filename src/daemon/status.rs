@@ -18,8 +18,8 @@ use super::second_path::SecondPath;
 use crate::engine::heartbeat::Peer;
 use crate::engine::isolation::{Path, ReferenceState};
 use crate::engine::{
-    Blocked, Check, CheckEffect, CheckState, Conflict, Engine, Heard, Hold, HoldReason, Instant, LinkState, Router,
-    Vip, VipSettings,
+    Blocked, Check, CheckEffect, CheckState, Conflict, Engine, Heard, Hold, HoldReason, HookRun, Instant, LinkState,
+    Router, Vip, VipSettings,
 };
 use crate::types::Routing;
 use crate::wire::advert::ChecksumForm;
@@ -199,6 +199,9 @@ pub struct VipStatus {
     /// What it makes of its health, in the order of the configuration.
     #[serde(default)]
     pub checks: Vec<CheckStatus>,
+    /// The hooks that were run, the last of each moment.
+    #[serde(default)]
+    pub hooks: Vec<HookStatus>,
     /// One a family.
     pub routers: Vec<RouterStatus>,
 }
@@ -237,6 +240,21 @@ pub struct CheckStatus {
     pub stale: bool,
     /// Seconds for which it stays failed, whatever it finds.
     pub held_s: Option<f64>,
+}
+
+/// A hook that was run, or runs.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct HookStatus {
+    /// Its name in the configuration, such as `before_claim`.
+    pub hook: String,
+    /// When it was ordered, RFC 3339.
+    pub at: String,
+    /// Seconds since then.
+    pub age_s: f64,
+    /// `running`, `done` or `failed`.
+    pub state: String,
+    /// What it said, or why it failed.
+    pub output: String,
 }
 
 /// Who owns the addresses.
@@ -448,6 +466,7 @@ fn vip_status(engine: &Engine, vip: &Vip, now: Instant) -> VipStatus {
         }),
         owner_mac: vip.owner_mac().map(|mac| mac.to_string()),
         checks: vip.checks().iter().map(|check| check_status(check, now)).collect(),
+        hooks: vip.hook_runs().iter().map(|run| hook_status(run, now)).collect(),
         routers: vip.routers().iter().map(|router| router_status(router, now)).collect(),
     }
 }
@@ -492,6 +511,21 @@ fn check_status(check: &Check, now: Instant) -> CheckStatus {
         number: check.number(),
         stale: check.is_stale(),
         held_s: check.held_until().filter(|until| now < *until).map(|until| until.since(now).as_secs_f64()),
+    }
+}
+
+fn hook_status(run: &HookRun, now: Instant) -> HookStatus {
+    let (state, output) = match &run.result {
+        None => ("running", String::new()),
+        Some(Ok(said)) => ("done", said.clone()),
+        Some(Err(error)) => ("failed", error.0.clone()),
+    };
+    HookStatus {
+        hook: run.moment.to_string(),
+        at: rfc3339(clock::wall_of(run.at)),
+        age_s: now.since(run.at).as_secs_f64(),
+        state: state.to_owned(),
+        output,
     }
 }
 

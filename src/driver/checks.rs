@@ -25,11 +25,12 @@ pub mod exec;
 mod file;
 pub mod http;
 mod interface;
-mod patience;
+pub(super) mod patience;
 mod process;
 pub mod route;
 mod tcp;
 
+use exec::Told;
 use patience::{Patience, Period};
 
 /// How much of what a check said is kept: a line of a log.
@@ -95,7 +96,7 @@ impl fmt::Display for Unable {
 
 /// Why a run gave no pass.
 #[derive(Debug)]
-enum Failure {
+pub(super) enum Failure {
     /// It looked, and this is not well.
     Ill(String),
     /// It could not look.
@@ -130,8 +131,10 @@ impl Probe {
 
     fn run(&self, patience: &Patience<'_>, leftover: &mut Option<exec::Leftover>) -> Found {
         match self {
-            Self::Exec(program) => exec::run(program, patience, leftover).map(|line| (None, line)),
-            Self::Lag(program) => exec::run(program, patience, leftover).and_then(|line| number(&line)),
+            Self::Exec(program) => exec::run(program, &Told::default(), patience, leftover).map(|line| (None, line)),
+            Self::Lag(program) => {
+                exec::run(program, &Told::default(), patience, leftover).and_then(|line| number(&line))
+            }
             Self::Tcp(address) => tcp::run(*address, patience).map(|line| (None, line)),
             Self::Http(request) => http::run(request, patience).map(|line| (None, line)),
             Self::File(path) => file::run(path).and_then(|line| number(&line)),
@@ -223,6 +226,6 @@ fn number(line: &str) -> Found {
 }
 
 /// Safe for a terminal, and not longer than a line.
-fn one_line(text: &str) -> String {
+pub(super) fn one_line(text: &str) -> String {
     text.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_OUTPUT).collect()
 }

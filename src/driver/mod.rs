@@ -19,6 +19,7 @@ mod link_message;
 pub mod links;
 pub mod netlink;
 pub mod nftables;
+pub mod programs;
 pub mod random;
 pub mod readiness;
 pub mod routes;

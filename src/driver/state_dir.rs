@@ -120,6 +120,20 @@ impl StateDir {
         written().map_err(context(&format!("write {name}")))
     }
 
+    /// Writes over a file's content, made where it is missing, without waiting for the disk. After a crash it may hold the old.
+    ///
+    /// # Errors
+    ///
+    /// What the system refuses, and what is no ordinary file.
+    pub fn overwrite(&self, name: &str, bytes: &[u8]) -> io::Result<()> {
+        let written = || {
+            let mut file = self.open_file(name, OFlag::O_WRONLY | OFlag::O_CREAT)?;
+            file.write_all(bytes)?;
+            file.set_len(u64::try_from(bytes.len()).unwrap_or(u64::MAX))
+        };
+        written().map_err(context(&format!("write {name}")))
+    }
+
     /// Gives a file another name, in place of one that has it.
     ///
     /// # Errors
@@ -206,6 +220,16 @@ mod tests {
         nix::unistd::mkfifo(&real.join("pipe"), Mode::S_IRUSR).expect("a pipe");
         let error = dir.file("pipe").expect_err("a pipe").to_string();
         assert_eq!(error, "cannot read pipe: it is no ordinary file");
+    }
+
+    #[test]
+    fn a_file_is_overwritten_whole() {
+        let place = Place::new("overwrite");
+        let dir = StateDir::open(&place.0.join("state")).expect("it can be made");
+        for text in ["one", "a longer one", "2"] {
+            dir.overwrite("file", text.as_bytes()).expect("it can be written");
+            assert_eq!(dir.read("file", 12).expect("it can be read").as_deref(), Some(text.as_bytes()));
+        }
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use core::net::IpAddr;
 
 use super::election::{Comparison, Rank};
+use super::hook::Asked;
 use super::output::{Cause, EventKind};
 use super::router::Heard;
 use super::settings::Preempt;
@@ -26,8 +27,12 @@ pub(super) struct Backup {
     listens_again: bool,
     /// What is asked before a claim has been asked.
     prepared: bool,
+    /// Since when its claim waits, and whether that was told.
+    claim_waits: Option<(Instant, bool)>,
     /// A fencing stands between it and its claim.
     pub(super) awaits_fence: bool,
+    /// What the hook before a claim says.
+    pub(super) asked_hook: Option<Asked>,
 }
 
 /// The source addresses of one owner, which are known family by family.
@@ -69,7 +74,9 @@ impl Backup {
             resigned: None,
             listens_again: false,
             prepared: false,
+            claim_waits: None,
             awaits_fence: false,
+            asked_hook: None,
         }
     }
 
@@ -186,8 +193,25 @@ impl Vip {
         match &mut self.state {
             State::Backup(backup) => backup.active_down_at = until,
             State::Initialize | State::Claiming { .. } | State::Active(_) | State::Held { .. } => {
-                self.enter(step, State::Backup(Backup::listening(until)), cause);
+                self.enter(step, State::Backup(Backup::listening(until)), cause.clone());
             }
+        }
+        // An owner that is replaced for its priority is heard.
+        if !matches!(cause, Cause::Preempts { .. }) {
+            self.tell_of_waiting(step, until);
+        }
+    }
+
+    /// Once, and not where the wait is that of a question which is about to be answered.
+    fn tell_of_waiting(&mut self, step: &mut Step<'_>, until: Instant) {
+        let interval = self.interval().duration();
+        let State::Backup(backup) = &mut self.state else { return };
+        let (since, told) = backup.claim_waits.unwrap_or((step.now, false));
+        let tells = !told && until.since(since) >= interval;
+        backup.claim_waits = Some((since, told || tells));
+        if tells {
+            let silence = self.last_heard().map(|heard| step.now.since(heard.at));
+            self.event(step, EventKind::ClaimWaits { silence });
         }
     }
 
@@ -256,11 +280,16 @@ impl Vip {
         let known = self.interval();
         let active_down_at = step.now + self.active_down_interval(heard.interval);
         let mut backup = Backup::following(heard, active_down_at);
+        let mut was_missed = false;
         if let State::Backup(before) = &self.state {
             backup.voice = before.voice;
             backup.voice.heard(heard.source);
+            was_missed = before.claim_waits.is_some_and(|(_, told)| told);
         }
         self.state = State::Backup(backup);
+        if was_missed {
+            self.event_of_packet(step, EventKind::OwnerBack { source: heard.source });
+        }
         if known != heard.interval {
             self.event_of_packet(step, EventKind::IntervalLearned { source: heard.source, interval: heard.interval });
         }

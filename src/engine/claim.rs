@@ -5,7 +5,7 @@ use core::time::Duration;
 use super::announce::AnnouncePlan;
 use super::input::{EffectError, RequestId};
 use super::lease::Stretch;
-use super::output::{Cause, Output};
+use super::output::{Cause, EventKind, Output};
 use super::owner::Ownership;
 use super::restore::Restorations;
 use super::time::Instant;
@@ -38,6 +38,7 @@ impl Vip {
         self.quorum_objection(step)
             .or_else(|| self.object_for_silent_owner(step, cause))
             .or_else(|| self.object_until_fenced(step, cause))
+            .or_else(|| self.object_until_hook_permits(step, cause))
     }
 
     /// When [`Self::prepare`] is due, where anybody is to be asked: an interval before the claim, which is after two missed ones.
@@ -108,7 +109,9 @@ impl Vip {
                     let mut ownership = ownership.clone();
                     self.refusals = 0;
                     let went = ownership.restored(request) == Some(true);
+                    let away = self.away(step.now);
                     self.enter(step, State::Active(ownership), Cause::Installed);
+                    self.event(step, EventKind::TookOver { away });
                     self.announce_anew(step);
                     if went {
                         self.restore(step);
@@ -125,5 +128,13 @@ impl Vip {
             },
             State::Initialize | State::Backup(_) | State::Claiming { .. } | State::Held { .. } => {}
         }
+    }
+
+    /// How long the addresses of a claim that ends now have been away, at most. An owner dies at some time after its last
+    /// advert; one that is replaced goes on until it hears of it.
+    fn away(&self, now: Instant) -> Option<Duration> {
+        let heard = self.last_heard()?.at;
+        let since = if matches!(self.cause(), Cause::Preempts { .. }) { heard.max(self.since()) } else { heard };
+        Some(now.since(since))
     }
 }

@@ -207,7 +207,7 @@ impl Vip {
         }
     }
 
-    fn last_heard(&self) -> Option<Heard> {
+    pub(super) fn last_heard(&self) -> Option<Heard> {
         self.followed()
             .or_else(|| self.routers.iter().filter_map(|router| router.heard()).max_by_key(|it| it.at).copied())
     }

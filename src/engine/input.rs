@@ -9,6 +9,7 @@ use super::VipId;
 use super::fence::FenceResult;
 use super::health::CheckResult;
 use super::hold::Hold;
+use super::hook::{HookResult, Moment};
 use super::isolation::Path;
 use super::rival::ClaimKind;
 use super::settings::{Reference, Settings};
@@ -135,6 +136,17 @@ pub enum Input {
         vip: VipId,
         /// None of them is left, or what was refused.
         result: Result<(), EffectError>,
+    },
+    /// An [`Output::RunHook`](super::Output::RunHook) has ended, or could not be carried out.
+    HookEnded {
+        /// The request of the output.
+        request: RequestId,
+        /// Whose.
+        vip: VipId,
+        /// Which.
+        moment: Moment,
+        /// What became of it.
+        result: HookResult,
     },
     /// A node or a voter says something about grants. Who it is has been proved.
     Grant {

@@ -9,6 +9,7 @@
 //! | [`election`] | how long a silence may last, and who wins |
 //! | `vip` | what all states share: links, stops |
 //! | [`fence`] | whether a silent owner has to be fenced before its addresses are claimed |
+//! | [`hook`] | when an operator's program is run, and whether one has to permit a claim |
 //! | [`hold`] | what keeps a vip out, over a restart too |
 //! | `reload` | what new settings change, and what goes on as it was |
 //! | `backup` | whom to follow, when to claim |
@@ -58,6 +59,7 @@ pub mod fence;
 pub mod health;
 pub mod heartbeat;
 pub mod hold;
+pub mod hook;
 pub mod input;
 pub mod isolation;
 pub mod lease;
@@ -83,6 +85,7 @@ pub mod voter;
 pub use fence::{FenceAction, FenceOrder, FencePeer, FenceResult, FenceSettings, WatchdogSettings};
 pub use health::{Check, CheckEffect, CheckOutcome, CheckResult, CheckSettings, CheckState};
 pub use hold::{Hold, HoldReason};
+pub use hook::{HookOrder, HookResult, HookRun, HookSettings, Moment, OnHookFailure};
 pub use input::{Arrival, EffectError, Input, LinkId, LinkState, RequestId};
 pub use output::{AddressSet, Cause, Event, EventKind, Output, Question, StateName, Transmit};
 pub use quorum::{Absence, Missing, Quorum, QuorumSettings};
@@ -215,13 +218,15 @@ impl Engine {
             }
             Input::Removed { request, vip, result } => {
                 // Told of vips as well that new settings have removed.
-                if let Err(error) = result {
-                    let kind = EventKind::RemoveFailed(error);
+                if let Err(error) = &result {
+                    let kind = EventKind::RemoveFailed(error.clone());
                     self.outputs.push_back(Output::Event(Event { at: now, vip: Some(vip), kind }));
                 } else {
                     self.step(now, vip, |vip, _| vip.on_removed(request));
                 }
+                self.step(now, vip, |vip, step| vip.hook_on_removed(step, request, result));
             }
+            Input::HookEnded { request, vip, moment, result } => self.on_hook_ended(now, vip, request, moment, result),
             Input::Grant { from, message } => self.on_grant(now, &from, message),
             Input::CheckResult { check, result } => self.on_check_result(now, &check, &result),
             Input::PeerMet { peer } => self.on_peer_met(now, peer),
@@ -384,7 +389,10 @@ impl Engine {
         let Some(vip) = self.places.get(&id).and_then(|place| self.vips.get_mut(*place)) else { return };
         let Self { outputs, next_request, fences, .. } = self;
         let voter = self.voter.as_mut();
-        change(vip, &mut Step { now, outputs, next_request, fences, voter });
+        let from = outputs.len();
+        let mut step = Step { now, outputs, next_request, fences, voter };
+        change(vip, &mut step);
+        vip.run_hooks(&mut step, from);
         self.agenda.set(id, vip.deadline());
         if vip.has_news(now) {
             self.heartbeats.note_news(id);

@@ -9,6 +9,7 @@ use core::time::Duration;
 
 use super::VipId;
 use super::fence::{FenceAction, FenceOrder};
+use super::hook::{HookOrder, Moment};
 use super::input::{EffectError, LinkId, RequestId};
 use super::quorum::Missing;
 use super::rival::ClaimKind;
@@ -62,6 +63,8 @@ pub enum Output {
     Ask(Question),
     /// Make sure that a peer is dead. Answered by [`Input::Fenced`](super::Input::Fenced).
     Fence(FenceOrder),
+    /// Run a hook, after those of the same vip that were ordered before. Answered by [`Input::HookEnded`](super::Input::HookEnded).
+    RunHook(HookOrder),
     /// [`Engine::holds`](super::Engine::holds) says something else: it must outlast the agent.
     KeepHolds,
     /// Send ICMP echo requests to these addresses, which are references.
@@ -401,8 +404,40 @@ pub enum EventKind {
         /// The address that it was heard from.
         target: IpAddr,
     },
+    /// A hook was run.
+    HookDone {
+        /// Which.
+        moment: Moment,
+        /// The last line that it said.
+        said: String,
+    },
+    /// A hook could not be run, or failed.
+    HookFailed {
+        /// Which.
+        moment: Moment,
+        /// Why.
+        error: EffectError,
+        /// Whether a claim is not made for that.
+        vetoes: bool,
+    },
     /// Addresses could not be taken away.
     RemoveFailed(EffectError),
+    /// This node has become the owner by a claim.
+    TookOver {
+        /// How long the addresses had been away, at most: since the last advert of another owner, or since the claim where that owner
+        /// was to go on until it heard of it. `None`: no other owner was heard since the agent started.
+        away: Option<Duration>,
+    },
+    /// No owner is heard, and something speaks against a claim.
+    ClaimWaits {
+        /// How long no advert was heard; `None`: none ever was.
+        silence: Option<Duration>,
+    },
+    /// An owner is heard again, and the claim that waited is void.
+    OwnerBack {
+        /// Who.
+        source: IpAddr,
+    },
 }
 
 /// The states of a vip, without what they own.
@@ -564,6 +599,47 @@ pub enum Cause {
     Shutdown,
     /// The agent is being restarted: what it owns is left to the next one.
     HandedOn,
+}
+
+impl Cause {
+    /// The same for all causes of a kind: for counting, and for machines.
+    pub const fn label(&self) -> &'static str {
+        match self {
+            Self::LinkReady => "link-ready",
+            Self::LinkMissing => "link-missing",
+            Self::LinkDown => "link-down",
+            Self::NoSourceAddress(_) => "no-source-address",
+            Self::AddressOwner => "address-owner",
+            Self::ActiveDown { silence: Some(_) } => "owner-silent",
+            Self::ActiveDown { silence: None } => "no-owner-heard",
+            Self::PeerResigned { .. } => "peer-resigned",
+            Self::PeerWins { .. } => "peer-wins",
+            Self::GivenUp { .. } => "peer-gave-up",
+            Self::PeerOwns { .. } => "peer-owns",
+            Self::Preempts { .. } => "preempts",
+            Self::Installed => "installed",
+            Self::Adopted => "adopted",
+            Self::InstallRefused(_) => "install-refused",
+            Self::AddressesKeepVanishing => "addresses-vanish",
+            Self::AddressInUse { .. } => "address-in-use",
+            Self::Isolated => "isolated",
+            Self::AddressAnswers { .. } => "address-answers",
+            Self::Late { .. } => "late",
+            Self::LeaseEnded => "lease-ended",
+            Self::MajorityLost { .. } => "majority-lost",
+            Self::Challenged { .. } => "challenged",
+            Self::CheckFails { .. } => "check-fails",
+            Self::CheckPending { .. } => "check-pending",
+            Self::ChecksPass => "checks-pass",
+            Self::Drained => "drained",
+            Self::HostDied => "host-died",
+            Self::Undrained => "undrained",
+            Self::HoldOver => "hold-over",
+            Self::Removed => "removed",
+            Self::Shutdown => "shutdown",
+            Self::HandedOn => "handed-on",
+        }
+    }
 }
 
 impl fmt::Display for Cause {

@@ -58,6 +58,7 @@ impl Engine {
         // What goes makes room for what comes: the same address may be in another vip from now on.
         for id in known.into_values() {
             self.step(now, id, |vip, step| vip.leave(step, Cause::Removed));
+            self.hooks_of_removed(now, id);
         }
         for fate in &fates {
             if let Fate::GoesOn(id, new) = fate {

@@ -8,6 +8,7 @@ use core::time::Duration;
 
 use super::fence::FenceSettings;
 use super::health::CheckSettings;
+use super::hook::HookSettings;
 use super::quorum::QuorumSettings;
 use crate::types::{AdvertInterval, Family, MacMode, Password, Priority, Routing, Version, VirtualAddress, Vrid};
 use crate::wire::advert::ChecksumForm;
@@ -77,6 +78,8 @@ pub struct VipSettings {
     pub on_silent_owner: OnSilentOwner,
     /// What it makes of its health. No two of one name.
     pub checks: Vec<CheckSettings>,
+    /// What is run when something becomes of it. No two of one moment.
+    pub hooks: Vec<HookSettings>,
     /// What answers as long as this node is connected.
     pub references: Vec<Reference>,
     /// What a node does that none of its references answers to.

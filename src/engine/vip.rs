@@ -15,6 +15,7 @@ use super::election::{self, PATIENCE, Rank};
 use super::fence::Fences;
 use super::health::Health;
 use super::hold::Hold;
+use super::hook::Hooks;
 use super::input::{Arrival, LinkId, LinkState, RequestId};
 use super::isolation::References;
 use super::output::{AddressSet, Cause, Event, EventKind, Output, StateName, Transmit};
@@ -62,6 +63,7 @@ pub struct Vip {
     pub(super) health: Health,
     pub(super) references: References,
     pub(super) second_path: SecondPath,
+    pub(super) hooks: Hooks,
     /// The grants, where voters are configured, and this node's name among them.
     pub(super) quorum: Option<Quorum>,
     pub(super) own_name: Option<Arc<str>>,
@@ -263,6 +265,7 @@ impl Vip {
             health,
             references: References::default(),
             second_path: SecondPath::default(),
+            hooks: Hooks::default(),
         };
         vip.follow_references(now);
         vip

@@ -15,6 +15,7 @@ mod fence;
 mod freeze;
 mod health;
 mod holds;
+mod hook;
 mod hostile;
 mod isolation;
 mod journal;
@@ -80,6 +81,7 @@ fn trials() -> Vec<Trial> {
         journal::trials(),
         holds::trials(),
         fence::trials(),
+        hook::trials(),
         freeze::trials(),
     ];
     modules.into_iter().flatten().collect()

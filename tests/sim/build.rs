@@ -47,6 +47,7 @@ pub fn vip(priority: u8) -> VipSettings {
         on_conflict: OnConflict::Assert,
         on_silent_owner: OnSilentOwner::Wait,
         checks: Vec::new(),
+        hooks: Vec::new(),
         references: Vec::new(),
         prefer: Prefer::Available,
         addresses: vec![address(VIP_V4)],

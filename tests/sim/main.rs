@@ -49,6 +49,7 @@ mod freeze;
 mod heal;
 mod health;
 mod hold;
+mod hook;
 mod isolation;
 mod links;
 mod matrix;

@@ -298,7 +298,7 @@ fn an_owner_with_a_majority_whose_adverts_are_stopped_is_neither_waited_for_nor_
     world.run(secs(60));
     assert_eq!((world.owner(), world.state(1)), (Some(0), StateName::Backup));
     let told = world.told(1, since);
-    assert!(matches!(told[..], [EventKind::NoMajority { .. }]), "{told:?}");
+    assert!(matches!(told[..], [EventKind::ClaimWaits { .. }, EventKind::NoMajority { .. }]), "{told:?}");
     world.crash(0);
     world.run(ms(350));
     assert_eq!(world.owner(), Some(1), "nor is an answer from before its end");

@@ -1,6 +1,6 @@
 //! An owner dies or stops, and another host takes over.
 
-use vipd::engine::{Cause, StateName, VipId};
+use vipd::engine::{Cause, EventKind, StateName, VipId};
 
 use super::build::{address, host, interval, ms, secs, vip, world};
 use super::network::Network;
@@ -23,6 +23,13 @@ fn a_killed_host_is_replaced_within_three_intervals_and_skew() {
     world.run(ms(300) + ms(100) * 156 / 256 + ms(1));
     assert_eq!(world.owner(), Some(1));
     assert_eq!(world.state(2), StateName::Backup);
+    // From the last advert on, which is up to an interval before the kill.
+    let waited = ms(300) + ms(100) * 156 / 256;
+    let away = world.told(1, 0).into_iter().find_map(|kind| match kind {
+        EventKind::TookOver { away } => *away,
+        _ => None,
+    });
+    assert!(away.is_some_and(|away| away >= waited && away <= waited + ms(1)), "{away:?}");
     assert_eq!(world.neighbours.believes(0, super::build::VIP_V4), Some(1));
 }
 
@@ -63,10 +70,13 @@ fn a_clean_stop_hands_over_within_the_skew_time() {
     world.run(ms(100) * 156 / 256 + ms(1));
     assert_eq!(world.owner(), Some(1));
     assert!(world.hosts[0].kernel[0].installed.is_empty());
-    assert!(matches!(
-        world.told(1, 0).iter().rev().nth(1),
-        Some(vipd::engine::EventKind::Transition { cause: Cause::PeerResigned { .. }, .. })
-    ));
+    let told = world.told(1, 0);
+    let [.., claim, active, took_over] = &told[..] else { panic!("{told:?}") };
+    assert!(matches!(claim, EventKind::Transition { cause: Cause::PeerResigned { .. }, .. }));
+    assert!(matches!(active, EventKind::Transition { cause: Cause::Installed, .. }));
+    // From the resignation on.
+    let EventKind::TookOver { away: Some(away) } = took_over else { panic!("{took_over:?}") };
+    assert!(*away >= ms(100) * 156 / 256 && *away <= ms(100) * 156 / 256 + ms(1), "{away:?}");
 }
 
 #[test]

@@ -10,7 +10,9 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use vipd::engine::seals::Seals;
-use vipd::engine::{Engine, Event, EventKind, Input, LinkId, LinkState, Output, RequestId, StateName, VipId};
+use vipd::engine::{
+    Engine, Event, EventKind, HookOrder, Input, LinkId, LinkState, Moment, Output, RequestId, StateName, VipId,
+};
 use vipd::types::{Family, Priority};
 
 use super::clock::Nanos;
@@ -56,6 +58,10 @@ pub struct World {
     pub fence_time: Nanos,
     pub fence_works: bool,
     pub fenced: Vec<(Nanos, Port, Port)>,
+    /// How long a hook takes, whether it fails, and what was run.
+    pub hook_time: Nanos,
+    pub hook_fails: bool,
+    pub hooked: Vec<(Nanos, Port, Moment)>,
     /// Lines for a reader, where somebody asked for them.
     pub trace: Option<Vec<String>>,
     agenda: BinaryHeap<Reverse<(Nanos, u64, Entry)>>,
@@ -90,6 +96,7 @@ pub enum Entry {
     Lapse { host: Port, vip: usize },
     Vote { from: Port, to: Port, bytes: Vec<u8> },
     Fence { host: Port, incarnation: u32, request: RequestId, target: Port },
+    Hook { host: Port, incarnation: u32, vip: VipId, request: RequestId, moment: Moment },
 }
 
 /// What a kernel tells its agent after a moment.
@@ -148,6 +155,9 @@ impl World {
             fence_time: 2_000_000_000,
             fence_works: true,
             fenced: Vec::new(),
+            hook_time: 2_000_000_000,
+            hook_fails: false,
+            hooked: Vec::new(),
             trace: None,
             agenda: BinaryHeap::new(),
             serial: 0,
@@ -226,6 +236,12 @@ impl World {
                             self.input(host, Input::AddressGone { vip: vip_id(vip), address });
                         }
                     }
+                }
+            }
+            Entry::Hook { host, incarnation, vip, request, moment } => {
+                if self.hosts[host].incarnation == incarnation {
+                    let result = if self.hook_fails { Err("it fails".into()) } else { Ok("done".into()) };
+                    self.input(host, Input::HookEnded { request, vip, moment, result });
                 }
             }
             Entry::Vote { from, to, bytes } => self.deliver_vote(from, to, &bytes),
@@ -414,6 +430,7 @@ impl World {
             Output::Ask(question) => self.ask(host, &question),
             // No scenario restarts a held agent.
             Output::Fence(order) => self.fence(host, order.request, &order.peer.name),
+            Output::RunHook(order) => self.hook(host, &order),
             Output::KeepHolds => {}
             Output::Echo(question) => {
                 self.watch.fail(self.now, format!("host {host}: nothing is routed: {question:?}"))
@@ -429,6 +446,14 @@ impl World {
         let target = name.strip_prefix("host ").and_then(|place| place.parse().ok()).expect("a host's name");
         let incarnation = self.hosts[host].incarnation;
         self.push(self.now + self.fence_time, Entry::Fence { host, incarnation, request, target });
+    }
+
+    fn hook(&mut self, host: Port, order: &HookOrder) {
+        let HookOrder { request, vip, moment, .. } = *order;
+        self.log(|| format!("host {host}: runs hook {moment}"));
+        self.hooked.push((self.now, host, moment));
+        let incarnation = self.hosts[host].incarnation;
+        self.push(self.now + self.hook_time, Entry::Hook { host, incarnation, vip, request, moment });
     }
 
     fn on_event(&mut self, host: Port, event: Event) {

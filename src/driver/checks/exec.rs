@@ -1,10 +1,10 @@
-//! Runs a program: as a list of arguments without a shell, in an empty environment, in a process group of its own that is killed at
-//! the deadline, and at the end with all that it left behind.
+//! Runs a program: as a list of arguments without a shell, in an environment of what it is told and nothing else, in a process group of
+//! its own that is killed at the deadline, and at the end with all that it left behind.
 
 #![allow(unsafe_code, reason = "pidfd_open and prctl have no safe wrapper in the crates at hand")]
 
 use std::fs::{self, Metadata};
-use std::io::{self, PipeReader, Read};
+use std::io::{self, PipeReader, Read, Seek, Write};
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -14,6 +14,7 @@ use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::{Pid, geteuid};
 
@@ -57,9 +58,18 @@ impl User {
     }
 }
 
+/// What a program is told beside its arguments.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Told {
+    /// Variables, with their values.
+    pub environment: Vec<(String, String)>,
+    /// Its standard input.
+    pub input: Vec<u8>,
+}
+
 /// A program that was killed and did not die.
 #[derive(Debug)]
-pub(super) struct Leftover(Child);
+pub(in crate::driver) struct Leftover(Child);
 
 impl Program {
     fn path(&self) -> &Path {
@@ -67,7 +77,11 @@ impl Program {
     }
 
     /// Whether it can be run, and whether only those can change it who may.
-    pub(super) fn inspect(&self) -> Result<(), Unable> {
+    ///
+    /// # Errors
+    ///
+    /// What is in the way, and the remedy.
+    pub fn inspect(&self) -> Result<(), Unable> {
         let path = self.path();
         let shown = path.display();
         let missing = |error: io::Error| Unable {
@@ -120,15 +134,16 @@ fn may_change_user() -> bool {
 }
 
 /// What a thread runs from now on starts without the capabilities that the agent has as an ordinary user.
-pub(super) fn drop_ambient_capabilities() -> io::Result<()> {
+pub(in crate::driver) fn drop_ambient_capabilities() -> io::Result<()> {
     // SAFETY: takes numbers only, and changes this thread alone.
     let done = unsafe { libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) };
     Errno::result(done).map(drop).map_err(io::Error::from)
 }
 
 /// The last line that it said, if it ended with 0.
-pub(super) fn run(
+pub(in crate::driver) fn run(
     program: &Program,
+    told: &Told,
     patience: &Patience<'_>,
     leftover: &mut Option<Leftover>,
 ) -> Result<String, Failure> {
@@ -139,14 +154,14 @@ pub(super) fn run(
         return Err(Failure::Ill("the run before was killed and does not end".to_owned()));
     }
     program.inspect()?;
-    let (child, said) = spawn(program)
+    let (child, said) = spawn(program, told)
         .map_err(|error| Failure::Unable(format!("`{}` cannot be started: {error}", program.path().display())))?;
     let mut run = Run { child: Some(child), said, heard: Vec::new() };
     let outcome = run.await_end(patience);
     run.end(outcome, leftover)
 }
 
-fn spawn(program: &Program) -> io::Result<(Child, PipeReader)> {
+fn spawn(program: &Program, told: &Told) -> io::Result<(Child, PipeReader)> {
     let (said, says) = io::pipe()?;
     nix::fcntl::fcntl(&said, nix::fcntl::FcntlArg::F_SETFL(nix::fcntl::OFlag::O_NONBLOCK))?;
     let mut command = Command::new(program.path());
@@ -155,8 +170,9 @@ fn spawn(program: &Program) -> io::Result<(Child, PipeReader)> {
         .env_clear()
         .env("PATH", PATH)
         .env("LANG", "C")
+        .envs(told.environment.iter().map(|(name, value)| (name, value)))
         .current_dir("/")
-        .stdin(Stdio::null())
+        .stdin(input(&told.input)?)
         .stdout(says.try_clone()?)
         .stderr(says)
         .process_group(0);
@@ -164,6 +180,17 @@ fn spawn(program: &Program) -> io::Result<(Child, PipeReader)> {
         command.uid(user.uid).gid(user.gid);
     }
     Ok((command.spawn()?, said))
+}
+
+/// A file in memory: nobody waits for a program that does not read.
+fn input(bytes: &[u8]) -> io::Result<Stdio> {
+    if bytes.is_empty() {
+        return Ok(Stdio::null());
+    }
+    let mut file = fs::File::from(memfd_create("input", MFdFlags::MFD_CLOEXEC)?);
+    file.write_all(bytes)?;
+    file.rewind()?;
+    Ok(file.into())
 }
 
 struct Run {

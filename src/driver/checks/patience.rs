@@ -40,7 +40,7 @@ impl Period {
 
 /// What one run may take.
 #[derive(Debug)]
-pub(super) struct Patience<'a> {
+pub(in crate::driver) struct Patience<'a> {
     timer: TimerFd,
     timeout: Duration,
     stop: BorrowedFd<'a>,
@@ -48,7 +48,7 @@ pub(super) struct Patience<'a> {
 
 impl<'a> Patience<'a> {
     /// From now on.
-    pub(super) fn new(timeout: Duration, stop: BorrowedFd<'a>) -> io::Result<Self> {
+    pub(in crate::driver) fn new(timeout: Duration, stop: BorrowedFd<'a>) -> io::Result<Self> {
         let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_CLOEXEC)?;
         timer.set(Expiration::OneShot(TimeSpec::from_duration(timeout)), TimerSetTimeFlags::empty())?;
         Ok(Self { timer, timeout, stop })
