@@ -89,6 +89,9 @@ fn valid(file: &str, config: &Config, lease: Option<&Lease>) -> String {
         rows.extend(vip_rows(vip));
     }
     out.push_str(&table(&rows));
+    for group in &settings.groups {
+        out.push_str(&format!("\ngroup {}: {} move together\n", group.name, group.vips.join(", ")));
+    }
     if !config.checks.is_empty() {
         let header = ["CHECK", "INTERVAL", "TIMEOUT", "OF"].map(str::to_string);
         let rows: Vec<_> =
@@ -204,6 +207,7 @@ fn valid_json(file: &str, config: &Config, lease: Option<&Lease>) -> Json {
         "lease": lease.map_or(Json::Null, Lease::json),
         "seal": config.seal.as_ref().map(seal_json),
         "vips": settings.vips.iter().map(vip_json).collect::<Vec<_>>(),
+        "groups": settings.groups.iter().map(|group| json!({ "name": group.name, "vips": group.vips })).collect::<Vec<_>>(),
     })
 }
 
@@ -224,6 +228,7 @@ fn invalid_json(report: &Report) -> Json {
         "seal": null,
         "lease": null,
         "vips": [],
+        "groups": [],
     })
 }
 

@@ -40,6 +40,11 @@ impl Across {
         self.vips.push(vip);
     }
 
+    /// Whether there is a vip of this name, be it otherwise wrong.
+    pub(super) fn has_vip(&self, name: &str) -> bool {
+        self.vips.iter().any(|vip| vip.name.as_ref().is_some_and(|(known, _)| known == name))
+    }
+
     /// Reports what is claimed twice.
     pub(super) fn check(&self, findings: &mut Findings) {
         self.names(findings);

@@ -9,6 +9,7 @@
 //! | `raw` | the shape of the file as types: the source of the JSON schema and of the reference |
 //! | `resolve` | the whole file: its tables, and a function that reads each of the small ones |
 //! | `vip` | `[[vip]]`; `vip_options` has its optional keys, `address` the addresses, `routing` what goes with them, `across` what must hold among vips |
+//! | `group` | `[[group]]`: vips that move together |
 //! | `fence` | `[fence]`: how silent owners are fenced |
 //! | `seal`, `key_file` | `[seal]`, and the file with the keys that it names |
 //! | `check`, `checks` | `[[check]]` and `[[vip.check]]`; whether a check can be run it asks [`crate::driver::checks`] |
@@ -28,6 +29,7 @@ mod check;
 mod checks;
 mod duration;
 mod fence;
+mod group;
 mod heartbeat;
 mod hook;
 mod key_file;

@@ -28,6 +28,22 @@ pub struct File {
     pub fence: Option<Fence>,
     /// The virtual IPs that this node takes part in, one table each; at least one.
     pub vip: Vec<Vip>,
+    /// Vips that move together, one table each group; the same on all nodes. Default: none.
+    #[serde(default)]
+    pub group: Vec<Group>,
+}
+
+/// Vips that move together: a node owns all of them or none.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Group {
+    /// The name of this group in the status; unique in the file. 1 to 63 letters, digits, `-`, `_` and `.`.
+    #[schemars(regex(pattern = r"^[A-Za-z0-9._-]{1,63}$"))]
+    pub name: String,
+    /// The names of its vips, 2 to 64, each in one group only. They have the same `priority` (below 255) and the same `preempt`. The first
+    /// one's addresses break ties.
+    #[schemars(length(min = 2, max = 64))]
+    pub vips: Vec<String>,
 }
 
 /// This node.

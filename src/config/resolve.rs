@@ -10,6 +10,7 @@ use toml::de::DeTable;
 
 use super::across::Across;
 use super::checks::Checks;
+use super::group::Groups;
 use super::heartbeat::{self, HeartbeatPath};
 use super::problem::{Findings, Kind, Lines, Problem};
 use super::read::{Table, Value};
@@ -68,6 +69,15 @@ fn root(document: &DeTable<'_>, system: &System, findings: &mut Findings) -> Con
         }
     }
     across.check(findings);
+    let mut groups = Groups::default();
+    let tables = root.value("group");
+    let tables =
+        tables.and_then(|tables| tables.array("[[group]] with double brackets, once for each group", findings));
+    for table in tables.unwrap_or_default() {
+        if let Some(table) = table.table("[[group]]", "[[group]]", findings) {
+            groups.read(table, &vips, &across, findings);
+        }
+    }
     if let (Some(seal), Some(at)) = (&seal, &seal_at) {
         check_room(seal, at.clone(), &vips, findings);
     }
@@ -87,7 +97,7 @@ fn root(document: &DeTable<'_>, system: &System, findings: &mut Findings) -> Con
         }
     }
     let every = interval.filter(|_| !heartbeat.is_empty()).map(|interval| HeartbeatSettings { interval });
-    let settings = Settings { node, vips, quorum: None, heartbeat: every, fence };
+    let settings = Settings { node, vips, groups: groups.finish(), quorum: None, heartbeat: every, fence };
     Config { settings, seal, checks: checks.finish(findings), hooks, heartbeat, notes: Vec::new() }
 }
 

@@ -7,7 +7,7 @@ use serde::{Deserialize, Serialize};
 use crate::config::Short;
 use crate::engine::reload::is_same_router;
 use crate::engine::{
-    ChecksumPolicy, Engine, OnConflict, OnSilentOwner, Preempt, Prefer, Reference, Settings, VipSettings,
+    ChecksumPolicy, Engine, GroupSettings, OnConflict, OnSilentOwner, Preempt, Prefer, Reference, Settings, VipSettings,
 };
 use crate::types::{Routing, VirtualAddress};
 
@@ -64,6 +64,12 @@ impl Difference {
                 .extend(settings.heartbeat.map(|it| format!("heartbeat_interval: {}", Short(it.interval))));
             difference.others.extend(settings.heartbeat.is_none().then(|| "heartbeat: off".to_owned()));
         }
+        let name = |group: &GroupSettings| format!("{}: {}", group.name, group.vips.join(", "));
+        let before_groups: Vec<_> = engine.groups().cloned().collect();
+        let gone = before_groups.iter().filter(|group| !settings.groups.contains(group));
+        difference.others.extend(gone.map(|group| format!("- group {}", name(group))));
+        let new = settings.groups.iter().filter(|group| !before_groups.contains(group));
+        difference.others.extend(new.map(|group| format!("+ group {}", name(group))));
         for new in &settings.vips {
             match before.get(new.name.as_str()) {
                 None => difference.added.push(new.name.clone()),

@@ -419,6 +419,8 @@ fn write_transition(vip: &str, at: &str, from: StateName, to: StateName, cause: 
             | Cause::HostDied
             | Cause::CheckFails { .. }
             | Cause::LinkDown
+            | Cause::GroupFault { .. }
+            | Cause::GroupYields { .. }
             | Cause::LinkMissing
     );
     if bad {

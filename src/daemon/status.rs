@@ -158,6 +158,9 @@ pub struct VipStatus {
     pub advert_interval_ms: u64,
     /// With prefix length.
     pub addresses: Vec<String>,
+    /// The group that moves with it.
+    #[serde(default)]
+    pub group: Option<String>,
     /// Routes that are there while this node owns the addresses, as `ip route` writes them.
     #[serde(default)]
     pub routes: Vec<String>,
@@ -441,6 +444,7 @@ fn vip_status(engine: &Engine, vip: &Vip, now: Instant) -> VipStatus {
         effective_priority: vip.priority().0,
         advert_interval_ms: milliseconds(vip.interval().duration()),
         addresses: vip.addresses().iter().map(ToString::to_string).collect(),
+        group: vip.group().map(str::to_owned),
         routes: routing(settings, |routing| matches!(routing, Routing::Route(_))),
         rules: routing(settings, |routing| matches!(routing, Routing::Rule(_))),
         last_advert_age_ms: last_advert.map(|at| age_ms(now, at)),

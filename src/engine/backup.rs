@@ -1,5 +1,6 @@
 //! Backup: listens, holds no address, and claims when the owner's silence has lasted (RFC 9568 §6.4.2).
 
+use alloc::boxed::Box;
 use core::net::IpAddr;
 
 use super::election::{Comparison, Rank};
@@ -31,6 +32,8 @@ pub(super) struct Backup {
     claim_waits: Option<(Instant, bool)>,
     /// A fencing stands between it and its claim.
     pub(super) awaits_fence: bool,
+    /// Nothing it knows of speaks against its claim, which would have this cause; but its group has to be claimed whole.
+    pub(super) due: Option<Box<Cause>>,
     /// What the hook before a claim says.
     pub(super) asked_hook: Option<Asked>,
 }
@@ -76,12 +79,13 @@ impl Backup {
             prepared: false,
             claim_waits: None,
             awaits_fence: false,
+            due: None,
             asked_hook: None,
         }
     }
 
     /// A listener that has asked all that is to be asked, and claims at an instant.
-    pub(super) const fn waiting(until: Instant) -> Self {
+    pub(super) fn waiting(until: Instant) -> Self {
         Self { prepared: true, ..Self::listening(until) }
     }
 

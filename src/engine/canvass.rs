@@ -54,7 +54,9 @@ impl Vip {
 impl Vip {
     /// When the voters are to be asked, by a node that does not own.
     pub(super) fn canvass_at(&self) -> Option<Instant> {
-        let (State::Backup(backup), Some(_)) = (&self.state, &self.quorum) else { return None };
+        let (State::Backup(backup), Some(_), false) = (&self.state, &self.quorum, self.waits_for_lead()) else {
+            return None;
+        };
         Some(match &self.canvass {
             Some(canvass) => canvass.next_ask_at,
             None => backup.active_down_at() - self.skew_time(self.interval()) / 2,
@@ -70,6 +72,9 @@ impl Vip {
     /// When to ask again, where no majority grants a claim now.
     pub(super) fn quorum_objection(&mut self, step: &mut Step<'_>) -> Option<Instant> {
         self.quorum.as_ref()?;
+        if self.waits_for_lead() {
+            return Some(step.now + FASTEST);
+        }
         if self.canvass.is_none() {
             self.canvass(step);
         }

@@ -18,6 +18,9 @@ impl Vip {
     /// Every claim that an election leads to comes through here; an adoption does not, for it takes nothing from anybody.
     pub(super) fn seek(&mut self, step: &mut Step<'_>, cause: Cause) {
         match self.objection(step, &cause) {
+            None if self.is_claimed_by_group() => {
+                self.wait_to_claim(step, step.now + self.interval().duration(), cause)
+            }
             None => self.claim(step, cause),
             Some(ask_again_at) => self.wait_to_claim(step, ask_again_at, cause),
         }
@@ -27,13 +30,17 @@ impl Vip {
     ///
     /// The voters come before a silent owner: while a majority is that one's it answers by right, and must not be fenced. What a
     /// majority grants to this node is kept while it waits for one that answers without any, or has it fenced.
-    fn objection(&mut self, step: &mut Step<'_>, cause: &Cause) -> Option<Instant> {
+    pub(super) fn objection(&mut self, step: &mut Step<'_>, cause: &Cause) -> Option<Instant> {
         let unfit = self
             .object_for_isolation(step, cause)
             .or_else(|| self.object_for_stale_data(step))
             .or_else(|| self.owner_elsewhere(step, cause));
         if let Some(until) = unfit {
+            self.is_not_due();
             return Some(self.put_off_canvass(step, until));
+        }
+        if let Some(until) = self.object_until_group_is_due(step, cause) {
+            return Some(until);
         }
         self.quorum_objection(step)
             .or_else(|| self.object_for_silent_owner(step, cause))

@@ -342,10 +342,6 @@ impl Health {
         })
     }
 
-    pub(super) const fn priority(&self) -> Priority {
-        self.priority
-    }
-
     /// Sums up. What the priority was, if it is another now.
     fn weigh(&mut self, base: Priority) -> Option<Priority> {
         let sum = self.checks.iter().fold(i64::from(base.0), |sum, check| sum.saturating_add(check.weight()));
@@ -366,8 +362,14 @@ impl Health {
 
 /// Health.
 impl Vip {
-    /// The effective priority: the configured one, and what the checks make of it.
-    pub const fn priority(&self) -> Priority {
+    /// The effective priority: the configured one, and what the checks make of it. Of a group all have the lowest.
+    pub fn priority(&self) -> Priority {
+        let own = self.health.priority;
+        self.ceiling().map_or(own, |ceiling| own.min(ceiling))
+    }
+
+    /// The same without what a group makes of it.
+    pub(super) const fn healthy_priority(&self) -> Priority {
         self.health.priority
     }
 
@@ -378,7 +380,7 @@ impl Vip {
 
     /// Whether adverts of a priority may be this node's own.
     pub(super) fn speaks_with(&self, priority: Priority) -> bool {
-        priority == self.health.priority || priority == self.health.previous
+        [self.priority(), self.health.priority, self.health.previous].contains(&priority)
     }
 
     /// When to ask again, if the data of this node is too old for a claim.
@@ -407,9 +409,12 @@ impl Vip {
             self.event(step, EventKind::PriorityChanged { from, to: self.priority(), check: String::from(name) });
         }
         self.follow_readiness(step, was_ready);
-        if before.is_none() {
-            return;
+        if before.is_some() {
+            self.on_priority_changed(step);
         }
+    }
+
+    pub(super) fn on_priority_changed(&mut self, step: &mut Step<'_>) {
         match &self.state {
             State::Initialize | State::Held { .. } => {}
             State::Backup(_) => self.backup_on_settings(),

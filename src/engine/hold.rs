@@ -29,7 +29,7 @@ pub enum HoldReason {
 }
 
 impl HoldReason {
-    const fn cause(self) -> Cause {
+    pub(super) const fn cause(self) -> Cause {
         match self {
             Self::Drained => Cause::Drained,
             Self::HostDied => Cause::HostDied,

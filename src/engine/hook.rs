@@ -371,6 +371,7 @@ const fn is_fault(cause: &Cause) -> bool {
             | Cause::LeaseEnded
             | Cause::HostDied
             | Cause::CheckFails { .. }
+            | Cause::GroupFault { .. }
     )
 }
 

@@ -9,6 +9,7 @@
 //! | [`election`] | how long a silence may last, and who wins |
 //! | `vip` | what all states share: links, stops |
 //! | [`fence`] | whether a silent owner has to be fenced before its addresses are claimed |
+//! | [`group`] | which vips are owned together or not at all |
 //! | [`hook`] | when an operator's program is run, and whether one has to permit a claim |
 //! | [`hold`] | what keeps a vip out, over a restart too |
 //! | `reload` | what new settings change, and what goes on as it was |
@@ -56,6 +57,7 @@ mod canvass;
 mod claim;
 pub mod election;
 pub mod fence;
+pub mod group;
 pub mod health;
 pub mod heartbeat;
 pub mod hold;
@@ -83,6 +85,7 @@ mod vip;
 pub mod voter;
 
 pub use fence::{FenceAction, FenceOrder, FencePeer, FenceResult, FenceSettings, WatchdogSettings};
+pub use group::GroupSettings;
 pub use health::{Check, CheckEffect, CheckOutcome, CheckResult, CheckSettings, CheckState};
 pub use hold::{Hold, HoldReason};
 pub use hook::{HookOrder, HookResult, HookRun, HookSettings, Moment, OnHookFailure};
@@ -103,6 +106,7 @@ pub use vip::Vip;
 pub use voter::Voter;
 
 use fence::Fences;
+use group::Groups;
 use heartbeat::Heartbeats;
 use roll::Roll;
 use stats::Drops;
@@ -134,6 +138,7 @@ pub struct Engine {
     /// On the vips that are there, and on those that new settings bring.
     hold: Option<Hold>,
     fences: Fences,
+    groups: Groups,
     stopping: bool,
     /// Without it no vip asks anybody. As at the start: voters do not change under grants.
     quorum: Option<QuorumSettings>,
@@ -171,6 +176,7 @@ impl Engine {
             next_request: 0,
             hold: None,
             fences: Fences::new(settings.fence),
+            groups: Groups::default(),
             stopping: false,
             voter: quorum.filter(|quorum| quorum.is_voter()).map(|quorum| Voter::new(now, quorum.longest_grant)),
             roll: quorum.map(|quorum| Roll::new(now, quorum)),
@@ -179,6 +185,8 @@ impl Engine {
         for vip in settings.vips {
             engine.add(vip, None, now);
         }
+        engine.follow_groups(now, settings.groups, true);
+        engine.settle_groups(now);
         engine.heartbeats.follow_settings(settings.heartbeat, &engine.vips);
         engine
     }
@@ -186,6 +194,7 @@ impl Engine {
     /// Takes one input. `now` never goes back.
     pub fn handle(&mut self, now: Instant, input: Input) {
         self.on_input(now, input);
+        self.settle_groups(now);
         // Last of all: what is said is said of what has been done.
         self.speak(now);
     }
@@ -394,6 +403,7 @@ impl Engine {
         change(vip, &mut step);
         vip.run_hooks(&mut step, from);
         self.agenda.set(id, vip.deadline());
+        self.groups.note(id);
         if vip.has_news(now) {
             self.heartbeats.note_news(id);
         }

@@ -528,6 +528,20 @@ pub enum Cause {
         /// Its priority.
         priority: Priority,
     },
+    /// Another member of its group takes no part, and so none does.
+    GroupFault {
+        /// The member.
+        vip: String,
+        /// Why it does not.
+        why: String,
+    },
+    /// All members of its group take part again.
+    GroupReady,
+    /// Another member of its group is not owned any more.
+    GroupYields {
+        /// The member.
+        vip: String,
+    },
     /// The kernel has the addresses.
     Installed,
     /// An earlier agent of this node owned the addresses, and its lease still runs.
@@ -631,6 +645,9 @@ impl Cause {
             Self::CheckFails { .. } => "check-fails",
             Self::CheckPending { .. } => "check-pending",
             Self::ChecksPass => "checks-pass",
+            Self::GroupFault { .. } => "group-fault",
+            Self::GroupReady => "group-ready",
+            Self::GroupYields { .. } => "group-yields",
             Self::Drained => "drained",
             Self::HostDied => "host-died",
             Self::Undrained => "undrained",
@@ -667,6 +684,9 @@ impl fmt::Display for Cause {
                 write!(f, "{peer} says on the second path that it is Active with priority {priority}")
             }
             Self::Preempts { source, priority } => write!(f, "preempts {source} with priority {priority}"),
+            Self::GroupFault { vip, why } => write!(f, "{vip} of the same group: {why}"),
+            Self::GroupReady => f.write_str("the whole group is ready"),
+            Self::GroupYields { vip } => write!(f, "{vip} of the same group is not owned here any more"),
             Self::Installed => f.write_str("addresses installed"),
             Self::Adopted => f.write_str("adopted from an earlier agent, whose lease still runs"),
             Self::InstallRefused(error) => write!(f, "addresses refused: {}", error.0),

@@ -302,17 +302,21 @@ impl Vip {
 
 /// Rivals.
 impl Vip {
-    /// Whether a sender's family is the one that breaks ties.
+    /// Whether a sender's family is the one that breaks ties, and this vip is the one of its group.
     fn leads(&self, sender: IpAddr) -> bool {
-        self.lead().is_none_or(|lead| lead.family() == Family::of(sender))
+        !self.ties_are_broken_by_lead() && self.lead().is_none_or(|lead| lead.family() == Family::of(sender))
     }
 
     /// A tie is lost in the family that does not lead. The leading one decides, unless the rival is not there at all:
     /// a peer that runs the families on their own would otherwise stay a second owner of this one.
     fn on_tie_lost_aside(&mut self, step: &mut Step<'_>, sender: Rank, interval: AdvertInterval) {
         let patience = self.active_down_interval(interval);
-        let lead_heard =
-            self.lead().and_then(|lead| lead.heard()).is_some_and(|heard| step.now.since(heard.at) < patience);
+        let lead_heard_at = if self.ties_are_broken_by_lead() {
+            self.lead_of_group_heard_at()
+        } else {
+            self.lead().and_then(|lead| lead.heard()).map(|heard| heard.at)
+        };
+        let lead_heard = lead_heard_at.is_some_and(|at| step.now.since(at) < patience);
         let episode = self.rival().filter(|rival| step.now.since(rival.last_at) < patience);
         let since = episode.and_then(|rival| rival.wins_aside_since).unwrap_or(step.now);
         if !lead_heard && step.now.since(since) >= patience {

@@ -66,6 +66,7 @@ impl Engine {
             }
         }
         self.keep(now, fates, &holds);
+        self.follow_groups(now, settings.groups, false);
         self.heartbeats.follow_settings(heartbeat, &self.vips);
     }
 

@@ -199,6 +199,7 @@ const fn leaves_nobody(cause: &Cause) -> bool {
         | Cause::Isolated
         | Cause::MajorityLost { .. }
         | Cause::CheckFails { .. }
+        | Cause::GroupFault { .. }
         | Cause::Drained
         | Cause::Shutdown => true,
         // Its word is of a vip that it does not have any more.
@@ -206,6 +207,8 @@ const fn leaves_nobody(cause: &Cause) -> bool {
         | Cause::LinkReady
         | Cause::CheckPending { .. }
         | Cause::ChecksPass
+        | Cause::GroupReady
+        | Cause::GroupYields { .. }
         | Cause::AddressOwner
         | Cause::ActiveDown { .. }
         | Cause::PeerResigned { .. }
@@ -395,7 +398,8 @@ impl Vip {
         let Some((family, own)) = own else { return true };
         let Some(source) = report.sources.of(family) else { return report.priority > own.priority };
         match election::compare(Rank { priority: report.priority, source }, own) {
-            Comparison::Higher | Comparison::WinsTie => true,
+            Comparison::Higher => true,
+            Comparison::WinsTie => !self.ties_are_broken_by_lead(),
             Comparison::Resigns | Comparison::LosesTie | Comparison::Lower => false,
         }
     }

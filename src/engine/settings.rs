@@ -7,6 +7,7 @@ use core::net::IpAddr;
 use core::time::Duration;
 
 use super::fence::FenceSettings;
+use super::group::GroupSettings;
 use super::health::CheckSettings;
 use super::hook::HookSettings;
 use super::quorum::QuorumSettings;
@@ -20,6 +21,8 @@ pub struct Settings {
     pub node: String,
     /// In the order of the configuration file, names unique. With a quorum the VRIDs are unique too.
     pub vips: Vec<VipSettings>,
+    /// Which of them move together.
+    pub groups: Vec<GroupSettings>,
     /// Who votes on the owners; `None`: nobody is asked.
     pub quorum: Option<QuorumSettings>,
     /// `None`: there is no second path.
@@ -31,7 +34,14 @@ pub struct Settings {
 impl Settings {
     /// Of a node that has nothing beside its vips.
     pub fn of(node: &str, vips: Vec<VipSettings>) -> Self {
-        Self { node: node.into(), vips, quorum: None, heartbeat: None, fence: FenceSettings::default() }
+        Self {
+            node: node.into(),
+            vips,
+            groups: Vec::new(),
+            quorum: None,
+            heartbeat: None,
+            fence: FenceSettings::default(),
+        }
     }
 }
 

@@ -13,6 +13,7 @@ use super::backup::Backup;
 use super::canvass::Canvass;
 use super::election::{self, PATIENCE, Rank};
 use super::fence::Fences;
+use super::group::Membership;
 use super::health::Health;
 use super::hold::Hold;
 use super::hook::Hooks;
@@ -63,6 +64,7 @@ pub struct Vip {
     pub(super) health: Health,
     pub(super) references: References,
     pub(super) second_path: SecondPath,
+    pub(super) membership: Option<Membership>,
     pub(super) hooks: Hooks,
     /// The grants, where voters are configured, and this node's name among them.
     pub(super) quorum: Option<Quorum>,
@@ -265,6 +267,7 @@ impl Vip {
             health,
             references: References::default(),
             second_path: SecondPath::default(),
+            membership: None,
             hooks: Hooks::default(),
         };
         vip.follow_references(now);
@@ -290,8 +293,11 @@ impl Vip {
     pub(super) fn follow_readiness(&mut self, step: &mut Step<'_>, was_ready: bool) {
         match (self.unready(), &self.state) {
             (Some(cause), State::Initialize) => self.cause = cause,
-            // A check is no reason to forget what else it keeps out for: it is asked again at the end of that.
-            (Some(Cause::CheckFails { .. } | Cause::CheckPending { .. }), State::Held { .. }) => {}
+            // A check is no reason to forget what else it keeps out for, nor is another member: it is asked again at the end of that.
+            (
+                Some(Cause::CheckFails { .. } | Cause::CheckPending { .. } | Cause::GroupFault { .. }),
+                State::Held { .. },
+            ) => {}
             // What it held itself out for, it held against an interface that is no more as it was.
             (Some(cause), State::Backup(_) | State::Held { .. }) => self.enter(step, State::Initialize, cause),
             (Some(cause), State::Claiming { .. } | State::Active(_)) => {
@@ -300,7 +306,12 @@ impl Vip {
             }
             (None, State::Initialize) if !was_ready => {
                 let by_checks = matches!(self.cause, Cause::CheckFails { .. } | Cause::CheckPending { .. });
-                let cause = if by_checks { Cause::ChecksPass } else { Cause::LinkReady };
+                let by_group = matches!(self.cause, Cause::GroupFault { .. });
+                let cause = match (by_checks, by_group) {
+                    (true, _) => Cause::ChecksPass,
+                    (false, true) => Cause::GroupReady,
+                    (false, false) => Cause::LinkReady,
+                };
                 self.start(step, cause);
             }
             (
@@ -313,6 +324,7 @@ impl Vip {
     pub(super) fn on_advert(&mut self, step: &mut Step<'_>, arrival: &Arrival) {
         self.depose_if_late(step);
         let family = Family::of(arrival.source);
+        let priority = self.priority();
         let Some(router) = self.routers.iter_mut().find(|router| router.family() == family) else { return };
         if let Err(reason) = router.check(arrival, &self.settings) {
             let due = router.drops_mut().count(step.now, &reason);
@@ -327,7 +339,7 @@ impl Vip {
             return;
         }
         let learned = router.note(step.now, arrival, &self.settings);
-        let own = router.rank(self.health.priority());
+        let own = router.rank(priority);
         self.report(step, arrival.source, learned);
         self.on_advert_through(step, arrival.source);
         // Without a source address the vip is in Initialize, and takes no part.
@@ -571,6 +583,11 @@ impl Vip {
 
     /// Why the vip takes no part.
     pub(super) fn unready(&self) -> Option<Cause> {
+        self.own_unreadiness().or_else(|| self.group_fault())
+    }
+
+    /// The same without what a group makes of it.
+    pub(super) fn own_unreadiness(&self) -> Option<Cause> {
         self.link_fault().or_else(|| self.health.unready())
     }
 

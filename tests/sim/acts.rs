@@ -2,7 +2,7 @@
 
 use std::net::IpAddr;
 
-use vipd::engine::{Input, Settings, StateName};
+use vipd::engine::{Input, LinkId, Settings, StateName};
 
 use super::clock::{MILLISECOND, Nanos};
 use super::host::{AgentVip, KernelVip, Life, Wire};
@@ -128,6 +128,20 @@ impl World {
         let incarnation = it.incarnation;
         let news = if wire == Wire::Missing { News::LinkLost } else { News::Link };
         self.push(self.now + NEWS_TIME, Entry::Tell { host, incarnation, news });
+        self.look();
+    }
+
+    /// One of several interfaces goes down or comes up.
+    pub fn set_link(&mut self, host: Port, link: LinkId, up: bool) {
+        self.log(|| format!("host {host}: interface {} is {}", link.0, if up { "up" } else { "down" }));
+        let it = &mut self.hosts[host];
+        if up {
+            it.down.remove(&link);
+        } else {
+            it.down.insert(link);
+        }
+        let incarnation = it.incarnation;
+        self.push(self.now + NEWS_TIME, Entry::Tell { host, incarnation, news: News::OneLink(link) });
         self.look();
     }
 

@@ -5,7 +5,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::time::Duration;
 
 use vipd::engine::seals::{Sealing, Seals};
-use vipd::engine::{AddressSet, Cause, Engine, Input, Instant, LinkState, Settings, StateName, VipSettings};
+use vipd::engine::{AddressSet, Cause, Engine, Input, Instant, LinkId, LinkState, Settings, StateName, VipSettings};
 use vipd::types::{Family, Version, VirtualAddress};
 
 use super::clock::{Clock, MICROSECOND, Nanos};
@@ -79,6 +79,8 @@ pub struct Host {
     /// When the agent last froze, thawed, died or started.
     pub life_changed_at: Nanos,
     pub wire: Wire,
+    /// Of several interfaces, those that are down on their own.
+    pub down: BTreeSet<LinkId>,
     pub kernel: Vec<KernelVip>,
     pub agent: Vec<AgentVip>,
     /// What is configured for each vip, by its id: reloads change the spec's order.
@@ -113,6 +115,7 @@ impl Host {
             life: Life::Crashed,
             life_changed_at: 0,
             wire: Wire::Up,
+            down: BTreeSet::new(),
             kernel: vec![KernelVip::default(); vips],
             agent: vec![AgentVip { state: StateName::Initialize, claimed: None }; vips],
             configured,
@@ -141,6 +144,23 @@ impl Host {
         }
     }
 
+    /// The interface of a vip: they are numbered as they are met in the settings.
+    pub fn link_of(&self, vip: usize) -> LinkId {
+        let mut met: Vec<&str> = Vec::new();
+        for settings in self.configured.iter().take(vip + 1) {
+            if !met.contains(&settings.interface.as_str()) {
+                met.push(&settings.interface);
+            }
+        }
+        let place = met.iter().position(|name| *name == self.configured[vip].interface).expect("it was met");
+        LinkId(u16::try_from(place).expect("few"))
+    }
+
+    /// Whether an interface carries packets.
+    pub fn carries(&self, link: LinkId) -> bool {
+        self.wire == Wire::Up && !self.down.contains(&link)
+    }
+
     pub fn source(&self, family: Family) -> Option<IpAddr> {
         match family {
             Family::V4 => self.spec.ipv4.map(IpAddr::V4),
@@ -157,7 +177,7 @@ impl Host {
     pub fn answers(&self, vip: usize, now: Nanos, gate: bool) -> bool {
         let kernel = &self.kernel[vip];
         let lease_runs = kernel.lease_until.is_some_and(|until| self.local(now) < until);
-        self.wire == Wire::Up && !kernel.installed.is_empty() && (lease_runs || !gate)
+        self.carries(self.link_of(vip)) && !kernel.installed.is_empty() && (lease_runs || !gate)
     }
 
     pub fn addresses(&self, vip: usize) -> &[VirtualAddress] {

@@ -46,6 +46,7 @@ mod families;
 mod fence;
 mod forged;
 mod freeze;
+mod group;
 mod heal;
 mod health;
 mod hold;

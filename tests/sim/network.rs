@@ -37,6 +37,8 @@ pub struct Network {
     cuts: BTreeSet<(Port, Port)>,
     /// Where only the adverts are stopped, as a firewall does.
     filtered: BTreeSet<(Port, Port)>,
+    /// Where hosts have several interfaces: the segment of one is cut between two.
+    parted_links: BTreeSet<(LinkId, Port, Port)>,
     last_arrival: BTreeMap<(Port, Port), Nanos>,
     lost_at: BTreeMap<(Port, Port), Nanos>,
 }
@@ -52,6 +54,7 @@ impl Network {
             late_by: 0,
             cuts: BTreeSet::new(),
             filtered: BTreeSet::new(),
+            parted_links: BTreeSet::new(),
             last_arrival: BTreeMap::new(),
             lost_at: BTreeMap::new(),
         }
@@ -76,6 +79,20 @@ impl Network {
         self.filtered.insert((from, to));
     }
 
+    /// Nothing gets between two hosts on the segment of one of their interfaces.
+    pub fn part_link(&mut self, link: LinkId, one: Port, other: Port) {
+        self.parted_links.extend([(link, one, other), (link, other, one)]);
+    }
+
+    /// Whether something is lost on the segment of an interface.
+    pub fn loses(&mut self, now: Nanos, link: LinkId, from: Port, to: Port) -> bool {
+        let is_lost = self.parted_links.contains(&(link, from, to));
+        if is_lost {
+            self.note_lost(now, from, to);
+        }
+        is_lost
+    }
+
     pub fn mend(&mut self, from: Port, to: Port) {
         self.cuts.remove(&(from, to));
     }
@@ -84,6 +101,7 @@ impl Network {
     pub fn heal(&mut self) {
         self.cuts.clear();
         self.filtered.clear();
+        self.parted_links.clear();
         self.lost_permille = 0;
         self.doubled_permille = 0;
         self.late_permille = 0;

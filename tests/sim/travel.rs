@@ -27,7 +27,7 @@ impl World {
         }
         self.log(|| format!("host {host}: sends {family} advert of vip {vip}, priority {priority}"));
         self.sent.push(Sent { at: self.now, by: host, vip, family, priority });
-        if self.hosts[host].wire != Wire::Up {
+        if !self.hosts[host].carries(transmit.link) {
             return;
         }
         let endpoints = Endpoints { source: transmit.source, destination: transmit.destination };
@@ -49,7 +49,7 @@ impl World {
         for to in (0..self.hosts.len()).filter(|to| *to != from) {
             let family = Family::of(packet.source);
             let for_it = packet.destination.is_multicast() || self.hosts[to].source(family) == Some(packet.destination);
-            if !for_it {
+            if !for_it || self.network.loses(self.now, packet.link, from, to) {
                 continue;
             }
             for at in self.network.arrivals(&mut self.rng, self.now, from, to) {
@@ -62,7 +62,7 @@ impl World {
         let family = Family::of(packet.source);
         let from = self.hosts.iter().position(|host| host.source(family) == Some(packet.source));
         let it = &self.hosts[to];
-        if it.wire != Wire::Up || it.life == Life::Crashed || (it.deaf_to_ipv4 && family == Family::V4) {
+        if !it.carries(packet.link) || it.life == Life::Crashed || (it.deaf_to_ipv4 && family == Family::V4) {
             self.network.note_lost(self.now, from.unwrap_or(NEIGHBOURS), to);
             return;
         }
@@ -88,7 +88,7 @@ impl World {
         if !question.addresses.contains(&REFERENCE) {
             self.asked.push((self.now, host, vip));
         }
-        if self.hosts[host].wire != Wire::Up {
+        if !self.hosts[host].carries(question.link) {
             return;
         }
         if question.addresses.contains(&REFERENCE) {
@@ -100,6 +100,9 @@ impl World {
             return;
         }
         for to in (0..self.hosts.len()).filter(|to| *to != host) {
+            if self.network.loses(self.now, question.link, host, to) {
+                continue;
+            }
             for at in self.network.unfiltered_arrivals(&mut self.rng, self.now, host, to) {
                 self.push(at, Entry::Question { to, by: host, vip, addresses: question.addresses.clone() });
             }

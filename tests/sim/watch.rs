@@ -28,6 +28,12 @@ pub struct Watch {
     pub exclusive: bool,
     /// From now on every vip has one owner at every moment, and it is always the same.
     pub settled: Option<Vec<Port>>,
+    /// No host answers for some of the first so many vips and not for the others, for longer than that.
+    pub together: Option<(usize, Nanos)>,
+    /// By host: since when it does.
+    torn_since: Vec<Option<Nanos>>,
+    /// For how long one did, at most.
+    pub longest_torn: Nanos,
     hosts: usize,
     /// By vip and host: who answers.
     owners: Vec<Vec<bool>>,
@@ -64,6 +70,9 @@ impl Watch {
             forgiving: false,
             exclusive: false,
             settled: None,
+            together: None,
+            torn_since: vec![None; hosts],
+            longest_torn: 0,
             hosts,
             owners: vec![vec![false; hosts]; vips],
             overlaps: Vec::new(),
@@ -108,6 +117,29 @@ impl Watch {
         }
         self.judge_overlaps(now, hosts, network);
         self.judge_settled(now);
+        self.judge_together(now);
+    }
+
+    fn judge_together(&mut self, now: Nanos) {
+        let Some((vips, longest)) = self.together else { return };
+        for host in 0..self.hosts {
+            let owned = (0..vips).filter(|vip| self.owners[*vip][host]).count();
+            if owned == 0 || owned == vips {
+                self.torn_since[host] = None;
+                continue;
+            }
+            let torn = now - *self.torn_since[host].get_or_insert(now);
+            self.longest_torn = self.longest_torn.max(torn);
+            if torn > longest {
+                let (torn_us, us) = (torn / 1_000, longest / 1_000);
+                self.fail(
+                    now,
+                    format!(
+                        "host {host} has {owned} of {vips} vips of a group for {torn_us} us, where {us} us are enough"
+                    ),
+                );
+            }
+        }
     }
 
     fn judge_settled(&mut self, now: Nanos) {

@@ -103,6 +103,8 @@ pub enum Entry {
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum News {
     Link,
+    /// One of several interfaces.
+    OneLink(LinkId),
     /// The interface went. One that has come in its place by then is another, with another index.
     LinkLost,
     Gone {
@@ -228,6 +230,10 @@ impl World {
                 if self.hosts[host].incarnation == incarnation {
                     match news {
                         News::Link => self.tell_links(host, self.hosts[host].link_state()),
+                        News::OneLink(link) => {
+                            let state = self.state_of(host, link, self.hosts[host].link_state());
+                            self.input(host, Input::Link { link, state });
+                        }
                         News::LinkLost => {
                             self.tell_links(host, LinkState::Missing);
                             self.tell_links(host, self.hosts[host].link_state());
@@ -333,8 +339,16 @@ impl World {
 
     fn tell_links(&mut self, host: Port, state: LinkState) {
         let links = self.hosts[host].engine.as_ref().map_or(0, |engine| engine.links().len());
-        for link in 0..u16::try_from(links).expect("few") {
-            self.input(host, Input::Link { link: LinkId(link), state });
+        for link in (0..u16::try_from(links).expect("few")).map(LinkId) {
+            let state = self.state_of(host, link, state);
+            self.input(host, Input::Link { link, state });
+        }
+    }
+
+    fn state_of(&self, host: Port, link: LinkId, state: LinkState) -> LinkState {
+        match state {
+            LinkState::Up { .. } if self.hosts[host].down.contains(&link) => LinkState::Down,
+            state => state,
         }
     }
 

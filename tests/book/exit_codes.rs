@@ -1,0 +1,38 @@
+//! The exit codes as the program has them, in its help, in its manual page, in the README and in the book.
+
+use std::fs;
+use std::process::Command;
+
+use anyhow::{Context as _, Result, ensure};
+use vipd::cli::Exit;
+
+use crate::{VIPD, root};
+
+pub fn are_the_same() -> Result<()> {
+    let codes =
+        [Exit::Done, Exit::No, Exit::Usage, Exit::Configuration, Exit::NoAgent, Exit::NotPermitted, Exit::Refused];
+    let help = output(&["--help"])?;
+    let manual = output(&["man"])?.replace("\\-", "-");
+    let readme = fs::read_to_string(root().join("README.md"))?;
+    let book = fs::read_to_string(root().join("docs/src/commands.md"))?;
+    for exit in codes {
+        let code = exit as u8;
+        // What the help says of it is what the others say.
+        let start = format!("  {code}  ");
+        let meaning =
+            help.lines().find_map(|line| line.strip_prefix(&start)).with_context(|| format!("{exit:?} in the help"))?;
+        ensure!(manual.lines().any(|line| line.trim() == format!("{code}  {meaning}")), "{exit:?} in the manual page");
+        for (name, text) in [("README", &readme), ("the book", &book)] {
+            ensure!(text.contains(&format!("| {code} | {meaning} |")), "{exit:?} in {name}: {meaning:?}");
+        }
+    }
+    let last = format!("| {} |", codes.len());
+    ensure!(!readme.contains(&last) && !book.contains(&last), "more codes are explained than there are");
+    Ok(())
+}
+
+fn output(arguments: &[&str]) -> Result<String> {
+    let output = Command::new(VIPD).args(arguments).output()?;
+    ensure!(output.status.success(), "{arguments:?}: {:?}", output.status);
+    Ok(String::from_utf8(output.stdout)?)
+}
