@@ -12,7 +12,9 @@ use std::sync::mpsc::{Receiver, channel};
 use std::time::{Duration, Instant};
 
 use vipd::driver::checks::exec::Program;
-use vipd::driver::checks::{Check, Probe, Running, http::Request};
+use vipd::driver::checks::http::{Request, Trust};
+use vipd::driver::checks::place::Place;
+use vipd::driver::checks::{Check, Probe, Running};
 use vipd::engine::{CheckOutcome, CheckResult};
 
 const PASSED: CheckOutcome = CheckOutcome::Passed(None);
@@ -222,9 +224,15 @@ fn a_thousand_runs_leave_no_descriptor_and_no_zombie() {
 fn a_port_is_open_or_not() {
     let listener = TcpListener::bind("127.0.0.1:0").expect("there is a loopback");
     let address = listener.local_addr().expect("it is bound");
-    assert_eq!(first(Probe::Tcp(address)).outcome, PASSED);
+    assert_eq!(first(Probe::Tcp(Place::Address(address))).outcome, PASSED);
+    let by_name = |name: &str| Probe::Tcp(Place::Name { host: name.into(), port: address.port() });
+    assert_eq!(first(by_name("localhost")).outcome, PASSED);
     drop(listener);
-    ill(Probe::Tcp(address), "refused");
+    ill(Probe::Tcp(Place::Address(address)), "refused");
+    ill(by_name("localhost"), "refused");
+    let unknown = first(by_name("no-such-host.invalid"));
+    assert_eq!(unknown.outcome, CheckOutcome::Unable);
+    assert!(unknown.output.contains("no-such-host.invalid cannot be looked up"), "{unknown:?}");
 }
 
 /// A server that gives one answer, and then says nothing more on the connection.
@@ -250,7 +258,8 @@ fn serve(answer: &'static str, ends: bool) -> std::net::SocketAddr {
 fn a_page_is_judged_by_status_and_body() {
     let get = |answer, ends, body: Option<&str>| {
         Probe::Http(Request {
-            address: serve(answer, ends),
+            place: Place::Address(serve(answer, ends)),
+            trust: None,
             host: "www.example.com".into(),
             path: "/health".into(),
             status: 200..=299,
@@ -284,4 +293,89 @@ fn processes_interfaces_and_routes_are_there_or_not() {
     ill(Probe::Process("no-such-program".into()), "no process is named");
     ill(Probe::Interface { name: "nosuch0".into(), speed: None }, "there is no interface");
     ill(Probe::Route("203.0.113.0/29".parse().expect("a network")), "no route to 203.0.113.0/29");
+}
+
+/// OpenSSL's own server, with a certificate that it has made for itself. Killed on drop.
+struct TlsServer {
+    process: std::process::Child,
+    place: Place,
+    certificate: PathBuf,
+}
+
+impl TlsServer {
+    fn start(folder: &Folder) -> Option<Self> {
+        let (key, certificate) = (folder.0.join("key.pem"), folder.0.join("certificate.pem"));
+        let mut make = std::process::Command::new("openssl");
+        make.args([
+            "req",
+            "-x509",
+            "-newkey",
+            "ec",
+            "-pkeyopt",
+            "ec_paramgen_curve:prime256v1",
+            "-nodes",
+            "-days",
+            "2",
+        ]);
+        make.args(["-subj", "/CN=www.example.com", "-addext", "subjectAltName=DNS:www.example.com"]);
+        make.arg("-keyout").arg(&key).arg("-out").arg(&certificate);
+        if !make.stderr(std::process::Stdio::null()).status().is_ok_and(|status| status.success()) {
+            assert!(std::env::var_os("CI").is_none(), "openssl is missing");
+            return None;
+        }
+        let port = TcpListener::bind("127.0.0.1:0").expect("there is a loopback").local_addr().expect("it is bound");
+        let mut serve = std::process::Command::new("openssl");
+        serve.args(["s_server", "-quiet", "-www", "-accept"]).arg(port.to_string());
+        serve.arg("-key").arg(&key).arg("-cert").arg(&certificate);
+        serve
+            .stdin(std::process::Stdio::null())
+            .stdout(std::process::Stdio::null())
+            .stderr(std::process::Stdio::null());
+        let process = serve.spawn().expect("openssl is there");
+        let server = Self { process, place: Place::Address(port), certificate };
+        eventually("openssl listens", || std::net::TcpStream::connect(port).is_ok());
+        Some(server)
+    }
+}
+
+impl Drop for TlsServer {
+    fn drop(&mut self) {
+        self.process.kill().ok();
+        self.process.wait().ok();
+    }
+}
+
+#[test]
+fn a_page_by_https_is_believed_if_its_server_is() {
+    let folder = Folder::new("tls");
+    let Some(server) = TlsServer::start(&folder) else { return };
+    let get = |trust, host: &str| {
+        Probe::Http(Request {
+            place: server.place.clone(),
+            trust: Some(trust),
+            host: host.into(),
+            path: "/".into(),
+            status: 200..=200,
+            body: Some("TLS".into()),
+        })
+    };
+    let ours = || Trust::File(server.certificate.clone());
+    assert_eq!(first(get(ours(), "www.example.com")).output, "status 200");
+    assert_eq!(first(get(Trust::Anybody, "www.example.com")).output, "status 200");
+    let other = Folder::new("tls-other");
+    let Some(stranger) = TlsServer::start(&other) else { return };
+    let distrusted = first(get(Trust::File(stranger.certificate.clone()), "www.example.com"));
+    assert_eq!(distrusted.outcome, CheckOutcome::Failed, "{distrusted:?}");
+    assert!(distrusted.output.contains("certificate"), "{distrusted:?}");
+    unable(get(Trust::File(folder.0.join("missing")), "www.example.com"), "cannot be read");
+    fs::write(folder.0.join("empty"), "nothing").expect("it is ours");
+    unable(get(Trust::File(folder.0.join("empty")), "www.example.com"), "has no certificate");
+    let plain = TcpListener::bind("127.0.0.1:0").expect("there is a loopback");
+    let place = Place::Address(plain.local_addr().expect("it is bound"));
+    std::thread::spawn(move || plain.incoming().flatten().for_each(|mut it| drop(it.write_all(b"SSH-2.0\r\n"))));
+    let mut request = get(ours(), "www.example.com");
+    if let Probe::Http(request) = &mut request {
+        request.place = place;
+    }
+    assert_eq!(first(request).outcome, CheckOutcome::Failed);
 }

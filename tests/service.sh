@@ -85,6 +85,29 @@ until_true 5 bare_of 10.20.0.102
 (($(property MainPID) == pid))
 echo "reload: an address comes and goes; a wrong file is refused, and all goes on"
 
+effective() { vipd status --json | grep -q "\"effective_priority\": $1,"; }
+until_true 5 effective 80
+vipd status | grep 'watched.service is inactive'
+systemctl start watched
+until_true 5 effective 100
+systemctl stop watched
+until_true 5 effective 80
+echo "checks: a unit that is started and stopped, over D-Bus"
+
+sed -i 's|^systemd *=.*|process = "systemd"|' /etc/vipd/vipd.toml
+! systemctl reload vipd 2>/dev/null
+grep -q 'the processes of other users are hidden from the agent' log
+install -D -m 644 process-checks.conf /etc/systemd/system/vipd.service.d/process-checks.conf
+systemctl daemon-reload
+pid=$(property MainPID)
+systemctl restart vipd
+until_true 5 another_pid_than "$pid"
+until_true 5 effective 100
+cp vipd.toml /etc/vipd/vipd.toml
+systemctl reload vipd
+echo "checks: processes of other users need the drop-in, and without it that is an error"
+pid=$(property MainPID)
+
 kill -STOP "$pid"
 until_true 10 another_pid_than "$pid"
 until_true 5 vipd status >status 2>&1
@@ -104,6 +127,26 @@ echo 'nonsense = 1' >>/etc/vipd/vipd.toml
 until_true 5 failed
 (($(property ExecMainStatus) == 3))
 echo "a wrong file: exit code 3, not tried again"
+
+witness() { systemctl show --value --property "$1" vipd-witness; }
+! systemctl start vipd-witness 2>/dev/null
+(umask 027; vipd keygen >/etc/vipd/key)
+chgrp vipd /etc/vipd/key
+systemctl start vipd-witness
+pid=$(witness MainPID)
+for set in CapPrm CapEff CapBnd CapAmb; do
+    grep -q "^$set:.*0000000000000000$" "/proc/$pid/status"
+done
+[[ $(stat -c %U "/proc/$pid") == vipd ]]
+grep -q '^Seccomp:.*2$' "/proc/$pid/status"
+until_true 5 grep -q 'is a witness on UDP port 3112, and votes in 3s' log
+(umask 027; vipd keygen | cat /etc/vipd/key - >/etc/vipd/keys; chgrp vipd /etc/vipd/keys; mv /etc/vipd/keys /etc/vipd/key)
+systemctl reload vipd-witness
+until_true 5 grep -q 'reloaded: seal: sealed with' log
+(($(witness MainPID) == pid))
+systemctl stop vipd-witness
+[[ $(witness Result) == success ]]
+echo "witness: no key, no start; with one user vipd, no capability, seccomp; a reload reads another"
 CHECK
 
 cat >"$work/prepare" <<'PREPARE'
@@ -112,7 +155,9 @@ set -euo pipefail
 root=$1 binary=$2
 install -m 755 "$binary" "$root/usr/bin/vipd"
 install -D -m 644 systemd/vipd.sysusers.conf "$root/usr/lib/sysusers.d/vipd.conf"
-install -D -m 644 systemd/vipd.service "$root/usr/lib/systemd/system/vipd.service"
+install -D -m 644 -t "$root/usr/lib/systemd/system" systemd/vipd.service systemd/vipd-witness.service
+install -D -m 644 systemd/vipd.service.d/process-checks.conf "$root/vipd-service-test/process-checks.conf"
+printf '[Service]\nType=oneshot\nRemainAfterExit=yes\nExecStart=/bin/true\n' >"$root/etc/systemd/system/watched.service"
 install -d "$root/etc/vipd"
 cat >"$root/etc/vipd/vipd.toml" <<TOML
 [[vip]]
@@ -120,6 +165,11 @@ name      = "plain"
 interface = "test0"
 vrid      = 51
 addresses = ["10.20.0.100/24", "2001:db8:20::100/64"]
+[[vip.check]]
+name      = "unit"
+systemd   = "watched"
+interval  = "100ms"
+weight    = -20
 
 [[vip]]
 name      = "virtual-mac"

@@ -103,9 +103,11 @@ done
 mount -t tmpfs -o mode=755 tmpfs "$root/run"
 mount -t tmpfs tmpfs "$root/tmp"
 # The journal of the machine is not ours to write to.
-install -d "$root/run/systemd/system/vipd.service.d"
-printf "[Service]\nStandardOutput=append:%s\nStandardError=append:%s\n" "$here/log" "$here/log" \
-    >"$root/run/systemd/system/vipd.service.d/log.conf"
+for unit in vipd.service vipd-witness.service; do
+    install -d "$root/run/systemd/system/$unit.d"
+    printf "[Service]\nStandardOutput=append:%s\nStandardError=append:%s\n" "$here/log" "$here/log" \
+        >"$root/run/systemd/system/$unit.d/log.conf"
+done
 touch "$root$here/result"
 mount --bind "$work/result" "$root$here/result"
 

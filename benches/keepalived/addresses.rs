@@ -55,6 +55,7 @@ fn once(software: &Software) -> Result<[Duration; 2]> {
             preempt: true,
             unicast: None,
             second_path: None,
+            voters: Vec::new(),
         };
         let agent = software.start(&host, &[router])?;
         Ok((host, agent))

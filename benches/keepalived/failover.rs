@@ -40,6 +40,7 @@ fn once(software: &Software, scenario: Scenario, interval: Duration, phase: Dura
         version: 3,
         ipv6: false,
         second_path: false,
+        witness: false,
         unicast: false,
     })?;
     let (_, measured) = scenario.strike(&mut pair, phase, &mut Silent)?;

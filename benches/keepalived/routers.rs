@@ -49,6 +49,7 @@ pub(crate) fn routers(count: usize, priority: u8) -> Vec<Router> {
             preempt: true,
             unicast: None,
             second_path: None,
+            voters: Vec::new(),
         })
         .collect()
 }

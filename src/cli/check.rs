@@ -9,11 +9,11 @@ use serde_json::{Value as Json, json};
 
 use super::Exit;
 use super::output::{complain, print, stderr_colour, table};
-use crate::config::{self, Config, Hook, MissingInterface, Report, Seal, Short, System};
+use crate::config::{self, Config, Hook, MissingInterface, Report, Seal, Short, System, VoterAddress};
 use crate::daemon::enforcement::Enforcement;
 use crate::daemon::peers::{key_name, sealing_name};
 use crate::driver::checks::Check;
-use crate::engine::{ChecksumPolicy, OnConflict, OnSilentOwner, Preempt, Prefer, VipSettings};
+use crate::engine::{ChecksumPolicy, OnConflict, OnSilentOwner, Preempt, Prefer, QuorumSettings, VipSettings};
 use crate::types::{MacMode, Routing};
 use crate::wire::advert::ChecksumForm;
 
@@ -206,6 +206,7 @@ fn valid_json(file: &str, config: &Config, lease: Option<&Lease>) -> Json {
         "node": settings.node,
         "lease": lease.map_or(Json::Null, Lease::json),
         "seal": config.seal.as_ref().map(seal_json),
+        "quorum": settings.quorum.as_ref().map(|quorum| quorum_json(quorum, &config.voters)),
         "vips": settings.vips.iter().map(vip_json).collect::<Vec<_>>(),
         "groups": settings.groups.iter().map(|group| json!({ "name": group.name, "vips": group.vips })).collect::<Vec<_>>(),
     })
@@ -217,6 +218,16 @@ fn seal_json(seal: &Seal) -> Json {
     json!({ "keys": keys.map(key_name).collect::<Vec<_>>(), "adverts": sealing_name(seal.adverts), "port": seal.port })
 }
 
+fn quorum_json(quorum: &QuorumSettings, voters: &[VoterAddress]) -> Json {
+    let voter = |voter: &VoterAddress| json!({ "name": *voter.name, "address": voter.address });
+    json!({
+        "cluster": *quorum.cluster,
+        "longest_grant_ms": millis(quorum.longest_grant),
+        "votes": quorum.is_voter(),
+        "voters": voters.iter().map(voter).collect::<Vec<_>>(),
+    })
+}
+
 fn invalid_json(report: &Report) -> Json {
     json!({
         "version": JSON_VERSION,
@@ -226,6 +237,7 @@ fn invalid_json(report: &Report) -> Json {
         "notes": [],
         "node": null,
         "seal": null,
+        "quorum": null,
         "lease": null,
         "vips": [],
         "groups": [],

@@ -81,20 +81,15 @@ impl Args {
     }
 
     fn scenarios_run(&self) -> Result<Document> {
-        let mut pair = Pair::new(PairOptions {
-            software: [SELF, SELF].map(|program| Software::Vipd(PathBuf::from(program))),
-            priority: PRIORITIES,
-            interval: self.advert,
-            version: 3,
-            ipv6: self.ipv6,
-            unicast: false,
-            second_path: self.second_path || self.chosen().contains(&Scenario::OneWay),
-        })?;
+        let mut pair = self.pair(self.chosen().first().is_some_and(|scenario| scenario.has_witness()))?;
         let live = io::stdout().is_terminal();
         let mut show = Show::new(!self.json, live);
         show.introduce(&pair)?;
         let mut series = Vec::new();
         for scenario in self.chosen() {
+            if scenario.has_witness() != pair.options().witness {
+                pair = self.pair(scenario.has_witness())?;
+            }
             let mut runs = Vec::new();
             for run in 1..=self.repeat {
                 show.begin(scenario, run, self.repeat)?;
@@ -107,6 +102,19 @@ impl Args {
             series.push(Series::new(scenario, scenario.bound(&pair), runs));
         }
         Ok(Document::new(self.advert, PRIORITIES, pair.address(), series))
+    }
+
+    fn pair(&self, witness: bool) -> Result<Pair> {
+        Pair::new(PairOptions {
+            software: [SELF, SELF].map(|program| Software::Vipd(PathBuf::from(program))),
+            priority: PRIORITIES,
+            interval: self.advert,
+            version: 3,
+            ipv6: self.ipv6,
+            unicast: false,
+            second_path: self.second_path || self.chosen().contains(&Scenario::OneWay),
+            witness,
+        })
     }
 
     /// The option replaces the default, and adds to what was named.

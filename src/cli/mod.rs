@@ -17,6 +17,7 @@ mod reload;
 mod report;
 mod run;
 mod status;
+mod witness;
 
 use std::io;
 use std::process::ExitCode;
@@ -86,6 +87,7 @@ enum Command {
     Keygen(keygen::Args),
     Lab(lab::Args),
     Man(man::Args),
+    Witness(witness::Args),
 }
 
 impl Command {
@@ -103,6 +105,7 @@ impl Command {
             Self::Keygen(args) => args.run(),
             Self::Lab(args) => args.run(),
             Self::Man(args) => args.run(),
+            Self::Witness(args) => args.run(),
         }
     }
 }

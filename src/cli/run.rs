@@ -41,7 +41,7 @@ pub(super) struct Args {
 
 /// Where the log goes. RUST_LOG filters it (default: info).
 #[derive(Clone, Copy, Debug, ValueEnum)]
-enum LogFormat {
+pub(super) enum LogFormat {
     /// `journal` under systemd, else `text`
     Auto,
     /// Lines on standard error
@@ -87,7 +87,7 @@ impl Args {
     }
 }
 
-fn start_log(format: LogFormat) -> io::Result<()> {
+pub(super) fn start_log(format: LogFormat) -> io::Result<()> {
     let filter = match std::env::var("RUST_LOG") {
         Ok(filter) => filter.parse::<Targets>().map_err(|error| io::Error::other(format!("RUST_LOG: {error}")))?,
         Err(_) => Targets::new().with_default(tracing::Level::INFO),

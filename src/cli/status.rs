@@ -10,6 +10,7 @@ use super::client;
 use super::output::{self, complain, print};
 use crate::daemon::enforcement::Enforcement;
 use crate::daemon::status::{CheckStatus, ConflictStatus, SecondPathStatus, Status, VipStatus};
+use crate::daemon::votes::VoterStatus;
 
 /// Show what the running agent does, and why
 ///
@@ -66,6 +67,9 @@ fn table(status: &Status) -> String {
     for peer in &status.second_path {
         writeln!(out, "second path: {}", second_path(peer)).expect("a String takes all");
     }
+    for line in status.quorum.iter().flat_map(|quorum| quorum.voters.iter().filter_map(voter)) {
+        writeln!(out, "{line}").expect("a String takes all");
+    }
     let rows: Vec<_> = std::iter::once(HEADINGS.map(str::to_owned)).chain(status.vips.iter().map(row)).collect();
     out.push_str(&output::table(&rows));
     out.push_str(&checks(status));
@@ -97,7 +101,8 @@ fn check_row(vip: &str, check: &CheckStatus) -> [String; CHECK_HEADINGS.len()] {
         _ => format!("priority {:+}", check.weight),
     };
     let state = match check.held_s {
-        Some(held) => format!("{}, for {} more at least", check.state, time(held)),
+        Some(held) if failing => format!("{}, for {} more at least", check.state, time(held)),
+        Some(held) => format!("{}, no higher for {} more at least", check.state, time(held)),
         None => check.state.clone(),
     };
     [vip.to_owned(), check.name.clone(), state, time(check.since_s), makes, check.output.clone()]
@@ -110,6 +115,19 @@ fn second_path(peer: &SecondPathStatus) -> String {
         (true, Some(age)) => format!("{} heard {} ago at {}", peer.peer, time(age / 1e3), some_of(&at)),
         (_, Some(age)) => format!("{} SILENT for {}", peer.peer, time(age / 1e3)),
         (_, None) => format!("{} not heard yet", peer.peer),
+    }
+}
+
+/// A voter that does not vote.
+fn voter(voter: &VoterStatus) -> Option<String> {
+    let name = &voter.name;
+    match (voter.silent, voter.last_heard_age_ms) {
+        (true, Some(age)) => Some(format!("voter {name} SILENT for {}", time(age / 1e3))),
+        (true, None) => Some(format!("voter {name} SILENT: never heard")),
+        (false, _) if voter.votes_in_ms > 0.0 => {
+            Some(format!("voter {name} has just started, and votes in {}", time(voter.votes_in_ms / 1e3)))
+        }
+        (false, _) => None,
     }
 }
 
@@ -149,6 +167,13 @@ fn trouble(vip: &VipStatus) -> impl Iterator<Item = String> {
             None => format!("the reference {name}{of} has never answered"),
         }
     });
+    let minority = vip.grants.iter().filter_map(|grants| {
+        let lacks = time(grants.lacks_majority_ms? / 1e3);
+        let (granted, needed, missing) = (grants.granted, grants.needed, grants.missing.join(", "));
+        Some(format!(
+            "would claim since {lacks}, but {granted} of the {needed} votes that it needs are there: without {missing}"
+        ))
+    });
     let isolated =
         vip.isolated.then(|| "no reference answers: this node does not claim (prefer = \"safe\")".to_owned());
     let blocked = vip.blocked.iter().map(|blocked| {
@@ -165,7 +190,14 @@ fn trouble(vip: &VipStatus) -> impl Iterator<Item = String> {
         }
         _ => None,
     });
-    held.chain(hooks).chain(conflicts).chain(silent).chain(blocked).chain(isolated).chain(lost).chain(foreign)
+    held.chain(hooks)
+        .chain(conflicts)
+        .chain(minority)
+        .chain(silent)
+        .chain(blocked)
+        .chain(isolated)
+        .chain(lost)
+        .chain(foreign)
 }
 
 fn row(vip: &VipStatus) -> [String; HEADINGS.len()] {

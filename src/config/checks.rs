@@ -8,7 +8,7 @@ use super::problem::{Findings, Kind, Problem};
 use super::read::{Value, printable};
 use super::system::System;
 use crate::driver::checks::Check;
-use crate::engine::CheckSettings;
+use crate::engine::{CheckSettings, Preempt};
 use crate::types::Priority;
 
 /// What has been read so far.
@@ -32,7 +32,7 @@ impl Checks {
     pub(super) fn of_vip(
         &mut self,
         (names, tables): (Option<Value<'_>>, Option<Value<'_>>),
-        (vip, priority): (&str, Priority),
+        (vip, priority, preempt): (&str, Priority, Preempt),
         system: &System,
         findings: &mut Findings,
     ) -> Vec<CheckSettings> {
@@ -45,7 +45,7 @@ impl Checks {
                     name.refuse(Kind::Duplicate, message, "again", "remove one of the two", findings);
                 }
                 Some(read) => {
-                    check::suits(read, priority, findings);
+                    check::suits(read, priority, preempt, findings);
                     self.used.insert(text.to_string());
                     settings.push(read.settings.clone());
                 }
@@ -58,7 +58,7 @@ impl Checks {
             }
         }
         for read in each(tables, "[[vip.check]]", Some(vip), system, findings) {
-            check::suits(&read, priority, findings);
+            check::suits(&read, priority, preempt, findings);
             settings.push(read.settings);
             self.own.push(read.check);
         }

@@ -4,8 +4,8 @@ use std::ops::RangeInclusive;
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::check::{inspect, program};
 use super::duration::duration;
+use super::probe::{inspect, program};
 use super::problem::{Findings, Kind};
 use super::read::{Table, Value};
 use super::system::System;
@@ -61,10 +61,11 @@ fn hook(
     system: &System,
     findings: &mut Findings,
 ) -> Option<(Hook, OnHookFailure)> {
-    let user = table.value("user").filter(|user| user.text("\"postgres\"", findings).is_some());
+    let user = table.value("user");
+    let user = user.as_ref().and_then(|user| Some((user, user.text("\"postgres\"", findings)?)));
     let program = table.required("exec", "[\"/usr/local/sbin/promote\"]").and_then(|value| {
-        let program: Program = program(value, user, system, findings)?;
-        inspect(&program, value, system, findings).then(|| Arc::new(program))
+        let program: Program = program(&value, user, system, findings)?;
+        inspect(&program, &value, system, findings).then(|| Arc::new(program))
     });
     let timeout = table.optional("timeout", DEFAULT_TIMEOUT, findings, |value, findings| {
         duration(value, TIMEOUT, "", "\"10s\"", findings)

@@ -12,9 +12,10 @@
 //! | `group` | `[[group]]`: vips that move together |
 //! | `fence` | `[fence]`: how silent owners are fenced |
 //! | `seal`, `key_file` | `[seal]`, and the file with the keys that it names |
-//! | `check`, `checks` | `[[check]]` and `[[vip.check]]`; whether a check can be run it asks [`crate::driver::checks`] |
+//! | `check`, `checks` | `[[check]]` and `[[vip.check]]`: `probe` reads what is looked at; whether that can be done it asks [`crate::driver::checks`] |
 //! | `hook` | `[vip.hooks]` |
 //! | `heartbeat` | `[node] heartbeat`, the second paths |
+//! | `quorum` | `[quorum]`, the voters |
 //! | `read` | typed access to parsed TOML; whoever reads a key makes it known, so no list of keys can drift |
 //! | `duration` | times as text |
 //! | `problem`, `report` | what is wrong, and how that is shown to a person and to a program |
@@ -33,7 +34,9 @@ mod group;
 mod heartbeat;
 mod hook;
 mod key_file;
+mod probe;
 mod problem;
+mod quorum;
 pub mod raw;
 mod read;
 mod report;
@@ -50,18 +53,22 @@ mod vip;
 mod vip_options;
 
 use std::io::Read;
+use std::ops::RangeInclusive;
 use std::path::Path;
+use std::time::Duration;
 
 pub use duration::Short;
 pub use heartbeat::HeartbeatPath;
 pub use hook::Hook;
 pub use problem::{Kind, Note, Problem};
+pub use quorum::{DEFAULT_LONGEST_GRANT, LONGEST_GRANT, VoterAddress};
 pub use report::{Colour, Report};
-pub use seal::Seal;
+pub use seal::{DEFAULT_PORT, Seal};
 pub use system::{MissingInterface, System};
 
 use crate::driver::checks::Check;
 use crate::engine::Settings;
+use crate::wire::seal::Keys;
 
 /// Where the file is, unless `--config` says otherwise.
 pub const DEFAULT_PATH: &str = "/etc/vipd/vipd.toml";
@@ -82,6 +89,8 @@ pub struct Config {
     pub hooks: Vec<Hook>,
     /// The second paths; none where `settings.heartbeat` is `None`.
     pub heartbeat: Vec<HeartbeatPath>,
+    /// Where the voters are; none where `settings.quorum` is `None`.
+    pub voters: Vec<VoterAddress>,
     /// What is legal but may surprise; in the order of the file.
     pub notes: Vec<Note>,
 }
@@ -106,6 +115,26 @@ pub fn load(path: &Path, system: &System) -> Result<Config, Box<Report>> {
 /// All that is wrong with the text, at once.
 pub fn parse(name: &str, text: &str, system: &System) -> Result<Config, Box<Report>> {
     resolve::resolve(text, system).map_err(|problems| Box::new(Report::new(name, text, problems)))
+}
+
+/// The keys of a file, for those that have no configuration.
+///
+/// # Errors
+///
+/// What is wrong with it, and what to do about it.
+pub fn read_keys(path: &Path) -> Result<Keys, String> {
+    key_file::read(path).map_err(|unusable| format!("{}; {}", unusable.message, unusable.remedy))
+}
+
+/// A time as the file has it, for command lines.
+///
+/// # Errors
+///
+/// Why it is none.
+pub fn parse_duration(text: &str, limits: &RangeInclusive<Duration>) -> Result<Duration, String> {
+    let time = humantime::parse_duration(text).map_err(|error| error.to_string())?;
+    let (least, most) = (Short(*limits.start()), Short(*limits.end()));
+    if limits.contains(&time) { Ok(time) } else { Err(format!("not in {least} to {most}")) }
 }
 
 /// The JSON schema (draft 2020-12) of the file, for editors and for the reference.

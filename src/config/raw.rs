@@ -22,6 +22,10 @@ pub struct File {
     /// Checks that vips share: each is run once, and vips name it in their `checks`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub check: Vec<Check>,
+    /// Who votes on the owners, so that a partition cannot make two. Needs `[seal]`. Default: nobody, and after a partition both sides may own.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Quorum")]
+    pub quorum: Option<Quorum>,
     /// What is done to an owner that fell silent, and to a host that may have been fenced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Fence")]
@@ -114,6 +118,39 @@ pub enum SealedAdverts {
     Send,
     /// Sent sealed, and believed sealed only.
     Require,
+}
+
+/// Who votes on the owners. An owner holds the addresses only as long as a majority of the voters grants them to it, and each voter grants
+/// them to one node at a time. Changed by a restart, not by a reload.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Quorum {
+    /// The voters, three, five, seven or nine, and the same on all nodes: of a pair both nodes and a witness (`vipd witness`). Whoever changes
+    /// them stops all nodes of the group first.
+    #[schemars(length(min = 3, max = 9))]
+    pub voters: Vec<Voter>,
+    /// The longest time for which a voter grants an address: at least three of the longest `advert_interval`. A voter that starts waits for so long
+    /// before it votes. The same at all voters; whoever makes it shorter stops all of them for the former time first. `100ms` to `765s`.
+    /// Default: `3s`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Duration")]
+    pub longest_grant: Option<Duration>,
+    /// What the voters call this group: the same on all its nodes, and on no others that have a voter in common with it. 1 to 255 printable ASCII
+    /// characters without spaces. Default: the names of the voters.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String", length(min = 1, max = 255))]
+    pub cluster: Option<String>,
+}
+
+/// One that votes.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Voter {
+    /// `[node] name` of a node, `--name` of a witness; the host name where that is not set.
+    #[schemars(length(min = 1, max = 255))]
+    pub name: String,
+    /// Its own address, on whichever network; asked on the UDP port of `[seal]`. That of this node itself is not used.
+    pub address: String,
 }
 
 /// What is done to an owner that fell silent, and to a host that may have been fenced.
@@ -392,8 +429,8 @@ pub enum Ignored {
     Ignore,
 }
 
-/// Something that is looked at again and again, and what becomes of the vip by it. Exactly one of `exec`, `lag`, `tcp`, `http`, `file`,
-/// `process`, `interface` and `route`.
+/// Something that is looked at again and again, and what becomes of the vip by it. Exactly one of `exec`,
+/// `replication`, `tcp`, `http`, `ping`, `arp`, `file`, `process`, `systemd`, `interface`, `route` and `postgres`.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Check {
@@ -407,20 +444,20 @@ pub struct Check {
     /// A program as with `exec`, whose last line is a whole number: how far this node's data is behind.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Vec<String>", length(min = 1))]
-    pub lag: Option<Vec<String>>,
-    /// With `exec` and `lag`: the user that the program is run as. Default: the agent's, without its capabilities.
+    pub replication: Option<Vec<String>>,
+    /// With `exec` and `replication`: the user that the program is run as. Default: the agent's, without its capabilities.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     pub user: Option<String>,
-    /// Passes while connections are accepted there: an IP address with a port.
+    /// Passes while connections are accepted there: an IP address or a name, with a port.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     pub tcp: Option<String>,
-    /// Passes while this page is answered as it should be: `http://IP:PORT/PATH`.
+    /// Passes while this page is answered as it should be: `http://HOST:PORT/PATH`, or with `https`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     pub http: Option<String>,
-    /// With `http`: the name of the host that is asked for. Default: the address.
+    /// With `http`: the name of the host that is asked for, and that its certificate must be for. Default: that of the address.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     pub host: Option<String>,
@@ -432,6 +469,22 @@ pub struct Check {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     pub body: Option<String>,
+    /// With `http` and https: a file with the certificates of those who may vouch for the server, or its own. Default: the system's list.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    pub ca: Option<String>,
+    /// With `http` and https: whether the server must prove who it is. Default: true.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "bool")]
+    pub verify: Option<bool>,
+    /// Passes while the host of this IP address answers to an ICMP echo.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    pub ping: Option<String>,
+    /// Passes while a neighbour answers to the question who has this address, by ARP or neighbour solicitation; needs `interface`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    pub arp: Option<String>,
     /// Adds the whole number in this file to the priority, -253 to 253. Without a number the vip takes no part.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
@@ -440,7 +493,23 @@ pub struct Check {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     pub process: Option<String>,
-    /// Passes while this interface has a carrier.
+    /// Passes while this unit of systemd's is active; `.service` may be left out.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    pub systemd: Option<String>,
+    /// Passes while this PostgreSQL server answers, as what it should be: `host=/run/postgresql user=vipd dbname=postgres`. No TLS.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    pub postgres: Option<String>,
+    /// With `postgres`: `"primary"`, `"standby"` or `"any"`. Default: any.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "String")]
+    pub role: Option<String>,
+    /// With `postgres`: the servers of the other nodes. A primary fails while one of them is primary on a later timeline. Default: none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(with = "Vec<String>")]
+    pub peers: Option<Vec<String>>,
+    /// Passes while this interface has a carrier. With `ping` and `arp`: the interface that they use; `ping` by default the routes'.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "String")]
     pub interface: Option<String>,
@@ -468,23 +537,34 @@ pub struct Check {
     #[serde(default = "default::row")]
     #[schemars(range(min = 1, max = 100))]
     pub fall: u8,
-    /// While it fails this node gives the addresses up and does not claim them. Default: false.
+    /// While it fails this node gives the addresses up and does not claim them; with `max_lag`: while the lag is unknown. Default: false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "bool")]
     pub fault: Option<bool>,
-    /// Positive: added to the priority while it passes. Negative: taken off while it fails. With `lag`: taken off at `max_lag`, and in
+    /// Positive: added to the priority while it passes. Negative: taken off while it fails. With `max_lag`: taken off at `max_lag`, and in
     /// proportion below; default -100 there. -253 to 253.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "i16", range(min = -253, max = 253))]
     pub weight: Option<i16>,
-    /// With `lag`, and needed there: beyond it this node does not claim. In what the program counts in.
+    /// With `replication`, and needed there, in what the program counts in; with `postgres` a time such as `10s`: beyond it this
+    /// node does not claim.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "i64", range(min = 1))]
-    pub max_lag: Option<i64>,
-    /// With `lag`: whether it claims all the same, last of all, when nobody else does. Default: false.
+    #[schemars(with = "MaxLag")]
+    pub max_lag: Option<MaxLag>,
+    /// With `max_lag`: whether it claims all the same, last of all, when nobody else does. Default: false.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "bool")]
     pub when_alone: Option<bool>,
+}
+
+/// The lag that a node may have and claim all the same.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(untagged)]
+pub enum MaxLag {
+    /// In what a program counts in.
+    Number(#[schemars(range(min = 1))] i64),
+    /// A time.
+    Time(Duration),
 }
 
 /// An address with the prefix length that it is installed with.

@@ -16,7 +16,7 @@ use super::problem::{Findings, Kind, Lines, Problem};
 use super::read::{Table, Value};
 use super::seal::{check_room, seal};
 use super::system::System;
-use super::{Config, fence, vip};
+use super::{Config, fence, quorum, vip};
 use crate::engine::{FenceSettings, HeartbeatSettings, Settings, VipSettings};
 
 /// The longest `[node] name`, in bytes: that of a host name (RFC 1035 §2.3.4).
@@ -39,7 +39,7 @@ pub(super) fn resolve(text: &str, system: &System) -> Result<Config, Vec<Problem
     Err(findings.problems)
 }
 
-/// All tables. What is returned means something only if there were no problems.
+/// All tables, without the notes. What is returned means something only if there were no problems.
 fn root(document: &DeTable<'_>, system: &System, findings: &mut Findings) -> Config {
     let mut root = Table::new("the file", document, 0..0);
     let is_sealed = root.value("seal").is_some();
@@ -55,6 +55,10 @@ fn root(document: &DeTable<'_>, system: &System, findings: &mut Findings) -> Con
         seal(table, system, findings)
     });
     let mut checks = Checks::read(root.value("check"), system, findings);
+    let quorum = root.value("quorum").and_then(|value| {
+        let table = value.table("[quorum]", "[quorum]", findings)?;
+        Some(quorum::quorum(table, &node, is_sealed, findings))
+    });
     let fence = root.optional("fence", FenceSettings::default(), findings, |value, findings| {
         Some(fence::fence(value.table("[fence]", "[fence]", findings)?, system, findings))
     });
@@ -81,6 +85,9 @@ fn root(document: &DeTable<'_>, system: &System, findings: &mut Findings) -> Con
     if let (Some(seal), Some(at)) = (&seal, &seal_at) {
         check_room(seal, at.clone(), &vips, findings);
     }
+    if let Some(quorum) = &quorum {
+        quorum.check(&vips, findings);
+    }
     let meant = root.finish(findings);
     if present.is_none() && !meant.contains(&"vip") {
         let remedy = "add a table `[[vip]]` with `name`, `interface`, `vrid` and `addresses`";
@@ -97,8 +104,9 @@ fn root(document: &DeTable<'_>, system: &System, findings: &mut Findings) -> Con
         }
     }
     let every = interval.filter(|_| !heartbeat.is_empty()).map(|interval| HeartbeatSettings { interval });
-    let settings = Settings { node, vips, groups: groups.finish(), quorum: None, heartbeat: every, fence };
-    Config { settings, seal, checks: checks.finish(findings), hooks, heartbeat, notes: Vec::new() }
+    let (quorum, voters) = quorum.map_or_else(|| (None, Vec::new()), |it| (it.settings, it.voters));
+    let settings = Settings { node, vips, groups: groups.finish(), quorum, heartbeat: every, fence };
+    Config { settings, seal, checks: checks.finish(findings), hooks, heartbeat, voters, notes: Vec::new() }
 }
 
 /// What `[node]` says.

@@ -14,7 +14,7 @@ use crate::wire::seal::Keys;
 use crate::wire::sealed_advert::MAX_LISTED_V6;
 
 /// Where nodes and witnesses hear each other: not assigned by IANA to anything that is in use, and 112 is VRRP's.
-const DEFAULT_PORT: u16 = 3112;
+pub const DEFAULT_PORT: u16 = 3112;
 
 /// What nodes share to believe each other.
 #[derive(Clone, Debug, PartialEq, Eq)]

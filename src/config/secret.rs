@@ -59,6 +59,11 @@ fn lines(text: &str, hidden: &mut Vec<Range<usize>>) {
             }
             key_start = equals + 1;
         }
+        // A user with a password in an address.
+        for (at, mark) in line.match_indices("://") {
+            let user = at + mark.len();
+            hidden.extend(line[user..].rfind('@').map(|end| start + user..start + user + end));
+        }
         start += line.len();
     }
 }
@@ -93,6 +98,8 @@ mod tests {
             "password = \"\"\"\nhunter2\"\"\"",
             "password = \"\"\"\nhunter2",
             "password = [\n\"hunter2\"\n]",
+            "postgres = \"postgresql://vipd:hunter2@db-a/postgres\"",
+            "postgres = \"host=db-a password=hunter2 user=vipd\"",
             "auth_pass = \"hunter2\"",
             "password \"hunter2\" = 1\npassword.x = \"hunter2\"",
             "[seal]\nkey = \"hunter2\"",

@@ -28,6 +28,8 @@ fn tables() -> Vec<(&'static str, &'static str, String)> {
         ("the file", "/properties", format!("KEY\n{MINIMAL}")),
         ("[node]", "/$defs/Node/properties", format!("[node]\nKEY\n{MINIMAL}")),
         ("[seal]", "/$defs/Seal/properties", format!("[seal]\nKEY\n{MINIMAL}")),
+        ("[quorum]", "/$defs/Quorum/properties", format!("[quorum]\nKEY\n{MINIMAL}")),
+        ("a voter", "/$defs/Voter/properties", format!("[quorum]\nvoters = [{{ KEY }}]\n{MINIMAL}")),
         ("[fence]", "/$defs/Fence/properties", format!("[fence]\nKEY\n{MINIMAL}")),
         ("[[fence.peer]]", "/$defs/FencePeer/properties", format!("[[fence.peer]]\nKEY\n{MINIMAL}")),
         ("[fence.self]", "/$defs/FenceSelf/properties", format!("[fence.self]\nKEY\n{MINIMAL}")),

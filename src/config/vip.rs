@@ -53,7 +53,7 @@ pub(super) fn vip(
     let announce = options::announce(&mut table, findings);
     let (shared, own) = (table.value("checks"), table.value("check"));
     let named = name.as_ref().map_or("", |(name, _)| name.as_str());
-    let checks = checks.of_vip((shared, own), (named, priority), system, findings);
+    let checks = checks.of_vip((shared, own), (named, priority, preempt), system, findings);
     let hooks = hooks(table.value("hooks"), named, all_hooks, system, findings);
     table.finish(findings);
 

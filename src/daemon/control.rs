@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot};
 
+use super::handovers::{HandoverOutcome, HandoverRequest};
 use super::memory::Changed;
 use super::message::{HoldChange, Message};
 use super::reload::{Refusal, Reloaded, Reloader};
@@ -76,10 +77,13 @@ impl ControlSocket {
     /// Serves until the runtime ends.
     pub(super) async fn serve(self, to_loop: mpsc::Sender<Message>, reloader: Reloader) -> io::Result<()> {
         let statuses = Router::new().route("/v1/status", get(status)).with_state(to_loop.clone());
-        let holds =
-            Router::new().route("/v1/drain", post(drain)).route("/v1/undrain", post(undrain)).with_state(to_loop);
+        let holds = Router::new()
+            .route("/v1/drain", post(drain))
+            .route("/v1/undrain", post(undrain))
+            .with_state(to_loop.clone());
+        let handovers = Router::new().route("/v1/handover", post(hand_over)).with_state(to_loop);
         let reloads = Router::new().route("/v1/reload", post(reload)).with_state(reloader);
-        let routes = statuses.merge(reloads).merge(holds);
+        let routes = statuses.merge(reloads).merge(holds).merge(handovers);
         axum::serve(UnixListener::from_std(self.listener)?, routes).await
     }
 }
@@ -91,7 +95,7 @@ async fn reload(State(reloader): State<Reloader>) -> Result<Json<Reloaded>, (Sta
     let stopping = (StatusCode::SERVICE_UNAVAILABLE, Refusal::Stopping.to_string());
     reloaded.map_err(|_| stopping)?.map(Json).map_err(|refusal| {
         let code = match refusal {
-            Refusal::Invalid(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            Refusal::Invalid(_) | Refusal::OtherVoters => StatusCode::UNPROCESSABLE_ENTITY,
             Refusal::Stopping => StatusCode::SERVICE_UNAVAILABLE,
             Refusal::NoAnswer => StatusCode::GATEWAY_TIMEOUT,
         };
@@ -125,6 +129,25 @@ async fn change_hold(to_loop: mpsc::Sender<Message>, vip: Option<String>, change
             let text = format!("the disk did not take it within {PATIENCE:?}: it holds, but may not survive a restart");
             Err((StatusCode::GATEWAY_TIMEOUT, text))
         }
+    }
+}
+
+/// What came of it is an answer, whether it was done or not.
+async fn hand_over(
+    State(to_loop): State<mpsc::Sender<Message>>,
+    Json(request): Json<HandoverRequest>,
+) -> Result<Json<HandoverOutcome>, (StatusCode, String)> {
+    let (answer, answered) = oneshot::channel();
+    let name = request.vip.clone();
+    let asked = async {
+        to_loop.send(Message::HandOver { request, answer }).await.ok()?;
+        answered.await.ok()
+    };
+    match tokio::time::timeout(PATIENCE, asked).await {
+        Ok(Some(Some(outcome))) => Ok(Json(outcome)),
+        Ok(Some(None)) => Err((StatusCode::NOT_FOUND, format!("there is no vip {name:?}; `vipd status` lists them"))),
+        Ok(None) => Err((StatusCode::SERVICE_UNAVAILABLE, "the agent is stopping".to_owned())),
+        Err(_) => Err((StatusCode::GATEWAY_TIMEOUT, format!("it has not ended within {PATIENCE:?}"))),
     }
 }
 

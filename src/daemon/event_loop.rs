@@ -6,6 +6,7 @@ use std::future::poll_fn;
 use std::io;
 use std::mem;
 use std::net::IpAddr;
+use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::thread;
 use std::time::Duration;
@@ -14,6 +15,7 @@ use tokio::sync::{mpsc, oneshot};
 
 use super::clock;
 use super::difference::Difference;
+use super::handovers::Handovers;
 use super::hooks::Hooks;
 use super::journal::JournalStatus;
 use super::kernel::Kernel;
@@ -31,6 +33,7 @@ use super::self_fence::SelfFence;
 use super::sockets::Sockets;
 use super::status::{self, Circumstances};
 use super::supervisor::Supervisor;
+use super::votes::Votes;
 use super::watch::Watches;
 use crate::config::{Config, Seal};
 use crate::driver::fencing;
@@ -40,8 +43,10 @@ use crate::driver::timer::Timer;
 use crate::engine::seals::{Sealing, Seals};
 use crate::engine::{
     AddressSet, EffectError, Engine, EventKind, FenceOrder, Hold, HoldReason, HookOrder, Input, Instant, LinkState,
-    Output, StateName, Vip, VipId,
+    Output, Prepared, StateName, Vip, VipId,
 };
+use crate::types::MacMode;
+use crate::wire::handover::HandoverMessage;
 use crate::wire::heartbeat::Heartbeat;
 use crate::wire::seal::Topic;
 
@@ -73,6 +78,8 @@ pub(super) struct EventLoop {
     /// Where nodes have a key in common.
     peers: Option<Peers>,
     second_path: SecondPath,
+    handovers: Handovers,
+    votes: Votes,
     leases: Leases,
     lifetimes: Lifetimes,
     references: References,
@@ -128,6 +135,7 @@ impl EventLoop {
         engine: Engine,
         seal: Option<(&Seal, Seals)>,
         second_path: SecondPath,
+        votes: Votes,
         Hands { mailbox: Mailbox { messages, to_loop }, kernel, leases, log, memory, hooks }: Hands,
         circumstances: Circumstances,
     ) -> io::Result<Self> {
@@ -152,6 +160,8 @@ impl EventLoop {
             watches,
             peers,
             second_path,
+            handovers: Handovers::default(),
+            votes,
             leases,
             lifetimes,
             references: References::new(to_loop.clone()),
@@ -299,7 +309,8 @@ impl EventLoop {
     fn stopped(&self) -> bool {
         // The next agent has but a lease's length to begin: it runs the hooks of an owner anew.
         let ended = self.removals == 0 && (self.hooks_under_way == 0 || self.hands_on);
-        self.stop.is_some_and(|latest| ended || clock::now() >= latest)
+        let is_done = ended && !self.engine.hands_over();
+        self.stop.is_some_and(|latest| is_done || clock::now() >= latest)
     }
 }
 
@@ -333,6 +344,9 @@ impl EventLoop {
             Message::Installed { request, vip, result } => {
                 self.engine.handle(now, Input::Installed { request, vip, result });
             }
+            Message::Prepared { request, vip, result } => {
+                self.engine.handle(now, Input::Prepared { request, vip, result });
+            }
             Message::Removed { request, vip, result } => {
                 self.removals = self.removals.saturating_sub(1);
                 self.leases.on_removed(request, result.is_ok(), &self.log);
@@ -350,6 +364,7 @@ impl EventLoop {
             Message::Status(answer) => {
                 let mut status = status::status(&self.engine, now, self.circumstances, &self.lateness, &self.journal);
                 status.heard_on_second_path(&self.engine, &self.second_path, now);
+                status.quorum = self.votes.status(&self.engine, now);
                 status.seal = self.peers.as_ref().map(|peers| peers.status(now, self.sockets.sealing()));
                 if answer.send(status).is_err() {
                     self.log.write(Entry::Trouble("a control client left before its answer".to_owned()));
@@ -362,6 +377,18 @@ impl EventLoop {
             }
             Message::Journal(status) => self.journal = status,
             Message::Hold { vip, change, answer } => self.on_hold_change(now, vip.as_deref(), change, answer),
+            Message::HandOver { request, answer } => {
+                let known = self.engine.vips().iter().find(|vip| vip.settings().name == request.vip).map(Vip::id);
+                match known {
+                    Some(vip) => {
+                        let order = request.order();
+                        let request = self.handovers.wait(request.vip, answer);
+                        self.engine.handle(now, Input::HandOver { vip, request, order });
+                    }
+                    // One that has left does not want to know.
+                    None => drop(answer.send(None)),
+                }
+            }
             Message::Stop { is_restart: false } => self.on_stop(now),
             Message::Stop { is_restart: true } => self.on_restart(now),
             // One that is stopping drops the question, which is an answer too.
@@ -388,8 +415,30 @@ impl EventLoop {
                     Err(_) => {}
                 }
             }
-            // Nobody asks for these yet.
-            Heard::Message { topic: Topic::Grant, .. } => {}
+            Heard::Message { sender, topic: Topic::Handover, payload, path } => {
+                self.second_path.note(now, &sender, path);
+                match HandoverMessage::parse(&payload) {
+                    Ok(message) => self.engine.handle(now, Input::Handover { peer: sender, message }),
+                    Err(error) if self.second_path.is_worth_a_line(now) => {
+                        self.log
+                            .write(Entry::Trouble(format!("what {sender} says of a handover cannot be read: {error}")));
+                    }
+                    Err(_) => {}
+                }
+            }
+            Heard::Message { sender, topic: Topic::Grant, payload, path: _ } => match self.votes.read(now, &payload) {
+                Ok(messages) => {
+                    let from: Arc<str> = sender.into();
+                    for message in messages {
+                        self.engine.handle(now, Input::Grant { from: Arc::clone(&from), message });
+                    }
+                }
+                Err(Some(error)) => {
+                    let text = format!("what {sender} says about grants cannot be read: {error}");
+                    self.log.write(Entry::Trouble(text));
+                }
+                Err(None) => {}
+            },
             Heard::Session { peer, path } => {
                 if self.second_path.note(now, &peer, path) {
                     self.engine.handle(now, Input::PeerMet { peer });
@@ -504,10 +553,11 @@ impl EventLoop {
 
     /// What is new is made ready before the engine's orders are carried out, and what is needed no longer is taken down after.
     fn on_reload(&mut self, now: Instant, config: Config) -> Difference {
-        let Config { settings, seal, checks: _, hooks, heartbeat, notes: _ } = config;
+        let Config { settings, seal, checks: _, hooks, heartbeat, voters, notes: _ } = config;
         let mut difference = Difference::between(&self.engine, &settings);
         difference.others.extend(self.reload_seal(&settings.node, seal.as_ref()));
         difference.others.extend(self.second_path.follow(heartbeat, self.peers.as_mut(), now));
+        difference.others.extend(self.votes.follow(voters));
         // Before the engine can ask for one that is new.
         match self.hooks.keep(hooks) {
             Ok(changed) => difference.others.extend(changed.into_iter().map(|vip| format!("~ hooks of {vip}"))),
@@ -617,6 +667,12 @@ impl EventLoop {
                     self.lifetimes.end(vip);
                     self.leases.end(vip, &self.log);
                 }
+                Output::LetGo { vip } => {
+                    let closed = self.leases.let_go(vip, &self.log);
+                    self.lifetimes.end(vip);
+                    self.engine.handle(now, Input::LetGo { vip, closed });
+                }
+                Output::Prepare(set) => self.prepare(now, set),
                 Output::Install(set) => self.install(now, set),
                 Output::Remove(set) => self.remove(now, set, Kernel::remove),
                 Output::Trim(set) => self.remove(now, set, Kernel::trim),
@@ -627,7 +683,11 @@ impl EventLoop {
                         self.log.write(Entry::Trouble(error.to_string()));
                     }
                 }
-                Output::Vote { .. } => {}
+                Output::Vote { to, message } => {
+                    if let Some(peers) = &mut self.peers {
+                        self.votes.put(peers, &to, &message);
+                    }
+                }
                 Output::Ask(question) => {
                     if let Some(interface) = self.links.interface(question.link)
                         && let Err(error) = self.sockets.ask(interface, &question)
@@ -641,6 +701,12 @@ impl EventLoop {
                         self.second_path.send(peers, &peer, &heartbeat);
                     }
                 }
+                Output::SendHandover { peer, message } => {
+                    if let Some(peers) = &mut self.peers {
+                        self.second_path.send_handover(peers, &peer, &message);
+                    }
+                }
+                Output::HandoverEnded { request, outcome } => self.handovers.on_ended(request, outcome),
                 Output::Fence(order) => self.fence(now, order),
                 Output::RunHook(order) => self.run_hook(now, order),
                 Output::KeepHolds => self.unsaved_since = self.unsaved_since.or(Some(now)),
@@ -652,6 +718,9 @@ impl EventLoop {
                     self.log.write(Entry::Event(event));
                 }
             }
+        }
+        if let Some(peers) = &mut self.peers {
+            self.votes.flush(peers);
         }
         if owner_may_be_new {
             self.follow_ownership(now);
@@ -721,6 +790,23 @@ impl EventLoop {
         if ordered.is_err() {
             self.engine.handle(now, Input::Installed { request, vip, result: ordered });
         }
+    }
+
+    /// Behind a gate that is closed. Where there is none, or where a switch would learn of the virtual MAC address at once, it waits for the claim.
+    fn prepare(&mut self, now: Instant, set: AddressSet) {
+        let (request, vip) = (set.request, set.vip);
+        let can = self.circumstances.enforcement.is_in_time() && set.mac == MacMode::Interface;
+        let ordered = match self.links.interface(set.link).filter(|_| can) {
+            Some(interface) => {
+                let lifetime = self.lifetimes.install(vip, now);
+                match self.kernel.prepare(interface, set, lifetime) {
+                    Ok(()) => return,
+                    Err(error) => Err(error),
+                }
+            }
+            None => Ok(Prepared::Later),
+        };
+        self.engine.handle(now, Input::Prepared { request, vip, result: ordered });
     }
 
     /// An interface that is gone has no addresses, which the thread of the addresses finds out.

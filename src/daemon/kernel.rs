@@ -20,7 +20,7 @@ use crate::driver::links::{LinkMonitor, Watchlist};
 use crate::driver::routing::{RoutingError, RoutingTables};
 use crate::driver::schedule::{self, Urgency};
 use crate::driver::virtual_mac::VirtualMacs;
-use crate::engine::{AddressSet, EffectError, Engine};
+use crate::engine::{AddressSet, EffectError, Engine, Prepared};
 use crate::types::{Family, MacMode, Priority, VirtualAddress};
 
 /// How many orders may wait for a thread: a few for each of a thousand vips. Memory is taken as they come.
@@ -40,6 +40,7 @@ pub(super) struct Kernel {
 #[derive(Debug)]
 enum AddressOrder {
     Install(Interface, AddressSet, Lifetime, Right),
+    Prepare(Interface, AddressSet, Lifetime),
     Remove(Interface, AddressSet),
     Trim(Interface, AddressSet),
     Prolong(Interface, Prolongation),
@@ -106,6 +107,11 @@ impl Kernel {
         right: Right,
     ) -> Result<(), EffectError> {
         self.order(AddressOrder::Install(interface, set, lifetime, right))
+    }
+
+    /// Installs addresses behind their closed gate; the answer is a message, unless the order itself is refused.
+    pub(super) fn prepare(&self, interface: Interface, set: AddressSet, lifetime: Lifetime) -> Result<(), EffectError> {
+        self.order(AddressOrder::Prepare(interface, set, lifetime))
     }
 
     /// Renews lifetimes, once nothing else is to be done; nobody is told. Whether the order was taken.
@@ -192,6 +198,11 @@ impl AddressThread {
                     let result = result.map_err(|error| EffectError(format!("{error:#}")));
                     Message::Installed { request: set.request, vip: set.vip, result }
                 }
+                AddressOrder::Prepare(interface, set, lifetime) => {
+                    let result = self.put(interface, &set, lifetime).map(|()| Prepared::There);
+                    let result = result.map_err(|error| EffectError(format!("{error:#}")));
+                    Message::Prepared { request: set.request, vip: set.vip, result }
+                }
                 AddressOrder::Prolong(interface, what) => {
                     self.backlog.put(interface, what);
                     continue;
@@ -230,12 +241,21 @@ impl AddressThread {
 
     fn install(
         &mut self,
-        Interface { ifindex, .. }: Interface,
+        interface: Interface,
         set: &AddressSet,
         lifetime: Lifetime,
         right: &Right,
     ) -> anyhow::Result<()> {
         anyhow::ensure!(right.is_held(), "the lease was over before the addresses could be installed");
+        self.put(interface, set, lifetime)
+    }
+
+    fn put(
+        &mut self,
+        Interface { ifindex, .. }: Interface,
+        set: &AddressSet,
+        lifetime: Lifetime,
+    ) -> anyhow::Result<()> {
         for (family, addresses) in by_family(&set.addresses) {
             let options = options(set.mac, lifetime.of(family));
             match set.mac {

@@ -147,6 +147,16 @@ impl Leases {
         report(gate.end(interface, &leased.addresses), log);
     }
 
+    /// As [`Self::end`]. Whether the kernel lets them answer nobody from now on.
+    pub(super) fn let_go(&mut self, vip: VipId, log: &Log) -> bool {
+        let (Some(gate), Some(leased)) = (&mut self.gate, self.vips.get(&vip)) else { return false };
+        let Some(interface) = self.interfaces.get(&leased.link) else { return false };
+        let ended = gate.end(interface, &leased.addresses);
+        let closed = ended.is_ok();
+        report(ended, log);
+        closed
+    }
+
     /// Opens all gates: the addresses are gone.
     pub(super) fn remove_all(&mut self, log: &Log) {
         if let Some(gate) = &mut self.gate {

@@ -11,6 +11,7 @@ use tracing::{debug, error, info, warn};
 
 use super::clock::{self, rfc3339};
 use super::journal::Journal;
+use super::record::{handover_reason, shown_ms};
 use super::status::checksum_name;
 use crate::engine::silence::LONGEST_WAIT;
 use crate::engine::{
@@ -189,6 +190,14 @@ fn write_event(event: &Event, names: &Names) {
         | EventKind::Fenced { .. }
         | EventKind::FenceFailed { .. }
         | EventKind::FenceMissing { .. } => write_fencing(&at, &event.kind),
+        EventKind::HandedOver { peer, reason, gap } => {
+            let (gap, why) = (shown_ms(*gap), handover_reason(*reason));
+            info!(at, vip, peer, why, gap, "{vip}: {peer} took over ({reason}), {gap} after this node let go");
+        }
+        EventKind::HandoverFailed { reason, failure } => {
+            let why = handover_reason(*reason);
+            warn!(at, vip, why, "{vip}: no handover ({reason}): {failure}");
+        }
         EventKind::TookOver { away: Some(away) } => {
             let ms = away.as_millis();
             info!(at, vip, away_ms = ms, "{vip}: taken over; the addresses were away for at most {ms} ms");

@@ -5,13 +5,16 @@ use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 
 use super::difference::Difference;
+use super::handovers::{HandoverOutcome, HandoverRequest};
 use super::journal::JournalStatus;
 use super::memory::Changed;
 use super::status::Status;
 use crate::config::Config;
 use crate::driver::links::LinkEvent;
 use crate::engine::isolation::Path;
-use crate::engine::{CheckResult, EffectError, FenceResult, HookResult, LinkId, Moment, Reference, RequestId, VipId};
+use crate::engine::{
+    CheckResult, EffectError, FenceResult, HookResult, LinkId, Moment, Prepared, Reference, RequestId, VipId,
+};
 
 /// How many messages may wait for the loop. The kernel's news of a thousand addresses come in one burst; a sender that
 /// finds the queue full waits, and loses nothing.
@@ -41,6 +44,8 @@ pub(super) enum Message {
     Links(Vec<LinkEvent>),
     /// The addresses of a vip are installed, or were refused.
     Installed { request: RequestId, vip: VipId, result: Result<(), EffectError> },
+    /// The addresses of a vip are installed before they are claimed, or were refused.
+    Prepared { request: RequestId, vip: VipId, result: Result<Prepared, EffectError> },
     /// The addresses of a vip are removed, or were refused.
     Removed { request: RequestId, vip: VipId, result: Result<(), EffectError> },
     /// The way to a reference is known, or is another one.
@@ -49,6 +54,8 @@ pub(super) enum Message {
     Status(oneshot::Sender<Status>),
     /// A vip, or all of them, is to be kept out, or no longer. No answer: there is none of that name.
     Hold { vip: Option<String>, change: HoldChange, answer: oneshot::Sender<Option<Changed>> },
+    /// An operator wants a vip to be handed over. No answer: there is none of that name.
+    HandOver { request: HandoverRequest, answer: oneshot::Sender<Option<HandoverOutcome>> },
     /// A fencing has ended.
     Fenced { request: RequestId, result: FenceResult },
     /// A hook has ended, or could not be run.

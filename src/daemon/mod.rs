@@ -7,7 +7,10 @@
 //! | `watch` | who else says that he has our addresses |
 //! | [`peers`] | what this node and others say to each other, sealed |
 //! | `references` | the ways to what answers as long as this node is connected |
+//! | [`votes`] | where the voters are, and what is said about grants |
+//! | [`witness`] | the voter that owns nothing: a loop of its own |
 //! | `second_path` | where the others are on the second paths |
+//! | [`handovers`] | operators who wait for the end of a handover |
 //! | `kernel` | the threads for what may take time: addresses, announcements, news of interfaces |
 //! | `leases` | the leases, handed on to the kernel |
 //! | [`enforcement`] | what enforces them, and what that is worth |
@@ -44,6 +47,7 @@ pub mod difference;
 pub mod enforcement;
 mod epoch;
 mod event_loop;
+pub mod handovers;
 mod hooks;
 mod inheritance;
 pub mod journal;
@@ -67,7 +71,9 @@ mod self_fence;
 mod sockets;
 pub mod status;
 mod supervisor;
+pub mod votes;
 mod watch;
+pub mod witness;
 
 use checks::Checks;
 use control::ControlSocket;
@@ -84,6 +90,7 @@ use message::{Mailbox, Message};
 use reload::Reloader;
 use second_path::SecondPath;
 use status::Circumstances;
+use votes::Votes;
 
 use crate::config::{Config, Seal};
 use crate::driver::schedule::{self, Urgency};
@@ -112,7 +119,7 @@ pub fn run(config: Config, options: &Options) -> io::Result<()> {
     let control = ControlSocket::bind(&options.control)
         .map_err(|error| in_words(&error, &format!("control socket {}", options.control.display())))?;
     let socket_file = RemovedOnDrop(control.path().to_owned());
-    let Config { settings, seal, checks: wanted_checks, hooks: wanted_hooks, heartbeat, notes: _ } = config;
+    let Config { settings, seal, checks: wanted_checks, hooks: wanted_hooks, heartbeat, voters, notes: _ } = config;
     // Before anything is sent: a life that peers take for the one before it would be silence to them.
     let seals = seal.as_ref().map(|seal| seals(seal, &options.state_dir)).transpose()?;
     let mut engine = Engine::new(settings, clock::now());
@@ -137,7 +144,9 @@ pub fn run(config: Config, options: &Options) -> io::Result<()> {
     }
     let (memory, memory_end) = Memory::start(&options.state_dir)?;
     let checks = Checks::new(to_loop.clone());
-    spawn_control(control, to_loop.clone(), Reloader::new(options.config.clone(), to_loop.clone(), checks.clone()))?;
+    let quorum = engine.quorum_settings().cloned();
+    let reloader = Reloader::new(options.config.clone(), to_loop.clone(), checks.clone(), quorum);
+    spawn_control(control, to_loop.clone(), reloader)?;
 
     // The threads of the kernel's side ask for the same themselves: scheduling is not inherited.
     let (enforcement, mut gate) = Enforcement::open(options.enforcement);
@@ -163,7 +172,8 @@ pub fn run(config: Config, options: &Options) -> io::Result<()> {
         let second_path = SecondPath::new(heartbeat, clock::now());
         let seal = seal.as_ref().zip(seals);
         let hands = Hands { mailbox, kernel, leases, log, memory, hooks };
-        EventLoop::new(engine, seal, second_path, hands, circumstances)?.run().await
+        let votes = Votes::new(voters);
+        EventLoop::new(engine, seal, second_path, votes, hands, circumstances)?.run().await
     });
     drop(socket_file);
     checks.finish();

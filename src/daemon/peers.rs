@@ -143,11 +143,24 @@ impl Peers {
     ///
     /// Where the port is taken, or neither family can be had.
     pub fn open(name: &str, seal: &Seal) -> io::Result<Self> {
+        Self::open_at(name, seal, None)
+    }
+
+    /// Opens the port on one address alone; `None`: as [`Self::open`].
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::open`].
+    pub fn open_at(name: &str, seal: &Seal, address: Option<IpAddr>) -> io::Result<Self> {
+        let sockets = match address {
+            Some(address) => vec![Readable::new(DatagramSocket::bind(SocketAddr::new(address, seal.port))?)?],
+            None => sockets(seal.port)?,
+        };
         Ok(Self {
             sessions: Sessions::new(name, seal.keys.clone(), random::seed()?),
             name: name.to_owned(),
             port: seal.port,
-            sockets: sockets(seal.port)?,
+            sockets,
             paths: BTreeMap::new(),
             joined: Vec::new(),
             asked: BTreeMap::new(),
@@ -287,6 +300,11 @@ impl Peers {
     /// Whether a peer will believe what is said to it, as far as is known.
     pub fn can_send(&self, to: &str) -> bool {
         self.sessions.can_send(to)
+    }
+
+    /// How many peers are known.
+    pub fn count(&self) -> usize {
+        self.sessions.count()
     }
 
     /// The port of this node and of its peers.

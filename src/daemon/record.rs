@@ -10,6 +10,7 @@ use super::clock::{self, rfc3339};
 use super::log::{Names, action_name, claim_name, silence_text};
 use super::status::checksum_name;
 use crate::engine::{Cause, Event, EventKind, WaitEnd};
+use crate::wire::handover::HandoverReason;
 
 /// One event.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
@@ -110,6 +111,9 @@ fn tell(kind: &EventKind, names: &Names) -> Told {
             let mut evidence = vec![("from", from.clone().into()), ("to", to.clone().into()), ("why", why.into())];
             if let Cause::Late { by } = cause {
                 evidence.push(("late_ms", json!(by.as_millis())));
+            }
+            if let Cause::TakesOver { reason, .. } | Cause::HandedOver { reason, .. } = cause {
+                evidence.push(("handover", handover_reason(*reason).into()));
             }
             let cause = cause.to_string();
             let text = format!("{from} -> {to}: {cause}");
@@ -296,6 +300,19 @@ fn tell(kind: &EventKind, names: &Names) -> Told {
             let text = format!("{target} must be fenced, but no [[fence.peer]] is for it");
             told("fence-missing", text, [("target", json!(target))])
         }
+        EventKind::HandedOver { peer, reason, gap } => {
+            let text = format!("{peer} took over ({reason}), {} later", shown_ms(*gap));
+            let evidence = [
+                ("peer", json!(peer)),
+                ("reason", handover_reason(*reason).into()),
+                ("gap_us", json!(gap.as_micros())),
+            ];
+            told("handover", text, evidence)
+        }
+        EventKind::HandoverFailed { reason, failure } => {
+            let text = format!("no handover ({reason}): {failure}");
+            told("handover-failed", text, [("reason", handover_reason(*reason).into())])
+        }
         EventKind::TookOver { away } => {
             let text = match away {
                 Some(away) => format!("taken over; the addresses were away for at most {} ms", away.as_millis()),
@@ -323,4 +340,21 @@ fn tell(kind: &EventKind, names: &Names) -> Told {
             told("remove-failed", format!("addresses could not be removed: {error}"), [("error", json!(error.0))])
         }
     }
+}
+
+/// A planned move, by a word that a report counts by.
+pub(super) const fn handover_reason(reason: HandoverReason) -> &'static str {
+    match reason {
+        HandoverReason::Stop => "stop",
+        HandoverReason::Drain => "drain",
+        HandoverReason::Preempt => "preempt",
+        HandoverReason::Operator => "operator",
+        HandoverReason::Drill => "drill",
+        HandoverReason::Back => "back",
+    }
+}
+
+/// As an operator reads it.
+pub(super) fn shown_ms(time: Duration) -> String {
+    format!("{:.1} ms", time.as_secs_f64() * 1000.0)
 }

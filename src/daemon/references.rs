@@ -89,7 +89,7 @@ impl References {
             let is_open = |echo: &Echo| (echo.ifindex, echo.source) == (interface.ifindex, source);
             if !self.echoes.get(&place).is_some_and(is_open) {
                 self.echoes.remove(&place);
-                match EchoSocket::open(name, source, *address).and_then(Readable::new) {
+                match EchoSocket::open(Some(name), source, *address).and_then(Readable::new) {
                     Ok(socket) => {
                         self.echoes.insert(place, Echo { socket, ifindex: interface.ifindex, source });
                     }

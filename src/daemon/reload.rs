@@ -14,6 +14,7 @@ use super::checks::Checks;
 use super::difference::Difference;
 use super::message::Message;
 use crate::config::{self, Colour, MissingInterface, Report, System};
+use crate::engine::QuorumSettings;
 
 /// How long the loop may take. It needs milliseconds for a thousand vips.
 const PATIENCE: Duration = Duration::from_secs(4);
@@ -35,6 +36,11 @@ pub(super) enum Refusal {
     /// The file is wrong.
     #[error("{}", .0.render(Colour::Off))]
     Invalid(Box<Report>),
+    /// Grants were given by the voters that there were, and asked of them.
+    #[error(
+        "the voters changed, or this node's name among them: stop vipd on all nodes of the group, and start it again; the file's `[quorum]` holds from then on"
+    )]
+    OtherVoters,
     /// It is too late.
     #[error("the agent is stopping")]
     Stopping,
@@ -49,13 +55,20 @@ pub(super) struct Reloader {
     config: PathBuf,
     to_loop: mpsc::Sender<Message>,
     checks: Checks,
+    /// What no reload changes.
+    quorum: Option<QuorumSettings>,
     turn: Arc<Mutex<()>>,
 }
 
 impl Reloader {
     /// Of the file that the agent was started with.
-    pub(super) fn new(config: PathBuf, to_loop: mpsc::Sender<Message>, checks: Checks) -> Self {
-        Self { config, to_loop, checks, turn: Arc::default() }
+    pub(super) fn new(
+        config: PathBuf,
+        to_loop: mpsc::Sender<Message>,
+        checks: Checks,
+        quorum: Option<QuorumSettings>,
+    ) -> Self {
+        Self { config, to_loop, checks, quorum, turn: Arc::default() }
     }
 
     /// Reads the file and has the loop keep to it. Logs what came of it.
@@ -81,6 +94,9 @@ impl Reloader {
             // The runtime ends.
             Err(_) => return Err(Refusal::Stopping),
         };
+        if config.settings.quorum != self.quorum {
+            return Err(Refusal::OtherVoters);
+        }
         let (answer, answered) = oneshot::channel();
         let wanted = config.checks.clone();
         let notes = config.notes.iter().map(|note| format!("line {}: {} ({})", note.line, note.message, note.remedy));

@@ -13,6 +13,7 @@ use super::peers::Peers;
 use crate::config::HeartbeatPath;
 use crate::driver::datagrams::Path;
 use crate::engine::Instant;
+use crate::wire::handover::HandoverMessage;
 use crate::wire::heartbeat::Heartbeat;
 use crate::wire::seal::Topic;
 
@@ -144,6 +145,15 @@ impl SecondPath {
         heartbeat.emit(&mut self.bytes);
         for (path, _) in self.heard.get(peer).into_iter().flatten() {
             peers.send_on(peer, *path, Topic::Heartbeat, &self.bytes).ok();
+        }
+    }
+
+    /// Says something of a handover to a node, on all paths that it was heard on. The engine says it again.
+    pub(super) fn send_handover(&mut self, peers: &mut Peers, peer: &str, message: &HandoverMessage) {
+        self.bytes.clear();
+        message.emit(&mut self.bytes);
+        for (path, _) in self.heard.get(peer).into_iter().flatten() {
+            peers.send_on(peer, *path, Topic::Handover, &self.bytes).ok();
         }
     }
 

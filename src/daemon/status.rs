@@ -15,6 +15,7 @@ use super::lateness::Lateness;
 use super::log::{SILENT_OWNER_REMEDY, conflict_remedy};
 use super::peers::SealStatus;
 use super::second_path::SecondPath;
+use super::votes::{GrantsStatus, QuorumStatus, grants_status};
 use crate::engine::heartbeat::Peer;
 use crate::engine::isolation::{Path, ReferenceState};
 use crate::engine::{
@@ -62,6 +63,9 @@ pub struct Status {
     /// The messages of other nodes; none where there is no `[seal]`.
     #[serde(default)]
     pub seal: Option<SealStatus>,
+    /// Who votes on the owners; none where there is no `[quorum]`.
+    #[serde(default)]
+    pub quorum: Option<QuorumStatus>,
     /// The other nodes, as they are heard on the second path.
     #[serde(default)]
     pub second_path: Vec<SecondPathStatus>,
@@ -190,6 +194,9 @@ pub struct VipStatus {
     /// No reference answers, and a claim waits for that.
     #[serde(default)]
     pub isolated: bool,
+    /// What the voters grant of it; none where there is no `[quorum]`.
+    #[serde(default)]
+    pub grants: Option<GrantsStatus>,
     /// Between which nodes adverts are blocked.
     #[serde(default)]
     pub blocked: Vec<BlockedStatus>,
@@ -401,6 +408,7 @@ pub(super) fn status(
         lateness: lateness.clone(),
         journal: journal.clone(),
         seal: None,
+        quorum: None,
         second_path: Vec::new(),
         links: engine.links().iter().map(link_status).collect(),
         vips: engine.vips().iter().map(|vip| vip_status(engine, vip, now)).collect(),
@@ -462,6 +470,7 @@ fn vip_status(engine: &Engine, vip: &Vip, now: Instant) -> VipStatus {
         }),
         references: vip.references().iter().map(|state| reference_status(state, now)).collect(),
         isolated: vip.is_isolated(),
+        grants: grants_status(vip, now),
         blocked: vip.blocked().iter().map(|blocked| blocked_status(engine, blocked, now)).collect(),
         foreign_group: vip.foreign_group(now).map(|group| ForeignGroupStatus {
             source: group.source,

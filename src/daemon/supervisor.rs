@@ -45,6 +45,11 @@ impl Supervisor {
         }
     }
 
+    /// What it does, for `systemctl status`.
+    pub(super) fn tell_status(&self, status: &str) {
+        tell(&[NotifyState::Status(status)]);
+    }
+
     /// The agent is giving everything up.
     pub(super) fn stopping(&self) {
         tell(&[NotifyState::Stopping]);

@@ -3,7 +3,10 @@
 //! | file | looks at |
 //! |---|---|
 //! | `exec` | a program's exit code, or the number that it prints |
-//! | `tcp`, `http` | a port, and what answers there |
+//! | `tcp`, `http` | a port, and what answers there; `place` connects, `tls` is for https |
+//! | `ping`, `arp` | a host, a neighbour |
+//! | `postgres` | a server's role, timeline and age |
+//! | `systemd` | a unit's state, by D-Bus |
 //! | `file` | a number in a file |
 //! | `process`, `interface`, `route` | what the kernel has |
 //! | `patience` | waiting with a deadline, without a clock |
@@ -13,7 +16,6 @@
 
 use std::fmt;
 use std::io::{self, PipeReader, PipeWriter};
-use std::net::SocketAddr;
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::thread;
@@ -21,14 +23,20 @@ use std::time::Duration;
 
 use crate::engine::{CheckOutcome, CheckResult};
 
+pub mod arp;
 pub mod exec;
 mod file;
 pub mod http;
 mod interface;
 pub(super) mod patience;
+pub mod ping;
+pub mod place;
+pub mod postgres;
 mod process;
 pub mod route;
+pub mod systemd;
 mod tcp;
+mod tls;
 
 use exec::Told;
 use patience::{Patience, Period};
@@ -61,9 +69,17 @@ pub enum Probe {
     /// A program, by the number on its last line: how far the data is behind.
     Lag(exec::Program),
     /// Whether somebody accepts connections.
-    Tcp(SocketAddr),
+    Tcp(place::Place),
     /// What a web server answers.
     Http(http::Request),
+    /// Whether a host answers to an echo.
+    Ping(ping::Host),
+    /// Whether a neighbour answers to the question who has its address.
+    Arp(arp::Neighbour),
+    /// What a PostgreSQL server is, and the age of its data in milliseconds if that is asked for.
+    Postgres(postgres::Database),
+    /// Whether a unit of systemd's is active.
+    Systemd(systemd::Unit),
     /// The number in a file.
     File(PathBuf),
     /// Whether a process of this name runs.
@@ -125,24 +141,41 @@ impl Probe {
             Self::Exec(program) | Self::Lag(program) => program.inspect(),
             Self::File(path) => file::inspect(path),
             Self::Process(_) => process::inspect(),
-            Self::Tcp(_) | Self::Http(_) | Self::Interface { .. } | Self::Route(_) => Ok(()),
+            Self::Http(request) => request.trust.as_ref().map_or(Ok(()), |trust| trust.inspect()),
+            Self::Postgres(database) => database.inspect(),
+            Self::Systemd(unit) => unit.inspect(),
+            Self::Tcp(_) | Self::Ping(_) | Self::Arp(_) | Self::Interface { .. } | Self::Route(_) => Ok(()),
         }
     }
 
-    fn run(&self, patience: &Patience<'_>, leftover: &mut Option<exec::Leftover>) -> Found {
+    fn run(&self, patience: &Patience<'_>, memory: &mut Memory) -> Found {
         match self {
-            Self::Exec(program) => exec::run(program, &Told::default(), patience, leftover).map(|line| (None, line)),
-            Self::Lag(program) => {
-                exec::run(program, &Told::default(), patience, leftover).and_then(|line| number(&line))
+            Self::Exec(program) => {
+                exec::run(program, &Told::default(), patience, &mut memory.leftover).map(|line| (None, line))
             }
-            Self::Tcp(address) => tcp::run(*address, patience).map(|line| (None, line)),
-            Self::Http(request) => http::run(request, patience).map(|line| (None, line)),
+            Self::Lag(program) => {
+                exec::run(program, &Told::default(), patience, &mut memory.leftover).and_then(|line| number(&line))
+            }
+            Self::Tcp(place) => tcp::run(place, patience, &mut memory.lookup).map(|line| (None, line)),
+            Self::Http(request) => http::run(request, patience, &mut memory.lookup).map(|line| (None, line)),
+            Self::Ping(host) => ping::run(host, patience).map(|line| (None, line)),
+            Self::Arp(neighbour) => arp::run(neighbour, patience).map(|line| (None, line)),
+            Self::Postgres(database) => postgres::run(database, patience, &mut memory.known),
+            Self::Systemd(unit) => systemd::run(unit, patience).map(|line| (None, line)),
             Self::File(path) => file::run(path).and_then(|line| number(&line)),
             Self::Process(name) => process::run(name).map(|line| (None, line)),
             Self::Interface { name, speed } => interface::run(name, *speed).map(|line| (None, line)),
             Self::Route(destination) => route::run(*destination).map(|line| (None, line)),
         }
     }
+}
+
+/// What one run leaves for the next.
+#[derive(Debug, Default)]
+struct Memory {
+    leftover: Option<exec::Leftover>,
+    lookup: Option<place::Lookup>,
+    known: Option<postgres::Known>,
 }
 
 /// A check that runs again and again on a thread of its own, until this is dropped.
@@ -195,14 +228,14 @@ impl Drop for Running {
 }
 
 fn repeat(check: &Check, period: &Period, stop: &PipeReader, report: &impl Fn(&str, CheckResult) -> bool) {
-    let mut leftover = None;
+    let mut memory = Memory::default();
     // Programs get none of the agent's capabilities.
     let dropped = exec::drop_ambient_capabilities();
     while period.wait(stop.as_fd()) {
         let found = match &dropped {
             Ok(()) => Patience::new(check.timeout, stop.as_fd())
                 .map_err(|error| Failure::Unable(error.to_string()))
-                .and_then(|patience| check.probe.run(&patience, &mut leftover)),
+                .and_then(|patience| check.probe.run(&patience, &mut memory)),
             Err(error) => Err(Failure::Unable(format!("the agent's capabilities cannot be dropped: {error}"))),
         };
         let (outcome, output) = match found {

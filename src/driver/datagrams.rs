@@ -25,6 +25,8 @@ pub const DISCOVERY_V6: Ipv6Addr = Ipv6Addr::new(0xff12, 0, 0, 0, 0, 0, 0x5649, 
 const TRAFFIC_CLASS: u32 = 0xc0;
 /// `TC_PRIO_CONTROL`: the first band of a host's own queues.
 const QUEUE_PRIORITY: u32 = 7;
+/// `TC_PRIO_INTERACTIVE`: the highest that everybody may ask for; the same band.
+const UNPRIVILEGED_PRIORITY: u32 = 6;
 /// The messages of 1,000 peers at once, with the kernel's bookkeeping of about 2 KiB each.
 const RECEIVE_BUFFER_LEN: usize = 2 * 1024 * 1024;
 
@@ -51,16 +53,32 @@ impl DatagramSocket {
     ///
     /// What was tried in vain; `AddrInUse` where another program has the port.
     pub fn open(family: Family, port: u16) -> io::Result<Self> {
-        let (domain, any): (_, IpAddr) = match family {
-            Family::V4 => (Domain::IPV4, Ipv4Addr::UNSPECIFIED.into()),
-            Family::V6 => (Domain::IPV6, Ipv6Addr::UNSPECIFIED.into()),
+        let any: IpAddr = match family {
+            Family::V4 => Ipv4Addr::UNSPECIFIED.into(),
+            Family::V6 => Ipv6Addr::UNSPECIFIED.into(),
+        };
+        Self::bind(SocketAddr::new(any, port))
+    }
+
+    /// Binds a port on one address.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::open`].
+    pub fn bind(address: SocketAddr) -> io::Result<Self> {
+        let family = Family::of(address.ip());
+        let domain = match family {
+            Family::V4 => Domain::IPV4,
+            Family::V6 => Domain::IPV6,
         };
         let socket = Socket::new(domain, Type::DGRAM.nonblocking(), Some(Protocol::UDP))
             .map_err(context(&format!("open an {family} UDP socket")))?;
         configure(&socket, family).map_err(context(&format!("prepare the {family} UDP socket")))?;
-        socket
-            .bind(&SocketAddr::new(any, port).into())
-            .map_err(context(&format!("listen on {family} UDP port {port}")))?;
+        socket.bind(&address.into()).map_err(context(&format!(
+            "listen on UDP port {} of {}",
+            address.port(),
+            address.ip()
+        )))?;
         Ok(Self { socket, family })
     }
 
@@ -238,8 +256,10 @@ fn configure(socket: &Socket, family: Family) -> io::Result<()> {
             setsockopt(socket, sockopt::Ipv6RecvPacketInfo, &true)?;
         }
     }
-    // After the traffic class, which sets a priority of its own.
-    socket.set_priority(QUEUE_PRIORITY)?;
+    // After the traffic class, which sets a priority of its own. The highest is for CAP_NET_ADMIN, which a witness lacks.
+    if socket.set_priority(QUEUE_PRIORITY).is_err() {
+        socket.set_priority(UNPRIVILEGED_PRIORITY)?;
+    }
     // Above the system's limit where we may, up to it otherwise.
     if setsockopt(socket, sockopt::RcvBufForce, &RECEIVE_BUFFER_LEN).is_err() {
         socket.set_recv_buffer_size(RECEIVE_BUFFER_LEN)?;

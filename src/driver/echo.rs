@@ -2,7 +2,8 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
+use std::sync::atomic::{AtomicU16, Ordering};
 
 use socket2::{Domain, Protocol, Socket, Type};
 
@@ -16,6 +17,8 @@ const ANSWER_LEN: usize = 128;
 /// How many packets of that host that are no answers are passed over before others have their turn.
 const OTHERS_IN_A_ROW: usize = 64;
 
+static OPENED: AtomicU16 = AtomicU16::new(0);
+
 /// A raw socket for the echoes of one host. Never blocks.
 #[derive(Debug)]
 pub struct EchoSocket {
@@ -26,19 +29,21 @@ pub struct EchoSocket {
 }
 
 impl EchoSocket {
-    /// Opens one that asks a host through an interface; over IPv4 from this address.
+    /// Opens one that asks a host, through this interface or as the routes say; over IPv4 from this address.
     ///
     /// # Errors
     ///
     /// What was tried in vain; `PermissionDenied` without `CAP_NET_RAW`.
-    pub fn open(interface: &str, source: Option<IpAddr>, address: IpAddr) -> io::Result<Self> {
+    pub fn open(interface: Option<&str>, source: Option<IpAddr>, address: IpAddr) -> io::Result<Self> {
         let (domain, protocol) = match address {
             IpAddr::V4(_) => (Domain::IPV4, Protocol::ICMPV4),
             IpAddr::V6(_) => (Domain::IPV6, Protocol::ICMPV6),
         };
         let socket = Socket::new(domain, Type::RAW.nonblocking(), Some(protocol))
             .map_err(context("open an ICMP socket (needs CAP_NET_RAW)"))?;
-        socket.bind_device(Some(interface.as_bytes())).map_err(context(&format!("bind to {interface}")))?;
+        if let Some(interface) = interface {
+            socket.bind_device(Some(interface.as_bytes())).map_err(context(&format!("bind to {interface}")))?;
+        }
         // Never from a virtual address, which is this host's today and another's tomorrow.
         if let Some(source @ IpAddr::V4(_)) = source.filter(|source| source.is_ipv4() == address.is_ipv4()) {
             socket.bind(&SocketAddr::new(source, 0).into()).map_err(context(&format!("send from {source}")))?;
@@ -46,7 +51,9 @@ impl EchoSocket {
         // Only what comes from there is heard.
         socket.connect(&SocketAddr::new(address, 0).into()).map_err(context(&format!("reach {address}")))?;
         let [.., high, low] = std::process::id().to_be_bytes();
-        Ok(Self { socket, address, identifier: u16::from_be_bytes([high, low]) })
+        // Another for each socket: one that asks a host again must not take a late answer to the last one for its own.
+        let turn = OPENED.fetch_add(1, Ordering::Relaxed);
+        Ok(Self { socket, address, identifier: u16::from_be_bytes([high, low]).wrapping_add(turn) })
     }
 
     /// Asks. A question that there is no room or no way for is lost as any other.
@@ -83,5 +90,11 @@ impl EchoSocket {
 impl AsRawFd for EchoSocket {
     fn as_raw_fd(&self) -> RawFd {
         self.socket.as_raw_fd()
+    }
+}
+
+impl AsFd for EchoSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 }

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::io;
 use std::mem;
 use std::net::IpAddr;
-use std::os::fd::{AsRawFd, RawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 
 use socket2::{Domain, SockFilter, Socket, Type};
 
@@ -94,6 +94,12 @@ impl ClaimSocket {
                 return Ok(Some(claim));
             }
         }
+    }
+}
+
+impl AsFd for ClaimSocket {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        self.socket.as_fd()
     }
 }
 

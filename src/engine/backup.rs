@@ -144,6 +144,7 @@ impl Vip {
             Comparison::Resigns => self.backup_on_resignation(step, sender.source),
             // RFC 9568 §6.4.2: an equal priority is as good as a higher one, whatever the addresses.
             Comparison::Higher | Comparison::WinsTie | Comparison::LosesTie => self.follow(step, heard),
+            Comparison::Lower if self.handover.is_settled() => self.follow(step, heard),
             Comparison::Lower => match self.settings.preempt {
                 Preempt::Off => self.follow(step, heard),
                 Preempt::On => self.outlast(heard),
@@ -181,6 +182,9 @@ impl Vip {
 
     /// Why it would claim now.
     fn cause_to_claim(&self, now: Instant) -> Cause {
+        if let Some(cause) = self.cause_to_take() {
+            return cause;
+        }
         let Some(backup) = self.backup() else { return Cause::ActiveDown { silence: None } };
         let inferior =
             backup.inferior.filter(|(heard, _)| now.since(heard.at) < self.active_down_interval(heard.interval));

@@ -35,6 +35,8 @@ pub(super) struct Canvass {
     told: bool,
     /// Questions asked.
     rounds: u32,
+    /// Nothing has been asked since something else spoke against the claim.
+    put_off: bool,
 }
 
 /// What a status shows.
@@ -75,7 +77,8 @@ impl Vip {
         if self.waits_for_lead() {
             return Some(step.now + FASTEST);
         }
-        if self.canvass.is_none() {
+        // What spoke against the claim may have ended sooner than was foreseen.
+        if self.canvass.as_ref().is_none_or(|canvass| canvass.put_off) {
             self.canvass(step);
         }
         if self.quorum.as_ref().is_none_or(|quorum| quorum.is_held(step.now)) {
@@ -109,7 +112,7 @@ impl Vip {
             self.release_grants(step);
             let in_time = until - self.skew_time(self.interval()) / 2;
             let next_ask_at = in_time.max(step.now + FASTEST);
-            self.canvass = Some(Canvass { next_ask_at, wants_since: None, told: false, rounds: 0 });
+            self.canvass = Some(Canvass { next_ask_at, wants_since: None, told: false, rounds: 0, put_off: true });
         }
         until
     }
@@ -129,8 +132,9 @@ impl Vip {
     fn canvass(&mut self, step: &mut Step<'_>) {
         let rounds = self.canvass.as_ref().map_or(0, |canvass| canvass.rounds);
         let pause = (self.interval().duration() / 4).clamp(FASTEST, SLOWEST);
-        let canvass =
-            self.canvass.get_or_insert(Canvass { next_ask_at: step.now, wants_since: None, told: false, rounds });
+        let first = Canvass { next_ask_at: step.now, wants_since: None, told: false, rounds, put_off: false };
+        let canvass = self.canvass.get_or_insert(first);
+        canvass.put_off = false;
         canvass.rounds = rounds.saturating_add(1);
         canvass.next_ask_at = step.now + pause;
         let preempts = matches!(&self.state, State::Backup(backup) if backup.preempts());

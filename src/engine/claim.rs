@@ -45,6 +45,7 @@ impl Vip {
         self.quorum_objection(step)
             .or_else(|| self.object_for_silent_owner(step, cause))
             .or_else(|| self.object_until_fenced(step, cause))
+            .or_else(|| self.object_for_handover(step, cause))
             .or_else(|| self.object_until_hook_permits(step, cause))
     }
 
@@ -73,9 +74,14 @@ impl Vip {
     /// Advertises, and asks the kernel for the addresses.
     pub(super) fn claim(&mut self, step: &mut Step<'_>, cause: Cause) {
         let interval = self.settings.interval;
+        let is_prepared = self.take_offer(step, &cause);
         self.end_canvass();
         self.transmit(step, self.priority());
         self.ask_to_stay(step);
+        if is_prepared {
+            self.claim_what_is_there(step, cause);
+            return;
+        }
         // Installed while the kernel is told of the lease; without it they answer nobody.
         let set = self.address_set(step);
         let request = set.request;
@@ -86,6 +92,20 @@ impl Vip {
         restorations.began(request);
         let ownership = Ownership::begun(step.now, lease, interval, restorations, None);
         self.enter(step, State::Claiming { ownership, request }, cause);
+    }
+
+    /// The addresses are there already, and answer as soon as there is a lease. That they are there still is made sure of afterwards.
+    fn claim_what_is_there(&mut self, step: &mut Step<'_>, cause: Cause) {
+        let lease = self.renew_lease(step);
+        let set = self.address_set(step);
+        let request = set.request;
+        let mut restorations = Restorations::default();
+        restorations.began(request);
+        let ownership = Ownership::begun(step.now, lease, self.settings.interval, restorations, None);
+        self.enter(step, State::Claiming { ownership: ownership.clone(), request }, cause);
+        self.enter(step, State::Active(ownership), Cause::Installed);
+        self.announce_anew(step);
+        step.outputs.push_back(Output::Install(set));
     }
 
     /// Goes on as the owner that an earlier agent of this node was. Its lease runs, so that nobody else can have claimed the

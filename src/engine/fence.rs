@@ -187,7 +187,11 @@ impl Vip {
         if let State::Backup(backup) = &mut self.state {
             backup.awaits_fence = again.is_some();
         }
-        again
+        // What the voters granted is kept from no other node for longer than a fencing that may succeed.
+        match again {
+            Some(until) if until > step.now + LOOK_AGAIN => Some(self.put_off_canvass(step, until)),
+            soon_or_never => soon_or_never,
+        }
     }
 
     /// A fencing has ended: a claim that waits for it waits no longer.

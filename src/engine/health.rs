@@ -7,13 +7,14 @@
 //! | fails, with a negative *weight* | the priority lower by it |
 //! | gives a *number* | the priority higher or lower by that; without a number it is a fault |
 //! | gives a *lag* | the priority lower, in proportion: of two standbys the fresher one wins the election |
-//! | gives a lag beyond its limit, or none | the priority 1, and forbids a claim, unless nobody else claims and the policy allows it |
+//! | gives a lag beyond its limit, or none | the priority 1, and forbids a claim, unless nobody else claims and the policy allows it; none is a fault where that is wanted |
 //!
 //! The sum stays within 1..=254; the address owner's 255 is left alone. VRRP carries nothing but a priority, so a lag has to become
 //! one: of a weight of 50 and a limit of 10 s each step is a fifth of a second.
 //!
 //! Flapping: results count in rows (`rise`, `fall`); what fails stays failed for [`SHORTEST_STAY`], and for longer each time that it
-//! fails again soon ([`FIRST_HOLD`], doubled to [`LONGEST_HOLD`]). A worse number counts at once, a better one when it is the worst of `rise`.
+//! fails again soon ([`FIRST_HOLD`], doubled to [`LONGEST_HOLD`]). A worse number counts at once, a better one when it is the worst of
+//! `rise`; and a number that went up and soon down again stays down as long as a failure would. A lag does not: it is to be known as it is.
 //!
 //! Nothing is known of a check before its first result, which decides alone. Until then a vip takes no part; but one that owns
 //! the addresses already (adopted, or a check that a reload added) is presumed healthy.
@@ -70,6 +71,8 @@ pub enum CheckEffect {
         weight: u8,
         /// Whether it claims all the same, last of all, when nobody else does.
         when_alone: bool,
+        /// Whether the vip takes no part while nobody knows the lag.
+        fault: bool,
     },
 }
 
@@ -117,6 +120,10 @@ pub struct Check {
     against: u8,
     /// The numbers of the last `rise` results that had one.
     numbers: VecDeque<i64>,
+    /// The number that counts, of those that are added.
+    counted: Option<i64>,
+    /// When it went up last.
+    rose_at: Option<Instant>,
     held_until: Option<Instant>,
     /// How often it failed again soon after it had recovered.
     flaps: u32,
@@ -141,6 +148,8 @@ impl Check {
             output: String::new(),
             against: 0,
             numbers: VecDeque::new(),
+            counted: None,
+            rose_at: None,
             held_until: None,
             flaps: 0,
             last_hold: Duration::ZERO,
@@ -167,7 +176,7 @@ impl Check {
         &self.output
     }
 
-    /// Until when it stays failed, whatever it finds.
+    /// Until when it stays failed, or its number stays down, whatever it finds.
     pub const fn held_until(&self) -> Option<Instant> {
         self.held_until
     }
@@ -176,7 +185,7 @@ impl Check {
     pub fn number(&self) -> Option<i64> {
         match self.settings.effect {
             CheckEffect::Fault | CheckEffect::Weight(_) => None,
-            CheckEffect::Number => self.numbers.iter().min().copied(),
+            CheckEffect::Number => self.counted,
             CheckEffect::Lag { .. } => self.numbers.iter().max().copied(),
         }
     }
@@ -211,7 +220,8 @@ impl Check {
     fn is_fault(&self) -> bool {
         let faults = match self.settings.effect {
             CheckEffect::Fault | CheckEffect::Number => true,
-            CheckEffect::Weight(_) | CheckEffect::Lag { .. } => false,
+            CheckEffect::Lag { fault, .. } => fault,
+            CheckEffect::Weight(_) => false,
         };
         faults && self.state == CheckState::Failing
     }
@@ -229,7 +239,7 @@ impl Check {
         self.output = result.output;
         let passed = match result.outcome {
             CheckOutcome::Passed(number) => {
-                self.note(number);
+                self.note(now, number);
                 true
             }
             CheckOutcome::Failed | CheckOutcome::Unable => false,
@@ -270,11 +280,26 @@ impl Check {
         })
     }
 
-    fn note(&mut self, number: Option<i64>) {
+    fn note(&mut self, now: Instant, number: Option<i64>) {
         let Some(number) = number else { return };
         self.numbers.push_back(number);
         while self.numbers.len() > usize::from(self.settings.rise.max(1)) {
             self.numbers.pop_front();
+        }
+        let worst = self.numbers.iter().min().copied();
+        match (self.counted, worst) {
+            (Some(counted), Some(worst)) if worst > counted => {
+                if self.held_until.is_none_or(|until| now >= until) {
+                    self.counted = Some(worst);
+                    self.rose_at = Some(now);
+                    self.held_until = None;
+                }
+            }
+            (Some(counted), Some(worst)) if worst < counted => {
+                self.counted = Some(worst);
+                self.hold(now, self.rose_at);
+            }
+            (Some(_) | None, Some(_) | None) => self.counted = worst,
         }
     }
 
@@ -284,17 +309,23 @@ impl Check {
     }
 
     fn fail(&mut self, now: Instant) {
+        self.hold(now, Some(self.since));
+        self.enter(CheckState::Failing, now);
+        // What it said before is no longer true.
+        self.numbers.clear();
+        self.counted = None;
+    }
+
+    /// It got worse, after it had got better then.
+    fn hold(&mut self, now: Instant, better_at: Option<Instant>) {
         let recovered = self.last_hold > Duration::ZERO;
-        let soon = now.since(self.since) < FLAP_WINDOW.max(self.last_hold * 2);
+        let soon = better_at.is_some_and(|at| now.since(at) < FLAP_WINDOW.max(self.last_hold * 2));
         self.flaps = if recovered && soon { self.flaps.saturating_add(1) } else { 0 };
         self.last_hold = match self.flaps.checked_sub(1) {
             None => SHORTEST_STAY,
             Some(more) => FIRST_HOLD.saturating_mul(1_u32.checked_shl(more).unwrap_or(u32::MAX)).min(LONGEST_HOLD),
         };
-        self.enter(CheckState::Failing, now);
         self.held_until = Some(now + self.last_hold);
-        // What it said before is no longer true.
-        self.numbers.clear();
     }
 
     fn enter(&mut self, state: CheckState, now: Instant) {
@@ -477,6 +508,30 @@ mod tests {
     }
 
     #[test]
+    fn a_number_that_swings_stays_down_for_longer_each_time_and_one_that_only_falls_does_not() {
+        let mut check = check(1, 1, CheckEffect::Number);
+        give(&mut check, 0, CheckOutcome::Passed(Some(10)));
+        let mut now = 1_000;
+        let mut stays = Vec::new();
+        for _ in 0..9 {
+            give(&mut check, now, CheckOutcome::Passed(Some(-10)));
+            let fell_at = now;
+            while check.weight() < 0 {
+                now += 1;
+                give(&mut check, now, CheckOutcome::Passed(Some(10)));
+            }
+            stays.push(now - fell_at);
+        }
+        assert_eq!(stays, [1, 5, 10, 20, 40, 80, 160, 300, 300]);
+        // Calm for long enough, and then down step by step, which is no swing.
+        now += 601;
+        for lower in 0..9 {
+            give(&mut check, now + lower, CheckOutcome::Passed(Some(-i64::try_from(lower).unwrap())));
+            assert_eq!(check.last_hold, SHORTEST_STAY, "{lower}");
+        }
+    }
+
+    #[test]
     fn weights_count_by_their_sign() {
         for (weight, passing, failing) in [(50, 50, 0), (-50, 0, -50)] {
             let mut check = check(1, 1, CheckEffect::Weight(weight));
@@ -489,7 +544,7 @@ mod tests {
 
     #[test]
     fn a_lag_costs_in_proportion_and_any_lag_costs_something() {
-        let mut check = check(1, 1, CheckEffect::Lag { max_lag: 1_000, weight: 50, when_alone: false });
+        let mut check = check(1, 1, CheckEffect::Lag { max_lag: 1_000, weight: 50, when_alone: false, fault: false });
         for (lag, weight, stale) in [
             (0, 0, false),
             (1, -1, false),

@@ -80,7 +80,7 @@ impl Vip {
         self.hold.as_ref()
     }
 
-    /// Gives up at once, so that the peer takes over within its skew time.
+    /// Hands over, or gives up at once, so that a peer takes over within its skew time.
     pub(super) fn on_hold(&mut self, step: &mut Step<'_>, hold: Hold) {
         self.depose_if_late(step);
         self.hold = Some(hold);
@@ -88,8 +88,10 @@ impl Vip {
             State::Initialize => {}
             State::Backup(_) | State::Held { .. } => self.keep_out(step, hold),
             State::Claiming { .. } | State::Active(_) => {
-                self.give_up(step);
-                self.keep_out(step, hold);
+                if !self.hand_over_to_keep_out(step, hold) {
+                    self.give_up(step);
+                    self.keep_out(step, hold);
+                }
             }
         }
     }
@@ -97,6 +99,8 @@ impl Vip {
     /// Takes part again, as at boot. Ends the short holds too: an operator has seen to what they were for.
     pub(super) fn on_release(&mut self, step: &mut Step<'_>) {
         self.hold = None;
+        self.handover.unsettle();
+        self.cancel_handover(step);
         if let State::Held { .. } = &self.state {
             match self.unready() {
                 None => self.start(step, Cause::Undrained),

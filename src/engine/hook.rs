@@ -313,7 +313,7 @@ impl Vip {
         due
     }
 
-    fn has_hook(&self, moment: Moment) -> bool {
+    pub(super) fn has_hook(&self, moment: Moment) -> bool {
         self.settings.hooks.iter().any(|hook| hook.moment == moment)
     }
 

@@ -7,6 +7,7 @@ use core::time::Duration;
 
 use super::VipId;
 use super::fence::FenceResult;
+use super::handover::{HandoverOrder, Prepared};
 use super::health::CheckResult;
 use super::hold::Hold;
 use super::hook::{HookResult, Moment};
@@ -18,6 +19,7 @@ use crate::types::{Family, MacAddr, Routing};
 use crate::wire::DropReason;
 use crate::wire::advert::{Advert, ChecksumForm};
 use crate::wire::grant::GrantMessage;
+use crate::wire::handover::HandoverMessage;
 use crate::wire::heartbeat::Heartbeat;
 
 /// One thing that happened. Hand it to [`Engine::handle`](super::Engine::handle), then drain the outputs.
@@ -118,6 +120,38 @@ pub enum Input {
     LeaseLapsed {
         /// Whose.
         vip: VipId,
+    },
+    /// An [`Output::LetGo`](super::Output::LetGo) was carried out. Comes before anything else does.
+    LetGo {
+        /// Whose.
+        vip: VipId,
+        /// The kernel lets the addresses answer nobody. If not, they answer until they are removed.
+        closed: bool,
+    },
+    /// An operator wants a vip to be handed over. Answered by [`Output::HandoverEnded`](super::Output::HandoverEnded).
+    HandOver {
+        /// Which.
+        vip: VipId,
+        /// Ties the answer to this input.
+        request: RequestId,
+        /// To whom, and why.
+        order: HandoverOrder,
+    },
+    /// A node has spoken of a handover. It was the node of this name, and no replay.
+    Handover {
+        /// Its name.
+        peer: String,
+        /// What it said.
+        message: HandoverMessage,
+    },
+    /// An [`Output::Prepare`](super::Output::Prepare) has ended.
+    Prepared {
+        /// The request of the output.
+        request: RequestId,
+        /// Whose.
+        vip: VipId,
+        /// What is ready, or what was refused.
+        result: Result<Prepared, EffectError>,
     },
     /// An [`Output::Install`](super::Output::Install) has ended.
     Installed {

@@ -15,6 +15,7 @@
 //! | `reload` | what new settings change, and what goes on as it was |
 //! | `backup` | whom to follow, when to claim |
 //! | `claim` | whether a claim may begin, and its steps |
+//! | [`handover`] | when a healthy owner lets go, and to whom |
 //! | [`isolation`] | whether this node is connected, and what it does where it is not |
 //! | [`silence`] | whether a silent owner still answers, and how long a claim waits for it |
 //! | `owner` | advertise, yield, rivals, restoring addresses |
@@ -58,6 +59,7 @@ mod claim;
 pub mod election;
 pub mod fence;
 pub mod group;
+pub mod handover;
 pub mod health;
 pub mod heartbeat;
 pub mod hold;
@@ -86,6 +88,7 @@ pub mod voter;
 
 pub use fence::{FenceAction, FenceOrder, FencePeer, FenceResult, FenceSettings, WatchdogSettings};
 pub use group::GroupSettings;
+pub use handover::{HandoverDone, HandoverFailure, HandoverOrder, Prepared};
 pub use health::{Check, CheckEffect, CheckOutcome, CheckResult, CheckSettings, CheckState};
 pub use hold::{Hold, HoldReason};
 pub use hook::{HookOrder, HookResult, HookRun, HookSettings, Moment, OnHookFailure};
@@ -222,6 +225,12 @@ impl Engine {
             Input::Hold { vip, hold } => self.on_hold(now, vip, hold),
             Input::Release { vip } => self.on_release(now, vip),
             Input::LeaseLapsed { vip } => self.step(now, vip, Vip::on_lease_lapsed),
+            Input::Prepared { request, vip, result } => {
+                self.step(now, vip, |vip, step| vip.on_prepared(step, request, &result));
+            }
+            Input::LetGo { vip, closed } => self.step(now, vip, |vip, step| vip.on_let_go(step, closed)),
+            Input::HandOver { vip, request, order } => self.on_hand_over(now, vip, request, order),
+            Input::Handover { peer, message } => self.on_handover_message(now, &peer, &message),
             Input::Installed { request, vip, result } => {
                 self.step(now, vip, |vip, step| vip.on_installed(step, request, result));
             }
@@ -231,7 +240,7 @@ impl Engine {
                     let kind = EventKind::RemoveFailed(error.clone());
                     self.outputs.push_back(Output::Event(Event { at: now, vip: Some(vip), kind }));
                 } else {
-                    self.step(now, vip, |vip, _| vip.on_removed(request));
+                    self.step(now, vip, |vip, step| vip.on_removed(step, request));
                 }
                 self.step(now, vip, |vip, step| vip.hook_on_removed(step, request, result));
             }
@@ -241,7 +250,11 @@ impl Engine {
             Input::PeerMet { peer } => self.on_peer_met(now, peer),
             Input::Heartbeat { peer, heartbeat } => self.on_heartbeat(now, &peer, &heartbeat),
             Input::Settings(settings) => self.on_settings(now, settings),
-            Input::Shutdown => self.on_end(now, |vip, step| vip.leave(step, Cause::Shutdown)),
+            Input::Shutdown => self.on_end(now, |vip, step| {
+                if !vip.hand_over_to_leave(step, Cause::Shutdown) {
+                    vip.leave(step, Cause::Shutdown);
+                }
+            }),
             Input::PrepareHandOn => {
                 for vip in self.vips.iter().map(Vip::id).collect::<Vec<_>>() {
                     self.step(now, vip, Vip::on_prepare_hand_on);
@@ -289,6 +302,16 @@ impl Engine {
     /// The interfaces that the settings name, or named before a reload; a [`LinkId`] is a place in this slice.
     pub fn links(&self) -> &[Link] {
         &self.links
+    }
+
+    /// Who votes on the owners; `None`: nobody is asked.
+    pub const fn quorum_settings(&self) -> Option<&QuorumSettings> {
+        self.quorum.as_ref()
+    }
+
+    /// The votes of this node itself, where it has one.
+    pub const fn voter(&self) -> Option<&Voter> {
+        self.voter.as_ref()
     }
 
     /// How silent owners are fenced.

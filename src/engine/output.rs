@@ -9,6 +9,7 @@ use core::time::Duration;
 
 use super::VipId;
 use super::fence::{FenceAction, FenceOrder};
+use super::handover::{HandoverDone, HandoverFailure};
 use super::hook::{HookOrder, Moment};
 use super::input::{EffectError, LinkId, RequestId};
 use super::quorum::Missing;
@@ -21,6 +22,7 @@ use crate::types::{AdvertInterval, Family, MacAddr, MacMode, Priority, Routing, 
 use crate::wire::DropReason;
 use crate::wire::advert::{Advert, ChecksumForm};
 use crate::wire::grant::GrantMessage;
+use crate::wire::handover::{HandoverMessage, HandoverReason};
 use crate::wire::heartbeat::Heartbeat;
 
 /// One thing to do, in the order in which they are polled.
@@ -40,6 +42,14 @@ pub enum Output {
         /// Whose.
         vip: VipId,
     },
+    /// As [`Self::EndLease`], for an owner that hands over. Answered by [`Input::LetGo`](super::Input::LetGo), before anything else happens.
+    LetGo {
+        /// Whose.
+        vip: VipId,
+    },
+    /// Put all these addresses on the interface, where they answer nobody before a lease is renewed; where nothing can keep them from it, do
+    /// nothing. Answered by [`Input::Prepared`](super::Input::Prepared).
+    Prepare(AddressSet),
     /// Put all these addresses on the interface, and the routes and rules that go with them; those already there are no error. Answered by
     /// [`Input::Installed`](super::Input::Installed).
     Install(AddressSet),
@@ -75,6 +85,20 @@ pub enum Output {
         peer: String,
         /// What to say.
         heartbeat: Heartbeat,
+    },
+    /// Say this to a node, on all ways to it.
+    SendHandover {
+        /// Its name.
+        peer: String,
+        /// What to say.
+        message: HandoverMessage,
+    },
+    /// How an operator's handover went.
+    HandoverEnded {
+        /// The request of the input.
+        request: RequestId,
+        /// What came of it.
+        outcome: Result<HandoverDone, HandoverFailure>,
     },
     /// Record and show this.
     Event(Event),
@@ -404,6 +428,22 @@ pub enum EventKind {
         /// The address that it was heard from.
         target: IpAddr,
     },
+    /// This node handed over, and the successor said that it owns.
+    HandedOver {
+        /// The successor's name.
+        peer: String,
+        /// Why.
+        reason: HandoverReason,
+        /// From when this node answered no more until it heard that the other one does.
+        gap: Duration,
+    },
+    /// A handover was not to be had, or failed.
+    HandoverFailed {
+        /// Why it was wanted.
+        reason: HandoverReason,
+        /// Why it failed.
+        failure: HandoverFailure,
+    },
     /// A hook was run.
     HookDone {
         /// Which.
@@ -521,6 +561,20 @@ pub enum Cause {
         /// Its priority.
         priority: Priority,
     },
+    /// The owner let go, and this node was ready.
+    TakesOver {
+        /// The former owner's name.
+        peer: String,
+        /// Why it let go.
+        reason: HandoverReason,
+    },
+    /// This node let go, and the successor was ready.
+    HandedOver {
+        /// The successor's name.
+        peer: String,
+        /// Why.
+        reason: HandoverReason,
+    },
     /// A peer of lower priority was Active for the preemption delay or the active-down interval.
     Preempts {
         /// The peer.
@@ -631,6 +685,8 @@ impl Cause {
             Self::GivenUp { .. } => "peer-gave-up",
             Self::PeerOwns { .. } => "peer-owns",
             Self::Preempts { .. } => "preempts",
+            Self::TakesOver { .. } => "takes-over",
+            Self::HandedOver { .. } => "handed-over",
             Self::Installed => "installed",
             Self::Adopted => "adopted",
             Self::InstallRefused(_) => "install-refused",
@@ -683,6 +739,8 @@ impl fmt::Display for Cause {
             Self::PeerOwns { peer, priority } => {
                 write!(f, "{peer} says on the second path that it is Active with priority {priority}")
             }
+            Self::TakesOver { peer, reason } => write!(f, "handover from {peer} ({reason})"),
+            Self::HandedOver { peer, reason } => write!(f, "handover to {peer} ({reason})"),
             Self::Preempts { source, priority } => write!(f, "preempts {source} with priority {priority}"),
             Self::GroupFault { vip, why } => write!(f, "{vip} of the same group: {why}"),
             Self::GroupReady => f.write_str("the whole group is ready"),

@@ -256,6 +256,14 @@ impl Vip {
         }
     }
 
+    /// When the others heard an owner last, if that is this one.
+    pub(super) const fn last_advert_at(&self) -> Option<Instant> {
+        match &self.state {
+            State::Claiming { ownership, .. } | State::Active(ownership) => Some(ownership.last_advert_at),
+            State::Initialize | State::Backup(_) | State::Held { .. } => None,
+        }
+    }
+
     /// Sends an advert out of turn, now or as soon as the spacing allows.
     pub(super) fn answer(&mut self, step: &mut Step<'_>) {
         let interval = self.pace().duration();

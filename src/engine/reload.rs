@@ -127,6 +127,7 @@ impl Vip {
             return;
         }
         self.depose_if_late(step);
+        self.abandon_handover(step);
         let was_ready = self.unready().is_none();
         let before = mem::replace(&mut self.settings, new);
         self.addresses = by_family(&self.settings);

@@ -168,7 +168,8 @@ impl Vip {
     }
 
     /// Addresses were taken off, all of them.
-    pub(super) fn on_removed(&mut self, request: RequestId) {
+    pub(super) fn on_removed(&mut self, step: &mut Step<'_>, request: RequestId) {
+        self.handover_on_removed(step, request);
         if self.second_path.removing == Some(request) {
             self.second_path.removing = None;
             let is_out = match &self.state {
@@ -215,6 +216,8 @@ const fn leaves_nobody(cause: &Cause) -> bool {
         | Cause::PeerWins { .. }
         | Cause::PeerOwns { .. }
         | Cause::GivenUp { .. }
+        | Cause::TakesOver { .. }
+        | Cause::HandedOver { .. }
         | Cause::Preempts { .. }
         | Cause::Challenged { .. }
         | Cause::Installed
@@ -234,6 +237,7 @@ impl Vip {
     pub(super) fn on_report(&mut self, step: &mut Step<'_>, hearing: Hearing<'_>, report: &Report) {
         self.depose_if_late(step);
         let Some(before) = self.second_path.note(hearing, report) else { return };
+        self.handover_on_report(step, hearing.peer, report.standing);
         match &self.state {
             State::Initialize | State::Held { .. } => {}
             State::Backup(_) => self.backup_on_report(step, hearing, report, &before),
@@ -253,7 +257,10 @@ impl Vip {
         } else {
             None
         };
-        let is_about = |said: &Statement| about.is_some_and(|source| said.report.sources.contains(source));
+        let hands_over = if let Cause::TakesOver { peer, .. } = cause { Some(peer.as_str()) } else { None };
+        let is_about = |said: &Statement| {
+            about.is_some_and(|source| said.report.sources.contains(source)) || hands_over == Some(said.peer.as_str())
+        };
         let owner = self.second_path.owners(step.now).find(|said| !is_about(said));
         if let Some((peer, until)) = owner.map(|said| (said.peer.clone(), said.until)) {
             self.raise(step, &peer, Direction::FromPeer);
@@ -334,6 +341,7 @@ impl Vip {
     fn owner_on_report(&mut self, step: &mut Step<'_>, hearing: Hearing<'_>, report: &Report, before: &Before) {
         let Hearing { peer, .. } = hearing;
         match report.standing {
+            Standing::Owner if self.is_of_before(step.now, |former| former == peer) => {}
             Standing::Owner => self.owner_on_second_owner(step, peer, report),
             Standing::Out | Standing::Backup => {
                 if before.was_rival {
@@ -404,7 +412,7 @@ impl Vip {
         }
     }
 
-    fn source_of(&self, report: &Report) -> Option<IpAddr> {
+    pub(super) fn source_of(&self, report: &Report) -> Option<IpAddr> {
         let lead = self.lead().and_then(|lead| report.sources.of(lead.family()));
         lead.or_else(|| report.sources.iter().next())
     }
@@ -494,6 +502,21 @@ impl SecondPath {
 
     fn owners(&self, now: Instant) -> impl Iterator<Item = &Statement> {
         self.believed(now).filter(|said| said.report.standing == Standing::Owner)
+    }
+
+    /// What those say of the vip who are believed now.
+    pub(super) fn reports(&self, now: Instant) -> impl Iterator<Item = (&str, &Report)> {
+        self.believed(now).map(|said| (said.peer.as_str(), &said.report))
+    }
+
+    /// Whether an address is one that a peer's adverts come from.
+    pub(super) fn speaks_from(&self, peer: &str, source: IpAddr) -> bool {
+        self.statements.iter().any(|said| said.peer == peer && said.report.sources.contains(source))
+    }
+
+    /// The node that says that it is the owner, and whose adverts come from there.
+    pub(super) fn owner_at(&self, now: Instant, source: IpAddr) -> Option<String> {
+        self.owners(now).find(|said| said.report.sources.contains(source)).map(|said| said.peer.clone())
     }
 
     fn said_by(&mut self, peer: &str) -> Option<&mut Statement> {

@@ -14,6 +14,7 @@ use super::canvass::Canvass;
 use super::election::{self, PATIENCE, Rank};
 use super::fence::Fences;
 use super::group::Membership;
+use super::handover::Handover;
 use super::health::Health;
 use super::hold::Hold;
 use super::hook::Hooks;
@@ -64,6 +65,7 @@ pub struct Vip {
     pub(super) health: Health,
     pub(super) references: References,
     pub(super) second_path: SecondPath,
+    pub(super) handover: Handover,
     pub(super) membership: Option<Membership>,
     pub(super) hooks: Hooks,
     /// The grants, where voters are configured, and this node's name among them.
@@ -204,7 +206,7 @@ impl Vip {
 
     /// When it wants to be called.
     pub fn deadline(&self) -> Option<Instant> {
-        [self.deadline_of_state(), self.isolation_due_at()].into_iter().flatten().min()
+        [self.deadline_of_state(), self.isolation_due_at(), self.handover.deadline()].into_iter().flatten().min()
     }
 
     fn deadline_of_state(&self) -> Option<Instant> {
@@ -267,6 +269,7 @@ impl Vip {
             health,
             references: References::default(),
             second_path: SecondPath::default(),
+            handover: Handover::default(),
             membership: None,
             hooks: Hooks::default(),
         };
@@ -342,8 +345,12 @@ impl Vip {
         let own = router.rank(priority);
         self.report(step, arrival.source, learned);
         self.on_advert_through(step, arrival.source);
+        self.handover_on_advert(step, arrival.source, arrival.advert.priority);
         // Without a source address the vip is in Initialize, and takes no part.
         let Some(own) = own else { return };
+        if self.is_advert_of_before(step.now, arrival.source) {
+            return;
+        }
         let sender = Rank { priority: arrival.advert.priority, source: arrival.source };
         let comparison = election::compare(sender, own);
         match &self.state {
@@ -359,6 +366,7 @@ impl Vip {
         self.depose_if_late(step);
         self.expire_hold(step);
         self.isolation_on_deadline(step);
+        self.handover_on_deadline(step);
         match &self.state {
             State::Initialize => {}
             State::Backup(_) => self.backup_on_deadline(step),
@@ -484,6 +492,7 @@ impl Vip {
         if cause != Cause::Installed {
             self.cause = cause.clone();
         }
+        self.handover_on_transition(step, &cause);
         step.event(self.id, EventKind::Transition { from, to: self.state(), cause });
     }
 

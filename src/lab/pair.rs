@@ -9,13 +9,16 @@ use anyhow::{Context as _, Result, bail};
 use super::host::Host;
 use super::network::Network;
 use super::probe::Probe;
-use super::software::{Agent, AgentEvent, Router, Software};
+use super::process::Process;
+use super::software::{Agent, AgentEvent, Router, Software, vipd};
 use super::stranger::Stranger;
 
 /// The interface of every host.
 pub const INTERFACE: &str = "eth0";
 /// That of the second path, on the nodes.
-const SECOND_INTERFACE: &str = "eth1";
+pub(super) const SECOND_INTERFACE: &str = "eth1";
+/// A host that votes.
+const WITNESS: &str = "witness";
 
 /// No host has it.
 const ASKER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 250);
@@ -40,6 +43,8 @@ pub struct PairOptions {
     pub unicast: bool,
     /// Whether the nodes have a second link, which the client is not on, for heartbeats. Of vipd's use only.
     pub second_path: bool,
+    /// Whether a third host votes with the nodes, on a second link that the client is not on. Of vipd's use only.
+    pub witness: bool,
 }
 
 /// The set-up. All of it vanishes when dropped.
@@ -47,6 +52,8 @@ pub struct Pair {
     options: PairOptions,
     network: Network,
     second: Option<Network>,
+    /// Keeps the witness.
+    _witness: Option<(Host, Process)>,
     client: Host,
     /// node-a and node-b.
     pub nodes: [Node; 2],
@@ -86,12 +93,21 @@ impl Pair {
         let network = Network::new()?;
         let client = Host::new("client")?;
         client.plug(&network, INTERFACE, &["10.77.0.9/24", "fd77::9/64"])?;
-        let second = if options.second_path { Some(Network::new()?) } else { None };
+        let second = if options.second_path || options.witness { Some(Network::new()?) } else { None };
         let nodes = [0, 1].map(|number| Node::new(&options, number, &network, second.as_ref()));
         let [a, b] = nodes;
         let nodes = [a?, b?];
+        let witness = match (&second, options.witness, &options.software[0]) {
+            (Some(second), true, Software::Vipd(program)) => {
+                let host = Host::new(WITNESS)?;
+                host.plug(second, SECOND_INTERFACE, &["10.78.0.5/24"])?;
+                let process = vipd::witness(program, &host, vipd::longest_grant(nodes[0].router()))?;
+                Some((host, process))
+            }
+            _ => None,
+        };
         let probe = Probe::start(&client, INTERFACE, address(&options), ASKER)?;
-        Ok(Self { options, network, second, client, nodes, probe, stranger: None })
+        Ok(Self { options, network, second, _witness: witness, client, nodes, probe, stranger: None })
     }
 
     /// What it was made of.
@@ -275,6 +291,11 @@ impl Node {
     }
 }
 
+fn voters() -> Vec<(String, IpAddr)> {
+    let voter = |(name, last): (&str, u8)| (name.to_owned(), IpAddr::from([10, 78, 0, last]));
+    [("node-a", 1), ("node-b", 2), (WITNESS, 5)].map(voter).into()
+}
+
 fn address(options: &PairOptions) -> IpAddr {
     if options.ipv6 { IpAddr::from([0xfd77, 0, 0, 0, 0, 0, 0, 0x100]) } else { IpAddr::from([10, 77, 0, 100]) }
 }
@@ -305,5 +326,6 @@ fn router(options: &PairOptions, number: usize, host: &Host) -> Result<Router> {
         preempt: true,
         unicast,
         second_path: options.second_path.then(|| SECOND_INTERFACE.to_owned()),
+        voters: if options.witness { voters() } else { Vec::new() },
     })
 }

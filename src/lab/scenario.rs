@@ -13,7 +13,7 @@ use super::firewall::set_firewall;
 use super::frames::Kind;
 
 use super::measure::Measurement;
-use super::pair::{INTERFACE, Pair, Watch};
+use super::pair::{INTERFACE, Pair, SECOND_INTERFACE, Watch};
 use super::probe::Answer;
 use super::stranger::{STRANGER_MAC, Stranger};
 use crate::engine::announce::RIVAL_SPACING;
@@ -69,6 +69,8 @@ pub enum Scenario {
     Firewall,
     /// The same, but the nodes hear each other on a second path
     OneWay,
+    /// The owner hears neither the other node nor the witness; the client reaches it
+    WitnessPartition,
 }
 
 /// What the standard promises, to stand beside what was measured.
@@ -115,7 +117,7 @@ impl Return {
 
 impl Scenario {
     /// All, in the order of the documentation.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::HostKill,
         Self::AgentKill,
         Self::Freeze,
@@ -127,7 +129,13 @@ impl Scenario {
         Self::ArpConflict,
         Self::Firewall,
         Self::OneWay,
+        Self::WitnessPartition,
     ];
+
+    /// Whether the nodes have a witness in it.
+    pub fn has_witness(self) -> bool {
+        self == Self::WitnessPartition
+    }
 
     /// As on the command line.
     pub const fn name(self) -> &'static str {
@@ -143,6 +151,7 @@ impl Scenario {
             Self::ArpConflict => "arp-conflict",
             Self::Firewall => "firewall",
             Self::OneWay => "one-way",
+            Self::WitnessPartition => "witness-partition",
         }
     }
 
@@ -160,6 +169,7 @@ impl Scenario {
             Self::Firewall => "a firewall on node-b drops the adverts of node-a; all else passes",
             Self::OneWay => "adverts from node-a to node-b are lost; on a second path the nodes hear each other",
             Self::ArpConflict => "a third host configures the address by itself, and announces it twice",
+            Self::WitnessPartition => "node-a hears neither node-b nor the witness; the client reaches both nodes",
         }
     }
 
@@ -171,6 +181,10 @@ impl Scenario {
             Self::Stop | Self::LinkDown if pair.options().second_path => {
                 Bound { takeover: ONCE_TOLD, formula: "said on the second path, and heard" }
             }
+            Self::WitnessPartition => Bound {
+                takeover: b.active_down() * 12 / 10,
+                formula: "1.2 × (3 × interval + (256 − priority) / 256 × interval)",
+            },
             Self::HostKill | Self::AgentKill | Self::Freeze | Self::Resume | Self::LinkDown | Self::Partition => {
                 Bound { takeover: b.active_down(), formula: "3 × interval + (256 − priority) / 256 × interval" }
             }
@@ -244,6 +258,7 @@ impl Scenario {
                 timed(|| port.set_cable(false))?
             }
             Self::Partition => timed(|| isolate(pair, true))?,
+            Self::WitnessPartition => timed(|| isolate_from_voters(pair, true))?,
             Self::Failback => {
                 let at = Instant::now();
                 pair.start(A)?;
@@ -270,7 +285,9 @@ impl Scenario {
             Self::HostKill | Self::Resume | Self::Stop | Self::LinkDown | Self::Failback => {
                 pair.wait(pair.options().interval.max(Duration::from_millis(200)), watch)?;
             }
-            Self::AgentKill | Self::Partition | Self::Firewall => pair.wait(WATCH_DUAL, watch)?,
+            Self::AgentKill | Self::Partition | Self::Firewall | Self::WitnessPartition => {
+                pair.wait(WATCH_DUAL, watch)?
+            }
             // Longer than a backup waits for an address that answers and for nothing else.
             Self::OneWay => pair.wait(LONGEST_WAIT + WATCH_DUAL, watch)?,
             Self::Freeze => {
@@ -303,7 +320,7 @@ impl Scenario {
             let node = &pair.nodes[successor];
             let its = |answer: &&Answer| {
                 let kind = match self {
-                    Self::Partition | Self::AgentKill | Self::Freeze | Self::Firewall => {
+                    Self::Partition | Self::AgentKill | Self::Freeze | Self::Firewall | Self::WitnessPartition => {
                         answer.kind != Kind::Announcement
                     }
                     _ => matches!(answer.kind, Kind::Echo(_)),
@@ -341,6 +358,10 @@ impl Scenario {
             Self::Partition => {
                 watch.note(Instant::now(), "lab", "the nodes hear each other again");
                 isolate(pair, false)?;
+            }
+            Self::WitnessPartition => {
+                watch.note(Instant::now(), "lab", "all hear each other again");
+                isolate_from_voters(pair, false)?;
             }
             Self::Firewall | Self::OneWay => {
                 watch.note(Instant::now(), "lab", "the firewall of node-b lets adverts pass again");
@@ -464,6 +485,12 @@ fn patience(pair: &Pair) -> Duration {
 
 fn isolate(pair: &Pair, isolated: bool) -> Result<()> {
     pair.nodes.iter().try_for_each(|node| node.host.port(INTERFACE)?.set_isolated(isolated))
+}
+
+/// The owner is on its own, but for the client.
+fn isolate_from_voters(pair: &Pair, isolated: bool) -> Result<()> {
+    pair.nodes[A].host.port(SECOND_INTERFACE)?.set_forwarding(!isolated)?;
+    isolate(pair, isolated)
 }
 
 fn agent(pair: &Pair) -> Result<&super::software::Agent> {

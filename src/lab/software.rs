@@ -15,7 +15,7 @@ use super::process::{Line, Process};
 
 mod frr;
 mod keepalived;
-mod vipd;
+pub(super) mod vipd;
 
 /// An agent's program.
 #[derive(Clone, Debug)]
@@ -51,6 +51,8 @@ pub struct Router {
     pub unicast: Option<(IpAddr, Vec<IpAddr>)>,
     /// The interface of a second path, which only vipd makes use of.
     pub second_path: Option<String>,
+    /// Who votes, by name and address, which only vipd makes use of; empty: nobody.
+    pub voters: Vec<(String, IpAddr)>,
 }
 
 /// An agent at work on a host. Killed on drop.

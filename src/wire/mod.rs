@@ -20,6 +20,7 @@ mod drop_reason;
 pub mod echo;
 pub mod frame;
 pub mod grant;
+pub mod handover;
 pub mod heartbeat;
 pub mod ndisc;
 pub mod seal;

@@ -7,7 +7,7 @@
 //! |---|---|
 //! | 4 | `VIPD` |
 //! | 1 | the version of this layout: 1 |
-//! | 1 | the kind: 1 hello, 2 heartbeat, 3 grant |
+//! | 1 | the kind: 1 hello, 2 heartbeat, 3 grant, 4 handover |
 //! | 4 | which key made the tag |
 //! | 8 | the sender's epoch: which of its lives it is in |
 //! | 8 | the token that the receiver gave to this epoch of the sender; 0 in a hello |
@@ -49,6 +49,8 @@ pub enum Topic {
     Heartbeat,
     /// A voter is asked for a lease, or answers.
     Grant,
+    /// A vip goes from one node to another.
+    Handover,
 }
 
 /// A message whose sender has the key, or that is about to be sealed.
@@ -197,6 +199,7 @@ impl Kind {
             1 => Ok(Self::Hello),
             2 => Ok(Self::Of(Topic::Heartbeat)),
             3 => Ok(Self::Of(Topic::Grant)),
+            4 => Ok(Self::Of(Topic::Handover)),
             kind => Err(SealError::UnknownKind { kind }),
         }
     }
@@ -206,6 +209,7 @@ impl Kind {
             Self::Hello => 1,
             Self::Of(Topic::Heartbeat) => 2,
             Self::Of(Topic::Grant) => 3,
+            Self::Of(Topic::Handover) => 4,
         }
     }
 }

@@ -1,4 +1,4 @@
-//! The exit codes as the program has them, in its help, in its manual page, in the README and in the book.
+//! The commands and their exit codes as the program has them, in its help, in its manual page, in the README and in the book.
 
 use std::fs;
 use std::process::Command;
@@ -28,6 +28,18 @@ pub fn are_the_same() -> Result<()> {
     }
     let last = format!("| {} |", codes.len());
     ensure!(!readme.contains(&last) && !book.contains(&last), "more codes are explained than there are");
+    Ok(())
+}
+
+/// Those of the book are there.
+pub fn commands_are_there() -> Result<()> {
+    let book = fs::read_to_string(root().join("docs/src/commands.md"))?;
+    let cells = book.lines().filter_map(|line| line.strip_prefix("| `vipd ")?.split(" |").next());
+    let commands: Vec<&str> = cells.flat_map(|cell| cell.trim_end_matches('`').split("`, `vipd ")).collect();
+    ensure!(commands.len() > 10, "{commands:?}");
+    for command in commands {
+        output(&[command, "--help"])?;
+    }
     Ok(())
 }
 

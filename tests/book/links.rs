@@ -1,4 +1,4 @@
-//! Links within the book and out of it into the tree, and the table of contents. What lies on other servers is not asked.
+//! Links within the book, files that it includes, and the table of contents. What lies on other servers is not asked.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -22,6 +22,13 @@ pub fn lead_somewhere() -> Result<()> {
             count += 1;
         }
     }
+    for chapter in chapters()? {
+        for rest in chapter.text.split("{{#include ").skip(1) {
+            let file = rest.split("}}").next().unwrap_or_default();
+            let path = chapter.path.parent().context("a folder")?.join(file);
+            ensure!(path.is_file(), "{}: there is no {}", chapter.name, path.display());
+        }
+    }
     ensure!(count > 10, "only {count} links were found");
     Ok(())
 }
@@ -30,6 +37,7 @@ fn check(from: &Path, target: &str) -> Result<()> {
     if target.starts_with("https://") {
         return Ok(());
     }
+    ensure!(!target.contains('/'), "the pages that mdBook makes have nothing outside the book");
     let (file, anchor) = target.split_once('#').unwrap_or((target, ""));
     let path = if file.is_empty() { from.to_owned() } else { from.parent().context("a folder")?.join(file) };
     let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;

@@ -44,6 +44,7 @@ fn main() -> ExitCode {
         trial("messages_in_the_book_are_those_of_the_program", messages::are_printed),
         trial("printed_lines_are_compared_strictly", run::ensure_that_matching_matches),
         trial("exit_codes_are_the_same_everywhere", exit_codes::are_the_same),
+        trial("commands_in_the_book_are_there", exit_codes::commands_are_there),
     ];
     match chapters() {
         Ok(chapters) => trials.extend(chapters.into_iter().filter(Chapter::has_commands).map(|chapter| {

@@ -102,6 +102,7 @@ fn run(case: Case, software: [Software; 2]) -> Result<()> {
         version: case.version,
         ipv6: case.ipv6,
         second_path: false,
+        witness: false,
         unicast: case.unicast,
     })?;
     let mut history = History::default();

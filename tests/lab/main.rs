@@ -32,6 +32,7 @@ fn trials() -> Vec<Trial> {
         trial("vipd_lab_measures_a_failover", vipd_lab_measures_a_failover),
         trial("vipd_lab_shows_a_host_that_takes_the_address_and_how_long_it_misled", vipd_lab_shows_a_conflict),
         trial("vipd_lab_shows_the_wait_for_an_owner_behind_a_firewall", vipd_lab_shows_a_firewall),
+        trial("vipd_lab_shows_that_a_witness_leaves_one_owner", vipd_lab_shows_a_witness),
         trial("vipd_lab_shows_that_nobody_notices_a_return", vipd_lab_shows_that_nobody_notices_a_return),
         trial("vipd_lab_leaves_nothing_when_it_is_killed", vipd_lab_leaves_nothing_when_it_is_killed),
     ]
@@ -259,6 +260,24 @@ fn vipd_lab_shows_a_firewall() -> Result<()> {
         event["who"] == "node-b" && event["what"].as_str().is_some_and(|what| what.contains(alarm))
     };
     ensure!(events.iter().any(named), "node-b did not name the owner: {text}");
+    Ok(())
+}
+
+fn vipd_lab_shows_a_witness() -> Result<()> {
+    let output =
+        Command::new(env!("CARGO_BIN_EXE_vipd")).args(["lab", "partition", "witness-partition", "--json"]).output()?;
+    let text = String::from_utf8(output.stdout)?;
+    ensure!(output.status.success(), "{}: {}\n{text}", output.status, String::from_utf8_lossy(&output.stderr));
+    let scenarios = &serde_json::from_str::<serde_json::Value>(&text)?["scenarios"];
+    ensure!(scenarios[0]["two_owners_ms"]["max"].as_f64().is_some_and(|dual| dual > 0.0), "{text}");
+    ensure!(scenarios[1]["two_owners_ms"]["max"] == 0.0, "{text}");
+    let run = &scenarios[1]["runs"][0];
+    ensure!(run["takeover_ms"].as_f64().is_some(), "node-b has a majority: {text}");
+    let events = run["events"].as_array().context("no events")?;
+    let gave_up = |event: &serde_json::Value| {
+        event["who"] == "node-a" && event["cause"].as_str().is_some_and(|cause| cause.starts_with("no majority"))
+    };
+    ensure!(events.iter().any(gave_up), "node-a did not say why it gave up: {text}");
     Ok(())
 }
 

@@ -23,6 +23,7 @@ pub fn trials() -> Vec<Trial> {
         trial("weights_decide_who_owns", weights_decide),
         trial("a_check_that_cannot_run_is_an_error_at_start_and_at_a_reload", cannot_run),
         trial("a_program_that_hangs_costs_no_advert", hangs),
+        trial("a_host_and_a_neighbour_are_asked_in_both_families", asks_others),
         trial("a_restart_moves_nothing_though_checks_know_nothing_yet", restart),
     ]
 }
@@ -129,6 +130,45 @@ fn hangs() -> Result<()> {
     ensure!(why == "check db/service fails: no answer within 1s", "{why}");
     ensure_calm(&[&agent_a], Duration::from_secs(2))?;
     ensure!(agent_b.stop()? == Some(0), "the exit code is not 0");
+    Ok(())
+}
+
+/// The address is where others can be reached; but not a host for whom nobody answers.
+fn asks_others() -> Result<()> {
+    let segment = Segment::new()?;
+    let link_local = "fe80::200:5eff:fe00:1";
+    segment.client.add_address("eth0", &format!("{link_local}/64"))?;
+    let others = [
+        ("ping4", "ping = \"10.9.0.9\""),
+        ("ping6", "ping = \"fd09::9\""),
+        ("ping-link-local", &format!("ping = \"{link_local}\"\ninterface = \"eth0\"")),
+        ("arp", "arp = \"10.9.0.9\"\ninterface = \"eth0\""),
+        ("nd", "arp = \"fd09::9\"\ninterface = \"eth0\""),
+        ("nobody", "arp = \"10.9.0.77\"\ninterface = \"eth0\""),
+        ("nowhere", "ping = \"198.51.100.1\""),
+    ];
+    let check = |(name, what): &(&str, &str)| {
+        format!("[[vip.check]]\nname = \"{name}\"\ninterval = \"200ms\"\nweight = -1\nfall = 1\n{what}\n")
+    };
+    let checks: String = others.iter().map(check).collect();
+    let agent = Agent::start(&segment.a, &[Vip::new(100).with(&checks)])?;
+    agent.await_state("Active")?;
+    let states = || -> Result<Vec<(String, String)>> {
+        Ok(agent.vip()?.checks.into_iter().map(|check| (check.state, check.output)).collect())
+    };
+    let all = eventually("all have looked", || {
+        let all = states()?;
+        let failing = all.iter().filter(|(state, _)| state == "failing").count();
+        Ok((failing == 2).then_some(all))
+    })?;
+    for (state, output) in &all[..5] {
+        ensure!(state == "passing", "{output}");
+    }
+    ensure!(all[3].1.starts_with("10.9.0.9 is at ") && all[4].1.starts_with("fd09::9 is at "), "{all:?}");
+    ensure!(all[5].1 == "no answer within 1s" && all[6].1.contains("unreachable"), "{all:?}");
+    ensure!(agent.vip()?.effective_priority == 98, "{all:?}");
+    segment.client.port("eth0")?.set_cable(false)?;
+    eventually("nobody answers", || Ok((agent.vip()?.effective_priority == 93).then_some(())))?;
     Ok(())
 }
 

@@ -74,9 +74,11 @@ fn kill() -> Result<()> {
 fn report() -> Result<()> {
     let segment = Segment::new()?;
     let owner = Agent::start(&segment.a, &[Vip::new(200)])?;
-    let backup = Agent::start(&segment.b, &[Vip::new(100)])?;
+    // Started together, on a busy machine the other one may be first.
     owner.await_state("Active")?;
+    let backup = Agent::start(&segment.b, &[Vip::new(100)])?;
     backup.await_state("Backup")?;
+    eventually("b hears a", || Ok(backup.vip()?.owner))?;
     owner.process().kill()?;
     backup.await_state("Active")?;
     let owner = Agent::start(&segment.a, &[Vip::new(200)])?;

@@ -23,6 +23,7 @@ mod layers;
 mod links;
 mod many;
 mod peers;
+mod quorum;
 mod reload;
 mod restore;
 mod routes;
@@ -62,6 +63,7 @@ fn trials() -> Vec<Trial> {
     let modules = [
         peers::trials(),
         many::trials(),
+        quorum::trials(),
         layers::trials(),
         health::trials(),
         hostile::trials(),

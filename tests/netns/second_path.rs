@@ -15,7 +15,7 @@ pub fn trials() -> Vec<Trial> {
     vec![
         trial("the_peer_of_an_owner_without_a_link_takes_over_at_once_when_told_by_multicast", || link_down(&LINK)),
         trial("the_peer_of_an_owner_without_a_link_takes_over_at_once_when_told_by_unicast", || link_down(&UNICAST)),
-        trial("an_agent_that_stops_says_so_on_the_second_path", stop),
+        trial("an_agent_that_stops_hands_over", stop),
         trial("adverts_that_are_blocked_one_way_make_no_second_owner_and_are_named", one_way),
         trial("a_second_path_comes_and_goes_by_reload_and_is_found_when_its_interface_comes_late", reload),
     ]
@@ -96,7 +96,7 @@ fn stop() -> Result<()> {
     let Both { a, b, .. } = both(&LINK)?;
     ensure!(a.stop()? == Some(0), "a did not stop in good order");
     let taken = b.await_that("b claims", |all| all.iter().find(|it| it.to == "Claiming").cloned())?;
-    ensure!(taken.cause == "a says on the second path that it has given up", "{}", taken.cause);
+    ensure!(taken.cause == "handover from a (it stops)", "{}", taken.cause);
     Ok(())
 }
 

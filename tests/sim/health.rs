@@ -4,8 +4,9 @@ use vipd::engine::{
     Cause, CheckEffect, CheckOutcome, CheckResult, CheckSettings, EventKind, Input, Preempt, StateName, VipSettings,
 };
 
-use super::build::{ms, secs, vip, world};
-use super::network::Port;
+use super::build::{host, ms, secs, vip, world};
+use super::host::Life;
+use super::network::{Network, Port};
 use super::world::World;
 
 const PASSED: CheckOutcome = CheckOutcome::Passed(None);
@@ -123,7 +124,7 @@ fn weights_stay_within_the_priorities_of_the_standard() {
 }
 
 fn lag(when_alone: bool) -> CheckEffect {
-    CheckEffect::Lag { max_lag: 1_000, weight: 100, when_alone }
+    CheckEffect::Lag { max_lag: 1_000, weight: 100, when_alone, fault: false }
 }
 
 #[test]
@@ -191,4 +192,90 @@ fn a_check_that_a_reload_adds_moves_nothing_until_it_fails() {
     give(&mut world, 0, CheckOutcome::Unable);
     world.run(ms(100));
     assert_eq!(world.owner(), Some(1));
+}
+
+#[test]
+fn a_lag_that_nobody_knows_is_a_fault_where_that_is_wanted() {
+    for (fault, state) in [(false, StateName::Active), (true, StateName::Initialize)] {
+        let effect = CheckEffect::Lag { max_lag: 1_000, weight: 100, when_alone: false, fault };
+        let mut world = world([checked(200, effect)]);
+        give(&mut world, 0, CheckOutcome::Passed(Some(0)));
+        world.run(secs(1));
+        assert_eq!(world.owner(), Some(0));
+        give(&mut world, 0, CheckOutcome::Failed);
+        give(&mut world, 0, CheckOutcome::Failed);
+        world.run(secs(1));
+        assert_eq!(world.state(0), state, "{fault}");
+    }
+}
+
+#[test]
+fn a_number_that_swings_moves_the_address_ever_less_often() {
+    let mut world = healthy(CheckEffect::Number);
+    let start = world.now;
+    for step in 0..600 {
+        let number = if step / 8 % 2 == 0 { -100 } else { 0 };
+        give(&mut world, 0, CheckOutcome::Passed(Some(number)));
+        world.run(ms(250));
+    }
+    let moves = world.told(0, start).iter().filter(|kind| matches!(kind, EventKind::PriorityChanged { .. })).count();
+    assert!((5..=14).contains(&moves), "{moves} changes in 150 s, of 75 swings");
+}
+
+/// Safety first: whatever checks say and hosts suffer, never two owners. Then all is well again, and the best one owns.
+#[test]
+fn no_seed_of_results_makes_two_owners_and_the_best_owns_in_the_end() {
+    let seeds = std::env::var("VIPD_SIM_SEEDS").map_or(2_000, |seeds| seeds.parse().expect("a number"));
+    let effects =
+        [CheckEffect::Fault, CheckEffect::Weight(-120), CheckEffect::Weight(60), CheckEffect::Number, lag(true)];
+    let mut moves = 0;
+    for seed in 0..seeds / 100 {
+        let effect = effects[usize::try_from(seed).unwrap() % effects.len()];
+        let hosts = (0..).zip([200, 150, 100]).map(|(place, priority)| host(place, vec![checked(priority, effect)]));
+        let mut world = World::new(seed, Network::quiet(), hosts.collect());
+        world.start_all();
+        for _ in 0..60 {
+            let at = world.rng.index(3);
+            match world.rng.within(0, 9) {
+                0 => world.freeze(at),
+                1 if world.hosts[at].life == Life::Frozen => world.thaw(at),
+                1 => world.crash(at),
+                2 if matches!(world.hosts[at].life, Life::Crashed | Life::Stopped) => world.start(at),
+                2 | 3 => say(&mut world, at, CheckOutcome::Failed),
+                4 => say(&mut world, at, CheckOutcome::Unable),
+                5 => {
+                    let number = i64::try_from(world.rng.within(0, 1_500)).unwrap() - 200;
+                    say(&mut world, at, CheckOutcome::Passed(Some(number)));
+                }
+                _ => say(&mut world, at, CheckOutcome::Passed(Some(0))),
+            }
+            let pause = world.rng.within(0, 900_000_000);
+            world.run_unchecked(pause);
+            assert_eq!(world.watch.violation, None, "seed {seed}");
+        }
+        for at in 0..3 {
+            match world.hosts[at].life {
+                Life::Frozen => world.thaw(at),
+                Life::Crashed | Life::Stopped => world.start(at),
+                Life::Running => {}
+            }
+        }
+        // Longer than what can have failed in such a time is held for.
+        for _ in 0..35 {
+            world.run_unchecked(10_000_000_000);
+            (0..3).for_each(|at| say(&mut world, at, CheckOutcome::Passed(Some(0))));
+        }
+        world.run_unchecked(3_000_000_000);
+        assert_eq!((world.watch.violation.clone(), world.owner()), (None, Some(0)), "seed {seed}");
+        let moved = |kind: &&EventKind| matches!(kind, EventKind::Transition { to: StateName::Active, .. });
+        moves += (0..3).map(|at| world.told(at, 0).iter().filter(|kind| moved(kind)).count()).sum::<usize>();
+    }
+    assert!(moves as u64 > seeds / 100 * 3, "worlds in which nothing moves prove nothing: {moves}");
+}
+
+/// Only an agent that runs hears of a result.
+fn say(world: &mut World, host: Port, outcome: CheckOutcome) {
+    if world.hosts[host].life == Life::Running {
+        give(world, host, outcome);
+    }
 }

@@ -35,6 +35,7 @@ pub enum Wire {
 #[derive(Clone, Debug)]
 pub enum Effect {
     Install(AddressSet),
+    Prepare(AddressSet),
     Remove(AddressSet),
 }
 

@@ -1,6 +1,6 @@
 //! The kernels: they install and remove addresses one request after another, and end the lease by the host's own clock.
 
-use vipd::engine::Input;
+use vipd::engine::{EffectError, Input, Prepared};
 
 use super::clock::Clock;
 use super::host::{Effect, Wire};
@@ -11,6 +11,7 @@ impl World {
     pub fn queue_effect(&mut self, host: Port, effect: Effect) {
         self.log(|| match &effect {
             Effect::Install(set) => format!("host {host}: asks for vip {}", set.vip.0),
+            Effect::Prepare(set) => format!("host {host}: prepares vip {}", set.vip.0),
             Effect::Remove(set) => format!("host {host}: takes vip {} away", set.vip.0),
         });
         self.hosts[host].effects.push_back(effect);
@@ -34,7 +35,7 @@ impl World {
         let missing = it.wire == Wire::Missing;
         let mut failed = false;
         match it.effects.front() {
-            Some(Effect::Install(set)) => {
+            Some(Effect::Install(set) | Effect::Prepare(set)) => {
                 let addresses = set.addresses.iter().map(|address| address.ip);
                 let installed = &mut it.kernel[place(set.vip)].installed;
                 if missing {
@@ -64,9 +65,13 @@ impl World {
     pub fn answer_effect(&mut self, host: Port, failed: bool) {
         let it = &mut self.hosts[host];
         it.effect_under_way = false;
-        let result = if failed { Err("File exists".into()) } else { Ok(()) };
+        let result: Result<(), EffectError> = if failed { Err("File exists".into()) } else { Ok(()) };
         let input = match it.effects.pop_front().expect("an effect under way is the first of the queue") {
             Effect::Install(set) => Input::Installed { request: set.request, vip: set.vip, result },
+            Effect::Prepare(set) => {
+                let result = result.map(|()| Prepared::There);
+                Input::Prepared { request: set.request, vip: set.vip, result }
+            }
             Effect::Remove(set) => Input::Removed { request: set.request, vip: set.vip, result },
         };
         self.input(host, input);

@@ -47,6 +47,7 @@ mod fence;
 mod forged;
 mod freeze;
 mod group;
+mod handover;
 mod heal;
 mod health;
 mod hold;

@@ -320,3 +320,22 @@ fn only_the_node_that_a_majority_grants_fences_the_owner() {
     let fenced: Vec<_> = world.fenced.iter().map(|(_, by, whom)| (*by, *whom)).collect();
     assert_eq!((world.owner(), &fenced[..]), (Some(1), &[(1, 0)][..]));
 }
+
+#[test]
+fn a_node_whose_fencing_fails_keeps_its_grants_from_nobody() {
+    let mut world = starting_with([vip(200), vip(100)], |place| fence(true, secs(1), &[1 - place]));
+    world.run(secs(5));
+    world.fence_works = false;
+    world.kill(0);
+    let asks = |world: &World| {
+        let engine = world.hosts[1].engine.as_ref().expect("it runs");
+        engine.vips()[0].quorum().expect("it has voters").is_asking()
+    };
+    world.run(ms(370) + secs(2));
+    assert!(asks(&world), "while it is fenced");
+    world.run(secs(2));
+    assert!(!asks(&world), "until it is tried again");
+    world.fence_works = true;
+    world.run(secs(34));
+    assert_eq!(world.owner(), Some(1));
+}

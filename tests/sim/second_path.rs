@@ -6,6 +6,7 @@ use vipd::engine::{
     Cause, Direction, EventKind, HeartbeatSettings, Input, OnSilentOwner, Preempt, StateName, VipSettings,
 };
 use vipd::types::Vrid;
+use vipd::wire::handover::HandoverReason;
 
 use super::build::{VIP_V4, address, host, interval, ms, secs, vip};
 use super::clock::{MILLISECOND, nanos};
@@ -125,12 +126,12 @@ fn where_the_best_backup_is_gone_the_next_has_its_turn_by_skew() {
 }
 
 #[test]
-fn a_clean_stop_is_told_on_the_second_path_too() {
+fn a_clean_stop_hands_over() {
     let mut world = world(1_000, &[200, 100]);
     world.stop(0);
     world.run(ms(3));
     assert_eq!(world.owner(), Some(1));
-    assert_eq!(world.cause(1), Cause::GivenUp { peer: "host 0".into(), link_down: false });
+    assert_eq!(world.cause(1), Cause::TakesOver { peer: "host 0".into(), reason: HandoverReason::Stop });
     assert_eq!(world.watch.overlapped, 0);
 }
 

@@ -11,9 +11,12 @@ use std::time::Duration;
 
 use vipd::engine::seals::Seals;
 use vipd::engine::{
-    Engine, Event, EventKind, HookOrder, Input, LinkId, LinkState, Moment, Output, RequestId, StateName, VipId,
+    Engine, Event, EventKind, HandoverDone, HandoverFailure, HookOrder, Input, LinkId, LinkState, Moment, Output,
+    Prepared, RequestId, StateName, VipId,
 };
 use vipd::types::{Family, Priority};
+use vipd::wire::handover::HandoverStep;
+use vipd::wire::seal::Topic;
 
 use super::clock::Nanos;
 use super::host::{AgentVip, Effect, Host, HostSpec, Life};
@@ -58,6 +61,10 @@ pub struct World {
     pub fence_time: Nanos,
     pub fence_works: bool,
     pub fenced: Vec<(Nanos, Port, Port)>,
+    /// How the handovers went that somebody ordered: when, by whom.
+    pub outcomes: Vec<(Nanos, Port, Result<HandoverDone, HandoverFailure>)>,
+    /// What was said of handovers: when, by whom.
+    pub said: Vec<(Nanos, Port, HandoverStep)>,
     /// How long a hook takes, whether it fails, and what was run.
     pub hook_time: Nanos,
     pub hook_fails: bool,
@@ -88,7 +95,7 @@ pub enum Entry {
     Reply { to: Port, by: Port, vip: usize, address: IpAddr },
     Greet { host: Port, incarnation: u32 },
     Met { host: Port, incarnation: u32, other: Port },
-    Heartbeat { to: Port, to_incarnation: u32, from: Port, from_incarnation: u32, bytes: Vec<u8> },
+    Sealed { to: Port, to_incarnation: u32, from: Port, from_incarnation: u32, topic: Topic, bytes: Vec<u8> },
     Wake { host: Port, incarnation: u32 },
     Apply { host: Port, incarnation: u32 },
     Answer { host: Port, incarnation: u32, failed: bool },
@@ -157,6 +164,8 @@ impl World {
             fence_time: 2_000_000_000,
             fence_works: true,
             fenced: Vec::new(),
+            outcomes: Vec::new(),
+            said: Vec::new(),
             hook_time: 2_000_000_000,
             hook_fails: false,
             hooked: Vec::new(),
@@ -207,8 +216,8 @@ impl World {
                     self.input(host, Input::PeerMet { peer });
                 }
             }
-            Entry::Heartbeat { to, to_incarnation, from, from_incarnation, bytes } => {
-                self.deliver_heartbeat((to, to_incarnation), (from, from_incarnation), &bytes);
+            Entry::Sealed { to, to_incarnation, from, from_incarnation, topic, bytes } => {
+                self.deliver_sealed((to, to_incarnation), (from, from_incarnation), topic, &bytes);
             }
             Entry::Wake { host, incarnation } => {
                 if self.hosts[host].incarnation == incarnation && self.hosts[host].wake_at == Some(self.now) {
@@ -437,6 +446,17 @@ impl World {
                 // What comes after may invite a successor: judged at once.
                 self.look();
             }
+            Output::LetGo { vip } => {
+                self.hosts[host].kernel[place(vip)].lease_until = None;
+                self.log(|| format!("host {host}: lets go of vip {}", vip.0));
+                self.look();
+                self.input(host, Input::LetGo { vip, closed: self.gate });
+            }
+            Output::Prepare(set) if self.gate => self.queue_effect(host, Effect::Prepare(set)),
+            Output::Prepare(set) => {
+                let (request, vip) = (set.request, set.vip);
+                self.input(host, Input::Prepared { request, vip, result: Ok(Prepared::Later) });
+            }
             Output::Install(set) => self.queue_effect(host, Effect::Install(set)),
             Output::Remove(set) | Output::Trim(set) => self.queue_effect(host, Effect::Remove(set)),
             Output::Announce(set) => self.announce(host, &set),
@@ -450,6 +470,11 @@ impl World {
                 self.watch.fail(self.now, format!("host {host}: nothing is routed: {question:?}"))
             }
             Output::SendHeartbeat { peer, heartbeat } => self.send_heartbeat(host, &peer, &heartbeat),
+            Output::SendHandover { peer, message } => self.send_handover(host, &peer, &message),
+            Output::HandoverEnded { outcome, .. } => {
+                self.log(|| format!("host {host}: {outcome:?}"));
+                self.outcomes.push((self.now, host, outcome));
+            }
             Output::Event(event) => self.on_event(host, event),
         }
     }

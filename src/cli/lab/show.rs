@@ -66,11 +66,16 @@ impl Show {
             IpAddr::V4(_) => format!("10.77.0.{last}"),
             IpAddr::V6(_) => format!("fd77::{last}"),
         };
+        let (hosts, witness) = if pair.options().witness {
+            ("Four", "\n  witness 10.78.0.5   votes with the nodes, on a link that the client is not on")
+        } else {
+            ("Three", "")
+        };
         self.print(&format!(
-            "Three hosts on a switch, made of namespaces; nothing outside them is touched.\n\n  \
+            "{hosts} hosts on a switch, made of namespaces; nothing outside them is touched.\n\n  \
              node-a  {:10}  runs vipd with priority {}\n  \
              node-b  {:10}  runs vipd with priority {}\n  \
-             client  {:10}  asks for the shared address {address} every millisecond\n\n\
+             client  {:10}  asks for the shared address {address} every millisecond{witness}\n\n\
              The owner of the address says so every {:?}. The other takes it when it hears nothing for\n\
              3 intervals and (256 - {}) / 256 of one: {}.\n",
             own(1),

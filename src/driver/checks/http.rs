@@ -1,12 +1,12 @@
 //! What a web server answers to a GET. HTTP/1.0 on purpose: the answer comes in one piece, and ends with the connection.
 
 use std::io::{self, Read, Write};
-use std::net::{SocketAddr, TcpStream};
 use std::ops::RangeInclusive;
-use std::os::fd::AsFd;
 
 use super::Failure;
-use super::patience::{Patience, readable};
+use super::patience::Patience;
+use super::place::{Lookup, Place};
+pub use super::tls::{Trust, server_name};
 
 /// How much of an answer is read: a page about health is short.
 const MAX_ANSWER: usize = 64 * 1024;
@@ -15,7 +15,9 @@ const MAX_ANSWER: usize = 64 * 1024;
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Request {
     /// Where.
-    pub address: SocketAddr,
+    pub place: Place,
+    /// By https, where it is said whom to believe.
+    pub trust: Option<Trust>,
     /// The `Host` header.
     pub host: String,
     /// The path, with its query.
@@ -26,26 +28,41 @@ pub struct Request {
     pub body: Option<String>,
 }
 
-pub(super) fn run(request: &Request, patience: &Patience<'_>) -> Result<String, Failure> {
-    let ill = |error: io::Error| Failure::Ill(format!("{}: {error}", request.address));
-    let mut stream = TcpStream::connect_timeout(&request.address, patience.timeout()).map_err(ill)?;
-    stream.set_write_timeout(Some(patience.timeout())).map_err(ill)?;
+pub(super) fn run(request: &Request, patience: &Patience<'_>, lookup: &mut Option<Lookup>) -> Result<String, Failure> {
+    let place = &request.place;
+    let mut stream = place.connect(patience, lookup)?;
+    let answer = match &request.trust {
+        None => ask(request, &mut stream),
+        Some(trust) => {
+            let mut sealed = trust.wrap(stream, &request.host)?;
+            let answer = ask(request, &mut sealed);
+            stream = sealed.into_parts().1;
+            answer
+        }
+    };
+    let answer = answer.map_err(|error| stream.failure(place, &error))?;
+    judge(request, &String::from_utf8_lossy(&answer))
+}
+
+/// The answer, as far as it is read.
+fn ask(request: &Request, stream: &mut (impl Read + Write)) -> io::Result<Vec<u8>> {
     let Request { host, path, .. } = request;
     let asked = format!("GET {path} HTTP/1.0\r\nHost: {host}\r\nUser-Agent: vipd\r\nConnection: close\r\n\r\n");
-    stream.write_all(asked.as_bytes()).map_err(ill)?;
-    stream.set_nonblocking(true).map_err(ill)?;
+    stream.write_all(asked.as_bytes())?;
+    stream.flush()?;
     let mut answer = Vec::new();
     let mut buffer = [0; 4096];
     while answer.len() < MAX_ANSWER {
-        patience.wait([readable(stream.as_fd())])?;
         match stream.read(&mut buffer) {
             Ok(0) => break,
             Ok(read) => answer.extend(buffer.iter().take(read)),
-            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {}
-            Err(error) => return Err(ill(error)),
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            // A server that hangs up without a word of TLS has ended its answer all the same.
+            Err(error) if error.kind() == io::ErrorKind::UnexpectedEof && !answer.is_empty() => break,
+            Err(error) => return Err(error),
         }
     }
-    judge(request, &String::from_utf8_lossy(&answer))
+    Ok(answer)
 }
 
 fn judge(request: &Request, answer: &str) -> Result<String, Failure> {
@@ -70,9 +87,9 @@ mod tests {
 
     #[test]
     fn status_and_body_decide() {
-        let address = "127.0.0.1:80".parse().unwrap();
         let request = |body: Option<&str>| Request {
-            address,
+            place: "127.0.0.1:80".parse().unwrap(),
+            trust: None,
             host: "h".into(),
             path: "/".into(),
             status: 200..=299,

@@ -80,6 +80,11 @@ pub(super) fn readable(fd: BorrowedFd<'_>) -> PollFd<'_> {
     PollFd::new(fd, PollFlags::POLLIN)
 }
 
+/// To wait for room to write, or for a connection.
+pub(super) fn writable(fd: BorrowedFd<'_>) -> PollFd<'_> {
+    PollFd::new(fd, PollFlags::POLLOUT)
+}
+
 fn poll_all(fds: &mut [PollFd<'_>]) -> io::Result<Vec<bool>> {
     loop {
         match poll(fds, PollTimeout::NONE) {

@@ -1,13 +1,9 @@
-//! Whether somebody accepts connections at an address.
-
-use std::net::{SocketAddr, TcpStream};
+//! Whether somebody accepts connections.
 
 use super::Failure;
 use super::patience::Patience;
+use super::place::{Lookup, Place};
 
-pub(super) fn run(address: SocketAddr, patience: &Patience<'_>) -> Result<String, Failure> {
-    match TcpStream::connect_timeout(&address, patience.timeout()) {
-        Ok(_) => Ok("connected".to_owned()),
-        Err(error) => Err(Failure::Ill(format!("{address}: {error}"))),
-    }
+pub(super) fn run(place: &Place, patience: &Patience<'_>, lookup: &mut Option<Lookup>) -> Result<String, Failure> {
+    place.connect(patience, lookup).map(|_| "connected".to_owned())
 }
