@@ -26,13 +26,15 @@ fn a_valid_file_is_shown_and_is_0() {
     let expected = "\
 config/gateway-pair/gw-a.toml: valid; node gw-a, 2 vips
 
-VIP  INTERFACE  VRID  PRIORITY  VERSION  INTERVAL  TAKEOVER   PEERS      ADDRESSES
-lan  eno1       10    150       3        100ms     341.406ms  multicast  192.168.10.1/24
-                                                                         fe80::10:1/64
-                                                                         2001:db8:10::1/64
-dmz  eno2       20    100       3        100ms     360.937ms  multicast  192.168.20.1/24
-                                                                         fe80::20:1/64
-                                                                         2001:db8:20::1/64
+VIP      INTERFACE  VRID  PRIORITY  VERSION  INTERVAL  TAKEOVER   PEERS      ADDRESSES
+inside   eno1       10    150       3        100ms     341.406ms  multicast  192.168.10.1/24
+                                                                             fe80::10:1/64
+                                                                             2001:db8:10::1/64
+outside  eno2       20    150       3        100ms     341.406ms  multicast  203.0.113.1/24
+                                                                             fe80::20:1/64
+                                                                             2001:db8:20::1/64
+
+group gateway: inside, outside move together
 ";
     assert_eq!(text(&output.stdout), expected);
 }

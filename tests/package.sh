@@ -37,6 +37,8 @@ active() { [[ $(property ActiveState) == active ]]; }
 version_is() { [[ $(dpkg-query --show --showformat '${Version}' vipd) == "$1" ]]; }
 
 start_bus
+# As systemd sets it on every Debian host. Where it is 0 the agent sets it, and takes that back only where it was not restarted since.
+sysctl -q net.ipv4.conf.test0.promote_secondaries=1
 inventory >before
 
 dpkg --install earlier.deb >said 2>&1
@@ -131,6 +133,14 @@ echo "removed: gives its addresses up, keeps its configuration"
 dpkg --install package.deb >said 2>&1
 until_true 5 carries 10.20.0.100
 echo "installed anew: starts with the configuration that was kept"
+
+[[ $(systemctl is-enabled vipd-drill.timer) == disabled ]]
+systemctl enable --now vipd-drill.timer
+# Nobody is there to hand over to: the addresses stay, and the drill has failed.
+! systemctl start vipd-drill.service
+systemctl is-failed --quiet vipd-drill.service
+carries 10.20.0.100
+echo "drill: disabled until it is wanted, and says what does not work"
 
 dpkg --purge vipd >said 2>&1
 systemctl daemon-reload

@@ -15,8 +15,8 @@ use crate::daemon::memory::Changed;
 
 /// Have this node own nothing, until it is undrained
 ///
-/// The addresses are given up at once, and the peer takes over within its skew time, as at a clean stop; where there is no peer,
-/// no host has them. The agent goes on listening. It holds over restarts, reloads and reboots, and `vipd status` shows it.
+/// The addresses are handed over to a node that is ready to take them, where one is known by a second path. Else they are given up at once, and
+/// the peer takes over within its skew time, as at a clean stop; where there is no peer, no host has them. The agent goes on listening. It holds over restarts, reloads and reboots, and `vipd status` shows it.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Exit codes: 0 done, 1 there is no such virtual IP, 4 no agent answers, 5 not permitted, \
                         6 done, but it will not survive a restart.\n\nExamples:\n  \

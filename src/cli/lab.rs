@@ -50,7 +50,7 @@ pub(super) struct Args {
     /// How often each scenario is run
     #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..=1000))]
     repeat: u32,
-    /// Give the nodes a second link, on which they tell each other how they are; one-way always has it
+    /// Give the nodes a second link, on which they tell each other how they are; one-way and handover always have it
     #[arg(long)]
     second_path: bool,
     /// Share an IPv6 address
@@ -112,7 +112,7 @@ impl Args {
             version: 3,
             ipv6: self.ipv6,
             unicast: false,
-            second_path: self.second_path || self.chosen().contains(&Scenario::OneWay),
+            second_path: self.second_path || self.chosen().iter().any(|it| it.needs_second_path()),
             witness,
         })
     }

@@ -8,7 +8,9 @@ mod check;
 mod client;
 mod completions;
 mod drain;
+mod drill;
 mod events;
+mod handover;
 mod keygen;
 mod lab;
 mod man;
@@ -80,9 +82,11 @@ enum Command {
     Status(status::Args),
     Reload(reload::Args),
     Events(events::Args),
+    Handover(handover::Args),
     Report(report::Args),
     Drain(drain::Drain),
     Undrain(drain::Undrain),
+    Drill(drill::Args),
     Completions(completions::Args),
     Keygen(keygen::Args),
     Lab(lab::Args),
@@ -98,9 +102,11 @@ impl Command {
             Self::Status(args) => args.run(),
             Self::Reload(args) => args.run(),
             Self::Events(args) => args.run(),
+            Self::Handover(args) => args.run(),
             Self::Report(args) => args.run(),
             Self::Drain(args) => args.run(),
             Self::Undrain(args) => args.run(),
+            Self::Drill(args) => args.run(),
             Self::Completions(args) => args.run(),
             Self::Keygen(args) => args.run(),
             Self::Lab(args) => args.run(),

@@ -13,6 +13,7 @@ use super::output::{complain, stderr_colour};
 use super::{Exit, client};
 use crate::config::{self, MissingInterface, System};
 use crate::daemon::enforcement::Enforcement;
+use crate::daemon::journald::JournalLayer;
 use crate::daemon::{self, Options};
 use crate::driver::state_dir;
 
@@ -101,8 +102,8 @@ pub(super) fn start_log(format: LogFormat) -> io::Result<()> {
     });
     let under_systemd = std::env::var_os("JOURNAL_STREAM").is_some();
     match format {
-        LogFormat::Auto if under_systemd => registry.with(tracing_journald::layer()?.with_field_prefix(None)).init(),
-        LogFormat::Journal => registry.with(tracing_journald::layer()?.with_field_prefix(None)).init(),
+        LogFormat::Auto if under_systemd => registry.with(JournalLayer::open()?).init(),
+        LogFormat::Journal => registry.with(JournalLayer::open()?).init(),
         LogFormat::Json => registry.with(stderr.json()).init(),
         LogFormat::Auto | LogFormat::Text => {
             registry.with(stderr.with_ansi(io::stderr().is_terminal()).fmt_fields(message)).init();

@@ -13,7 +13,7 @@
 //! | `fence` | `[fence]`: how silent owners are fenced |
 //! | `seal`, `key_file` | `[seal]`, and the file with the keys that it names |
 //! | `check`, `checks` | `[[check]]` and `[[vip.check]]`: `probe` reads what is looked at; whether that can be done it asks [`crate::driver::checks`] |
-//! | `hook` | `[vip.hooks]` |
+//! | `hook`, `alert` | `[vip.hooks]`, `[[alert]]` |
 //! | `heartbeat` | `[node] heartbeat`, the second paths |
 //! | `quorum` | `[quorum]`, the voters |
 //! | `read` | typed access to parsed TOML; whoever reads a key makes it known, so no list of keys can drift |
@@ -26,6 +26,7 @@
 
 mod across;
 mod address;
+mod alert;
 mod check;
 mod checks;
 mod duration;
@@ -57,6 +58,7 @@ use std::ops::RangeInclusive;
 use std::path::Path;
 use std::time::Duration;
 
+pub use alert::{Alert, Severity, Way};
 pub use duration::Short;
 pub use heartbeat::HeartbeatPath;
 pub use hook::Hook;
@@ -87,6 +89,8 @@ pub struct Config {
     pub checks: Vec<Check>,
     /// What is run when something becomes of a vip. The settings name each.
     pub hooks: Vec<Hook>,
+    /// Who is told of events.
+    pub alerts: Vec<Alert>,
     /// The second paths; none where `settings.heartbeat` is `None`.
     pub heartbeat: Vec<HeartbeatPath>,
     /// Where the voters are; none where `settings.quorum` is `None`.

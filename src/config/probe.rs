@@ -303,7 +303,7 @@ fn ip(value: &Value<'_>, findings: &mut Findings) -> Option<std::net::IpAddr> {
     address
 }
 
-fn absolute(value: &Value<'_>, path: &str, findings: &mut Findings) -> Option<PathBuf> {
+pub(super) fn absolute(value: &Value<'_>, path: &str, findings: &mut Findings) -> Option<PathBuf> {
     if !path.starts_with('/') || path.contains('\0') {
         let message = format!("`{}` must be an absolute path", value.key());
         value.refuse(Kind::Invalid, message, "", "write one that begins with `/`", findings);

@@ -9,6 +9,7 @@ use std::time::Duration;
 use toml::de::DeTable;
 
 use super::across::Across;
+use super::alert::alerts;
 use super::checks::Checks;
 use super::group::Groups;
 use super::heartbeat::{self, HeartbeatPath};
@@ -62,6 +63,7 @@ fn root(document: &DeTable<'_>, system: &System, findings: &mut Findings) -> Con
     let fence = root.optional("fence", FenceSettings::default(), findings, |value, findings| {
         Some(fence::fence(value.table("[fence]", "[fence]", findings)?, system, findings))
     });
+    let alerts = alerts(root.value("alert"), system, findings);
     let mut across = Across::default();
     let mut hooks = Vec::new();
     let mut vips = Vec::new();
@@ -106,7 +108,7 @@ fn root(document: &DeTable<'_>, system: &System, findings: &mut Findings) -> Con
     let every = interval.filter(|_| !heartbeat.is_empty()).map(|interval| HeartbeatSettings { interval });
     let (quorum, voters) = quorum.map_or_else(|| (None, Vec::new()), |it| (it.settings, it.voters));
     let settings = Settings { node, vips, groups: groups.finish(), quorum, heartbeat: every, fence };
-    Config { settings, seal, checks: checks.finish(findings), hooks, heartbeat, voters, notes: Vec::new() }
+    Config { settings, seal, checks: checks.finish(findings), hooks, alerts, heartbeat, voters, notes: Vec::new() }
 }
 
 /// What `[node]` says.

@@ -98,6 +98,8 @@ pub(super) struct EventLoop {
     self_fence: SelfFence,
     /// Since when the memory may say something else than the engine.
     unsaved_since: Option<Instant>,
+    /// Who waits until what he changed of a hold has come about, of one vip or of all.
+    settling: Vec<(Option<VipId>, oneshot::Sender<Option<Changed>>)>,
     /// Who waits until it says the same.
     waiting: Vec<Waiting>,
     links: Links,
@@ -178,6 +180,7 @@ impl EventLoop {
             hooks_under_way: 0,
             self_fence,
             unsaved_since: Some(clock::now()),
+            settling: Vec::new(),
             waiting: Vec::new(),
             links,
             removals: 0,
@@ -512,9 +515,20 @@ impl EventLoop {
             HoldChange::Undrain => Input::Release { vip: known },
         };
         self.engine.handle(now, input);
-        let concerned = self.engine.vips().iter().filter(|vip| known.is_none_or(|known| known == vip.id()));
-        let vips = concerned.map(ChangedVip::of).collect();
-        self.waiting.push(Waiting { answer, changed: Changed { vips, not_saved: None } });
+        self.settling.push((known, answer));
+    }
+
+    /// Who changed a hold is answered when it is clear what came of it: a drain may be a handover first.
+    fn answer_settled(&mut self) {
+        for (known, answer) in mem::take(&mut self.settling) {
+            let concerned = || self.engine.vips().iter().filter(|vip| known.is_none_or(|known| known == vip.id()));
+            if concerned().any(Vip::is_leaving) {
+                self.settling.push((known, answer));
+            } else {
+                let vips = concerned().map(ChangedVip::of).collect();
+                self.waiting.push(Waiting { answer, changed: Changed { vips, not_saved: None } });
+            }
+        }
     }
 
     /// The kernel took an address away for its age: no other program did. It goes with the lease, or comes back with it.
@@ -553,10 +567,16 @@ impl EventLoop {
 
     /// What is new is made ready before the engine's orders are carried out, and what is needed no longer is taken down after.
     fn on_reload(&mut self, now: Instant, config: Config) -> Difference {
-        let Config { settings, seal, checks: _, hooks, heartbeat, voters, notes: _ } = config;
+        let Config { settings, seal, checks: _, hooks, alerts, heartbeat, voters, notes: _ } = config;
         let mut difference = Difference::between(&self.engine, &settings);
         difference.others.extend(self.reload_seal(&settings.node, seal.as_ref()));
         difference.others.extend(self.second_path.follow(heartbeat, self.peers.as_mut(), now));
+        match self.log.keep_alerts(alerts) {
+            Some(changed) => difference.others.extend(changed.into_iter().map(|name| format!("~ alert {name}"))),
+            None => {
+                self.log.write(Entry::Trouble("the alerts are those from before the reload: too many wait".to_owned()))
+            }
+        }
         difference.others.extend(self.votes.follow(voters));
         // Before the engine can ask for one that is new.
         match self.hooks.keep(hooks) {
@@ -725,6 +745,7 @@ impl EventLoop {
         if owner_may_be_new {
             self.follow_ownership(now);
         }
+        self.answer_settled();
         if !self.waiting.is_empty() || self.save_at().is_some_and(|at| now >= at) {
             self.save(now);
         }

@@ -9,10 +9,13 @@ use std::thread;
 use tokio::sync::mpsc::{self, Receiver, Sender};
 use tracing::{debug, error, info, warn};
 
+use super::alerts::Alerts;
 use super::clock::{self, rfc3339};
 use super::journal::Journal;
-use super::record::{handover_reason, shown_ms};
+use super::journald::about;
+use super::record::{handover_reason, kind_of, shown_ms};
 use super::status::checksum_name;
+use crate::config::Alert;
 use crate::engine::silence::LONGEST_WAIT;
 use crate::engine::{
     Cause, ClaimKind, Direction, Engine, Event, EventKind, FenceAction, Instant, LinkId, Missing, StateName, VipId,
@@ -39,17 +42,22 @@ pub(super) struct Log {
     entries: Sender<Entry>,
     lost: Arc<AtomicU64>,
     journal: Journal,
+    alerts: Alerts,
 }
 
 impl Log {
     /// Starts the thread.
-    pub(super) fn start(mut names: Names, journal: Journal) -> io::Result<(Self, thread::JoinHandle<()>)> {
+    pub(super) fn start(
+        mut names: Names,
+        journal: Journal,
+        alerts: Alerts,
+    ) -> io::Result<(Self, thread::JoinHandle<()>)> {
         let lost = Arc::new(AtomicU64::new(0));
         let (entries, waiting) = mpsc::channel(QUEUE);
         let lost_there = Arc::clone(&lost);
         let thread =
             thread::Builder::new().name("log".into()).spawn(move || write(waiting, &mut names, &lost_there))?;
-        Ok((Self { entries, lost, journal }, thread))
+        Ok((Self { entries, lost, journal, alerts }, thread))
     }
 
     /// When the journal is to be told that the loop runs.
@@ -65,13 +73,27 @@ impl Log {
     /// Writes an entry, or counts it as lost where the log is too slow.
     pub(super) fn write(&self, entry: Entry) {
         match &entry {
-            Entry::Event(event) => self.journal.record(event.clone()),
-            Entry::Names(names) => self.journal.rename(names.clone()),
+            Entry::Event(event) => {
+                self.journal.record(event.clone());
+                self.alerts.tell(event);
+            }
+            Entry::Names(names) => {
+                self.journal.rename(names.clone());
+                self.alerts.rename(names);
+            }
             Entry::Trouble(_) => {}
         }
         if self.entries.try_send(entry).is_err() {
             self.lost.fetch_add(1, Ordering::Relaxed);
         }
+    }
+}
+
+/// Whom else the loop's events are told.
+impl Log {
+    /// See [`Alerts::keep`].
+    pub(super) fn keep_alerts(&mut self, alerts: Vec<Alert>) -> Option<Vec<String>> {
+        self.alerts.keep(alerts)
     }
 }
 
@@ -115,7 +137,7 @@ impl Names {
 fn write(mut waiting: Receiver<Entry>, names: &mut Names, lost: &AtomicU64) {
     while let Some(entry) = waiting.blocking_recv() {
         match entry {
-            Entry::Event(event) => write_event(&event, names),
+            Entry::Event(event) => about(kind_of(&event.kind, names), || write_event(&event, names)),
             Entry::Trouble(trouble) => warn!("{trouble}"),
             Entry::Names(new) => names.extend(new),
         }

@@ -20,6 +20,8 @@
 //! | `links` | what it knows of its interfaces |
 //! | `control`, [`status`] | the control socket, and the document that it serves |
 //! | `log` | all log lines of events |
+//! | `alerts`, `severity` | who else is told of events, and of which |
+//! | [`journald`] | the log in the journal of systemd |
 //! | [`journal`], [`journal_file`], [`record`] | the events on disk: the thread that writes them, the files, a line |
 //! | [`accounts`] | figures of a time, reckoned from what the journals of nodes say |
 //! | `epoch` | which life of this node this is |
@@ -40,6 +42,7 @@ use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 pub mod accounts;
+mod alerts;
 mod checks;
 pub mod clock;
 pub mod control;
@@ -52,6 +55,7 @@ mod hooks;
 mod inheritance;
 pub mod journal;
 pub mod journal_file;
+pub mod journald;
 mod kernel;
 pub mod lateness;
 mod leases;
@@ -68,6 +72,7 @@ pub mod reload;
 mod restart;
 mod second_path;
 mod self_fence;
+mod severity;
 mod sockets;
 pub mod status;
 mod supervisor;
@@ -75,6 +80,7 @@ pub mod votes;
 mod watch;
 pub mod witness;
 
+use alerts::Alerts;
 use checks::Checks;
 use control::ControlSocket;
 use enforcement::Enforcement;
@@ -119,7 +125,8 @@ pub fn run(config: Config, options: &Options) -> io::Result<()> {
     let control = ControlSocket::bind(&options.control)
         .map_err(|error| in_words(&error, &format!("control socket {}", options.control.display())))?;
     let socket_file = RemovedOnDrop(control.path().to_owned());
-    let Config { settings, seal, checks: wanted_checks, hooks: wanted_hooks, heartbeat, voters, notes: _ } = config;
+    let Config { settings, seal, checks: wanted_checks, hooks: wanted_hooks, alerts, heartbeat, voters, notes: _ } =
+        config;
     // Before anything is sent: a life that peers take for the one before it would be silence to them.
     let seals = seal.as_ref().map(|seal| seals(seal, &options.state_dir)).transpose()?;
     let mut engine = Engine::new(settings, clock::now());
@@ -129,7 +136,8 @@ pub fn run(config: Config, options: &Options) -> io::Result<()> {
     let names = Names::of(&engine);
     let (journal, journal_end) = Journal::start(&options.state_dir, names.clone(), to_loop.clone())?;
     let (hooks, hooks_thread) = Hooks::start(names.clone(), wanted_hooks, &to_loop)?;
-    let (log, log_thread) = Log::start(names, journal)?;
+    let (alerts, alerts_thread) = Alerts::start(names.clone(), alerts)?;
+    let (log, log_thread) = Log::start(names, journal, alerts)?;
     let before = Memory::recall(&options.state_dir);
     for (vip, hold) in before.holds() {
         let id = vip.map(|name| engine.vips().iter().find(|vip| vip.settings().name == name).map(Vip::id));
@@ -184,6 +192,9 @@ pub fn run(config: Config, options: &Options) -> io::Result<()> {
     // The loop has dropped its end of the log: what it wrote is written out before the agent ends.
     if log_thread.join().is_err() {
         warn!("the thread of the log panicked");
+    }
+    if alerts_thread.join().is_err() {
+        warn!("the thread of the alerts panicked");
     }
     journal_end.wait();
     memory_end.wait();

@@ -91,6 +91,11 @@ fn milliseconds(time: Duration) -> f64 {
     time.as_secs_f64() * 1e3
 }
 
+/// What sort of event it is.
+pub(super) fn kind_of(kind: &EventKind, names: &Names) -> &'static str {
+    tell(kind, names).kind
+}
+
 /// An event's part of a record.
 struct Told {
     kind: &'static str,

@@ -10,6 +10,7 @@
 //! | `file` | a number in a file |
 //! | `process`, `interface`, `route` | what the kernel has |
 //! | `patience` | waiting with a deadline, without a clock |
+//! | `webhook` | nothing: it tells a page what somebody should know, by the same means |
 //!
 //! A check runs on a thread of its own, so it never overlaps with itself, and none waits for another. It blocks until its deadline
 //! at most. What it cannot look at is [`Unable`], which is not the same as ill; [`Probe::inspect`] finds that out before it is needed.
@@ -37,6 +38,7 @@ pub mod route;
 pub mod systemd;
 mod tcp;
 mod tls;
+pub mod webhook;
 
 use exec::Told;
 use patience::{Patience, Period};

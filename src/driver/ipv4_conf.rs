@@ -21,6 +21,8 @@ const LINK_HEADER_LEN: usize = 16;
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u16)]
 pub enum Setting {
+    /// `forwarding`: whether what came in for others is passed on. Tests make routers by it.
+    Forwarding = 1,
     /// `rp_filter`: whether the way back to a sender must lead through the interface it came by (1), or any (2).
     ReversePathFilter = 8,
     /// `arp_announce`: which address an ARP request names as its sender.
@@ -35,6 +37,7 @@ impl Setting {
     /// The name under `net.ipv4.conf`.
     pub const fn name(self) -> &'static str {
         match self {
+            Self::Forwarding => "forwarding",
             Self::ReversePathFilter => "rp_filter",
             Self::ArpAnnounce => "arp_announce",
             Self::ArpIgnore => "arp_ignore",

@@ -3,7 +3,7 @@
 //! What a program may and may not is that of a check's ([`super::checks::exec`]).
 
 use std::io::{self, PipeReader, PipeWriter};
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
@@ -76,20 +76,52 @@ impl Drop for Queue {
 }
 
 fn run_all(waiting: &Receiver<Job>, stop: &PipeReader) {
-    let mut leftover = None;
-    // Programs get none of the agent's capabilities.
-    let dropped = exec::drop_ambient_capabilities();
+    let mut runner = Runner::on_this_thread();
     while let Ok(Job { program, timeout, told, report }) = waiting.recv() {
-        let done = match &dropped {
-            Ok(()) => Patience::new(timeout, stop.as_fd())
+        match runner.run(&program, &told, timeout, stop.as_fd()) {
+            Ok(said) => report(Ok(said)),
+            Err(Some(why)) => report(Err(why)),
+            Err(None) => return,
+        }
+    }
+}
+
+/// Runs one program after the other on the thread that it was made on.
+#[derive(Debug)]
+pub struct Runner {
+    leftover: Option<exec::Leftover>,
+    dropped: io::Result<()>,
+}
+
+impl Runner {
+    /// From now on programs get none of the agent's capabilities.
+    pub fn on_this_thread() -> Self {
+        Self { leftover: None, dropped: exec::drop_ambient_capabilities() }
+    }
+
+    /// The last line that it said, if it ended with 0.
+    ///
+    /// # Errors
+    ///
+    /// What was wrong, in one line; `None`: nobody wanted to wait for it any longer, and it was killed.
+    pub fn run(
+        &mut self,
+        program: &Program,
+        told: &Told,
+        timeout: Duration,
+        stop: BorrowedFd<'_>,
+    ) -> Result<String, Option<String>> {
+        let Self { leftover, dropped } = self;
+        let done = match dropped {
+            Ok(()) => Patience::new(timeout, stop)
                 .map_err(|error| Failure::Unable(error.to_string()))
-                .and_then(|patience| exec::run(&program, &told, &patience, &mut leftover)),
+                .and_then(|patience| exec::run(program, told, &patience, leftover)),
             Err(error) => Err(Failure::Unable(format!("the agent's capabilities cannot be dropped: {error}"))),
         };
         match done {
-            Ok(said) => report(Ok(one_line(&said))),
-            Err(Failure::Ill(why) | Failure::Unable(why)) => report(Err(one_line(&why))),
-            Err(Failure::Stopped) => return,
+            Ok(said) => Ok(one_line(&said)),
+            Err(Failure::Ill(why) | Failure::Unable(why)) => Err(Some(one_line(&why))),
+            Err(Failure::Stopped) => Err(None),
         }
     }
 }

@@ -144,7 +144,7 @@ impl Vip {
             Comparison::Resigns => self.backup_on_resignation(step, sender.source),
             // RFC 9568 §6.4.2: an equal priority is as good as a higher one, whatever the addresses.
             Comparison::Higher | Comparison::WinsTie | Comparison::LosesTie => self.follow(step, heard),
-            Comparison::Lower if self.handover.is_settled() => self.follow(step, heard),
+            Comparison::Lower if self.handover.stays_with(sender.priority) => self.follow(step, heard),
             Comparison::Lower => match self.settings.preempt {
                 Preempt::Off => self.follow(step, heard),
                 Preempt::On => self.outlast(heard),

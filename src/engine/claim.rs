@@ -103,7 +103,9 @@ impl Vip {
         restorations.began(request);
         let ownership = Ownership::begun(step.now, lease, self.settings.interval, restorations, None);
         self.enter(step, State::Claiming { ownership: ownership.clone(), request }, cause);
+        let away = self.away(step.now);
         self.enter(step, State::Active(ownership), Cause::Installed);
+        self.event(step, EventKind::TookOver { away });
         self.announce_anew(step);
         step.outputs.push_back(Output::Install(set));
     }
@@ -158,8 +160,11 @@ impl Vip {
     }
 
     /// How long the addresses of a claim that ends now have been away, at most. An owner dies at some time after its last
-    /// advert; one that is replaced goes on until it hears of it.
+    /// advert; one that is replaced goes on until it hears of it, and one that hands over until this node is ready.
     fn away(&self, now: Instant) -> Option<Duration> {
+        if let (Cause::TakesOver { .. }, Some(since)) = (self.cause(), self.gap_since()) {
+            return Some(now.since(since));
+        }
         let heard = self.last_heard()?.at;
         let since = if matches!(self.cause(), Cause::Preempts { .. }) { heard.max(self.since()) } else { heard };
         Some(now.since(since))

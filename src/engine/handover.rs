@@ -19,38 +19,35 @@
 //!
 //! Nodes that can do it know each other by the second path ([`super::second_path`]). Everybody else sees adverts of a new owner.
 
+mod order;
+mod owner;
+mod successor;
+mod wanting;
+
 use alloc::string::String;
-use alloc::sync::Arc;
 use alloc::vec::Vec;
-use core::net::IpAddr;
 use core::time::Duration;
 
-use super::backup::Backup;
 use super::hold::Hold;
-use super::hook::Moment;
-use super::input::{EffectError, RequestId};
-use super::output::{Cause, EventKind, Output};
+use super::input::RequestId;
+use super::output::{Cause, Output};
 use super::time::Instant;
 use super::vip::{State, Step, Vip};
 use super::{Engine, VipId};
 use crate::types::{AdvertInterval, Priority};
-use crate::wire::handover::{HandoverMessage, HandoverReason, HandoverStep, Refusal};
+use crate::wire::handover::{HandoverMessage, HandoverReason, HandoverStep};
 use crate::wire::heartbeat::{Addresses, Standing};
+
+pub use order::{HandoverDone, HandoverFailure, HandoverOrder};
 
 /// How long an owner asks one node, and a node asks an owner. The addresses are installed meanwhile, a thousand in a tenth of that.
 const ASKING: Duration = Duration::from_millis(300);
 /// A question is asked again after so long.
 const ASK_SPACING: Duration = Duration::from_millis(20);
-/// That it is the other's is said again after so long: nobody owns meanwhile.
-const TELL_SPACING: Duration = Duration::from_millis(3);
-/// How long a successor stays ready for a question that is not repeated.
-const READY_FOR: Duration = Duration::from_secs(1);
 /// See [`window`]: a successor that needs longer is not well.
 const LONGEST_WINDOW: Duration = Duration::from_secs(1);
 /// How many of its answers a successor keeps: a question is repeated no more often within [`ASKING`].
 const MOST_READIES: usize = 16;
-/// A node that was refused, or not answered, asks no more for so long.
-const ASK_AGAIN: Duration = Duration::from_secs(60);
 
 /// How long a successor's word that it is ready holds. Together with the interval that has passed since the owner's last advert it is
 /// shorter than the time that others wait for the next, [`PATIENCE`](super::election::PATIENCE) intervals.
@@ -67,10 +64,13 @@ pub(super) struct Handover {
     offer: Option<Offer>,
     /// This node would have it.
     wanting: Option<Wanting>,
+    /// When this node said what its last predecessor let go for.
+    ready_at: Option<Instant>,
     /// Whom it came from, and until when that one's word may be from before.
     taken: Option<(String, Instant)>,
-    /// An operator gave it to another node: this one does not take it back for its priority alone.
-    settled: bool,
+    /// An operator gave it to another node of this priority, which is lower: as long as that one does not fall, this one does not take it back
+    /// for its own priority alone.
+    settled: Option<Priority>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -98,7 +98,7 @@ struct Order {
 
 /// What becomes of the owner.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Then {
+pub(super) enum Then {
     /// It follows the new one.
     Follow,
     /// It was a question only.
@@ -161,85 +161,6 @@ pub enum Prepared {
     Later,
 }
 
-/// What an operator wants.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HandoverOrder {
-    /// To which node; `None`: the one that would succeed this one. This node itself: from the owner.
-    pub to: Option<String>,
-    /// Why.
-    pub reason: HandoverReason,
-    /// Only ask whether the successor is ready.
-    pub dry_run: bool,
-}
-
-/// How a handover went.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct HandoverDone {
-    /// The other node.
-    pub peer: String,
-    /// From when this node answered no more until it heard that the other one does. `None`: nothing moved, or it is not this node that knows.
-    pub gap: Option<Duration>,
-}
-
-/// Why there was none.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum HandoverFailure {
-    /// This node is not the owner. Who is, if that is a node that is known.
-    NotOwner {
-        /// Its name.
-        owner: Option<String>,
-    },
-    /// This is the address owner (priority 255), whose addresses stay.
-    AddressOwner,
-    /// No node of this vip is heard on the second path, or none that was not asked.
-    NoSuccessor,
-    /// The node is not heard on the second path.
-    Unknown {
-        /// Its name.
-        peer: String,
-    },
-    /// It cannot own now.
-    Refused {
-        /// Its name.
-        peer: String,
-        /// Why.
-        refusal: Refusal,
-    },
-    /// It did not say that it is ready. It still owns who did.
-    NoAnswer {
-        /// Its name.
-        peer: String,
-    },
-    /// This node let go, and the successor did not say that it owns: the others were told.
-    NotTaken {
-        /// Its name.
-        peer: String,
-    },
-    /// Another handover is under way.
-    Busy,
-    /// Something else happened to this node meanwhile.
-    Overtaken,
-}
-
-impl core::fmt::Display for HandoverFailure {
-    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
-        match self {
-            Self::NotOwner { owner: Some(owner) } => write!(f, "this node is not the owner, {owner} is"),
-            Self::NotOwner { owner: None } => f.write_str("this node is not the owner"),
-            Self::AddressOwner => f.write_str("this node is the address owner (priority 255)"),
-            Self::NoSuccessor => {
-                f.write_str("no other node of this vip that could take it is heard on the second path")
-            }
-            Self::Unknown { peer } => write!(f, "{peer} is not heard on the second path"),
-            Self::Refused { peer, refusal } => write!(f, "{peer} refuses: {refusal}"),
-            Self::NoAnswer { peer } => write!(f, "{peer} did not answer"),
-            Self::NotTaken { peer } => write!(f, "{peer} was ready, but did not say that it took over"),
-            Self::Busy => f.write_str("another handover is under way"),
-            Self::Overtaken => f.write_str("something else happened meanwhile"),
-        }
-    }
-}
-
 impl Handover {
     pub(super) fn deadline(&self) -> Option<Instant> {
         let leaving = self.leaving.as_ref().and_then(|leaving| match leaving.phase {
@@ -254,13 +175,13 @@ impl Handover {
         [leaving, offer, wanting].into_iter().flatten().min()
     }
 
-    /// Whether a better rank is no reason to claim.
-    pub(super) const fn is_settled(&self) -> bool {
-        self.settled
+    /// Whether a better rank than an owner's of this priority is no reason to claim.
+    pub(super) fn stays_with(&self, owner: Priority) -> bool {
+        self.settled.is_some_and(|settled| owner >= settled)
     }
 
     pub(super) const fn unsettle(&mut self) {
-        self.settled = false;
+        self.settled = None;
     }
 }
 
@@ -273,7 +194,7 @@ impl Vip {
 
     /// Whether an operator gave it to another node, from which this one does not take it for its priority.
     pub const fn is_settled_elsewhere(&self) -> bool {
-        self.handover.settled
+        self.handover.settled.is_some()
     }
 }
 
@@ -292,533 +213,6 @@ impl Engine {
         let known = message.addresses.iter().find_map(|address| self.by_address.get(&(message.vrid, address)));
         if let Some(vip) = known.copied() {
             self.step(now, vip, |vip, step| vip.on_handover_message(step, peer, message));
-        }
-    }
-}
-
-/// As an owner.
-impl Vip {
-    fn on_order(&mut self, step: &mut Step<'_>, request: RequestId, order: HandoverOrder, is_here: bool) {
-        self.depose_if_late(step);
-        let HandoverOrder { to, reason, dry_run } = order;
-        let outcome = if is_here {
-            self.want_for(step, reason, request)
-        } else {
-            let then = if dry_run { Then::Stay } else { Then::Follow };
-            self.begin_handover(step, Order { reason, to, then, request: Some(request) })
-        };
-        if let Err(failure) = outcome {
-            self.tell_outcome(step, Some(request), Err(failure));
-        }
-    }
-
-    /// A stop. Whether it is to be waited for.
-    pub(super) fn hand_over_to_leave(&mut self, step: &mut Step<'_>, cause: Cause) -> bool {
-        self.depose_if_late(step);
-        let order = Order { reason: HandoverReason::Stop, to: None, then: Then::Leave(cause), request: None };
-        self.begin_handover(step, order).is_ok()
-    }
-
-    /// A drain. Whether it is under way.
-    pub(super) fn hand_over_to_keep_out(&mut self, step: &mut Step<'_>, hold: Hold) -> bool {
-        let order = Order { reason: HandoverReason::Drain, to: None, then: Then::KeepOut(hold), request: None };
-        self.begin_handover(step, order).is_ok()
-    }
-
-    fn begin_handover(&mut self, step: &mut Step<'_>, order: Order) -> Result<(), HandoverFailure> {
-        let State::Active(_) = &self.state else {
-            return Err(HandoverFailure::NotOwner { owner: self.owner_by_name(step.now) });
-        };
-        if self.settings.priority == Priority::OWNER {
-            return Err(HandoverFailure::AddressOwner);
-        }
-        if self.is_claimed_by_group() {
-            return Err(HandoverFailure::Refused { peer: "this node".into(), refusal: Refusal::InGroup });
-        }
-        if let Some(leaving) = &mut self.handover.leaving {
-            // A stop or a drain does not wait for less.
-            return match (&order.then, leaving.phase) {
-                (Then::Leave(_) | Then::KeepOut(_), Phase::Asking { .. }) => {
-                    let request = leaving.order.request.take();
-                    leaving.order = order;
-                    self.tell_outcome(step, request, Err(HandoverFailure::Overtaken));
-                    Ok(())
-                }
-                (_, _) => Err(HandoverFailure::Busy),
-            };
-        }
-        self.ask_successor(step, order, Vec::new())
-    }
-
-    /// Asks the best that was not asked yet.
-    fn ask_successor(&mut self, step: &mut Step<'_>, order: Order, tried: Vec<String>) -> Result<(), HandoverFailure> {
-        let peer = self.choose_successor(step.now, order.to.as_deref(), &tried)?;
-        let (until, repeat_at) = (step.now + ASKING, step.now);
-        let (phase, asked) = (Phase::Asking { until }, Vec::new());
-        self.handover.leaving = Some(Leaving { peer, order, phase, asked, repeat_at, tried });
-        self.repeat_leaving(step);
-        Ok(())
-    }
-
-    fn choose_successor(&self, now: Instant, to: Option<&str>, tried: &[String]) -> Result<String, HandoverFailure> {
-        let mut best = None;
-        for (peer, report) in self.second_path.reports(now) {
-            let listens = report.standing == Standing::Backup && report.link_up;
-            match to {
-                Some(to) if to == peer && !listens => {
-                    return Err(HandoverFailure::Refused { peer: peer.into(), refusal: Refusal::NotListening });
-                }
-                Some(to) if to != peer => continue,
-                Some(_) | None => {}
-            }
-            let rank = (report.priority, self.source_of(report));
-            if listens && !tried.iter().any(|tried| tried == peer) && best.is_none_or(|(_, known)| rank > known) {
-                best = Some((peer, rank));
-            }
-        }
-        match (best, to) {
-            (Some((peer, _)), _) => Ok(peer.into()),
-            (None, Some(to)) => Err(HandoverFailure::Unknown { peer: to.into() }),
-            (None, None) => Err(HandoverFailure::NoSuccessor),
-        }
-    }
-
-    /// A node is ready: nothing is left to be waited for, unless its answer took so long that the owner's word may come too late as well.
-    /// An answer to a later question is quicker, for by then the addresses are there.
-    fn on_ready(&mut self, step: &mut Step<'_>, peer: &str, number: u64) {
-        let pace = self.pace();
-        let Some(leaving) = self.handover.leaving.as_mut().filter(|leaving| leaving.peer == peer) else { return };
-        let Phase::Asking { .. } = leaving.phase else { return };
-        let asked_at = leaving.asked.iter().find(|(known, _)| *known == number).map(|(_, at)| *at);
-        if asked_at.is_none_or(|at| step.now.since(at) > window(pace) / 2) {
-            leaving.repeat_at = step.now;
-            return;
-        }
-        if leaving.order.then == Then::Stay {
-            let (peer, request) = (leaving.peer.clone(), leaving.order.request);
-            self.handover.leaving = None;
-            self.say(step, &peer, number, HandoverStep::Cancel);
-            self.tell_outcome(step, request, Ok(HandoverDone { peer, gap: None }));
-            return;
-        }
-        leaving.phase = Phase::Closing { number };
-        // The others count from the last advert, and must count for longer than the successor's word holds.
-        if self.last_advert_at().is_some_and(|at| step.now.since(at) > pace.duration() * 5 / 4) {
-            self.advertise(step);
-        }
-        step.outputs.push_back(Output::LetGo { vip: self.id });
-    }
-
-    /// The kernel lets nobody have an answer any more; or it has no means to, and the addresses have to go first.
-    pub(super) fn on_let_go(&mut self, step: &mut Step<'_>, closed: bool) {
-        let pace = self.pace();
-        let until = step.now + window(pace) + pace.duration().clamp(TELL_SPACING * 3, ASKING) / 2;
-        let Some(leaving) = &self.handover.leaving else { return };
-        let (peer, Phase::Closing { number }) = (leaving.peer.clone(), leaving.phase) else { return };
-        let (reason, then) = (leaving.order.reason, leaving.order.then.clone());
-        if closed {
-            self.say(step, &peer, number, HandoverStep::LetGo);
-        }
-        let set = self.address_set(step);
-        let request = set.request;
-        step.outputs.push_back(Output::Remove(set));
-        let patience = self.active_down_interval(pace);
-        if let Some(leaving) = &mut self.handover.leaving {
-            let since = step.now;
-            leaving.repeat_at = since + TELL_SPACING;
-            leaving.phase = if closed {
-                Phase::Telling { number, since, until }
-            } else {
-                Phase::Removing { number, request, since, until }
-            };
-        }
-        match then {
-            Then::Follow | Then::Stay => {
-                self.handover.settled = matches!(reason, HandoverReason::Operator | HandoverReason::Drill);
-                let backup = Backup::listening(step.now + patience);
-                self.enter(step, State::Backup(backup), Cause::HandedOver { peer, reason });
-            }
-            Then::KeepOut(hold) => self.keep_out(step, hold),
-            Then::Leave(cause) => self.enter(step, State::Initialize, cause),
-        }
-    }
-
-    /// Where there is no gate, this is what the successor waits for.
-    pub(super) fn handover_on_removed(&mut self, step: &mut Step<'_>, request: RequestId) {
-        let Some(leaving) = &mut self.handover.leaving else { return };
-        let Phase::Removing { number, request: awaited, since, until } = leaving.phase else { return };
-        if awaited == request {
-            leaving.phase = Phase::Telling { number, since, until };
-            leaving.repeat_at = step.now;
-            self.repeat_leaving(step);
-        }
-    }
-
-    /// The successor owns: it says so itself, advertises, or says so on the second path.
-    fn on_taken(&mut self, step: &mut Step<'_>, peer: &str) {
-        let told = |leaving: &mut Leaving| leaving.peer == peer && matches!(leaving.phase, Phase::Telling { .. });
-        let Some(leaving) = self.handover.leaving.take_if(told) else { return };
-        let Phase::Telling { since, .. } = leaving.phase else { return };
-        let (gap, reason) = (step.now.since(since), leaving.order.reason);
-        self.event(step, EventKind::HandedOver { peer: peer.into(), reason, gap });
-        self.tell_outcome(step, leaving.order.request, Ok(HandoverDone { peer: peer.into(), gap: Some(gap) }));
-    }
-
-    /// An advert of an owner.
-    pub(super) fn handover_on_advert(&mut self, step: &mut Step<'_>, source: IpAddr, priority: Priority) {
-        if priority == Priority::RESIGN {
-            return;
-        }
-        let Some(peer) = self.handover.leaving.as_ref().map(|leaving| leaving.peer.clone()) else { return };
-        if self.second_path.speaks_from(&peer, source) {
-            self.on_taken(step, &peer);
-        }
-    }
-
-    /// A peer's word on the second path.
-    pub(super) fn handover_on_report(&mut self, step: &mut Step<'_>, peer: &str, standing: Standing) {
-        if standing == Standing::Owner {
-            self.on_taken(step, peer);
-        }
-    }
-
-    /// It stays here, or goes to the next.
-    fn on_not_ready(&mut self, step: &mut Step<'_>, failure: HandoverFailure) {
-        let asks = |leaving: &mut Leaving| matches!(leaving.phase, Phase::Asking { .. });
-        let Some(mut leaving) = self.handover.leaving.take_if(asks) else { return };
-        let reason = leaving.order.reason;
-        self.event(step, EventKind::HandoverFailed { reason, failure: failure.clone() });
-        leaving.tried.push(leaving.peer);
-        if self.ask_successor(step, leaving.order.clone(), leaving.tried).is_ok() {
-            return;
-        }
-        match leaving.order.then {
-            Then::Follow | Then::Stay => {}
-            Then::KeepOut(hold) => {
-                self.give_up(step);
-                self.keep_out(step, hold);
-            }
-            Then::Leave(cause) => {
-                self.give_up(step);
-                self.enter(step, State::Initialize, cause);
-            }
-        }
-        self.tell_outcome(step, leaving.order.request, Err(failure));
-    }
-
-    /// This node let go, and nobody says that he owns. The others are told, as by an owner that resigns.
-    fn on_not_taken(&mut self, step: &mut Step<'_>) {
-        let Some(leaving) = self.handover.leaving.take() else { return };
-        let failure = HandoverFailure::NotTaken { peer: leaving.peer };
-        self.event(step, EventKind::HandoverFailed { reason: leaving.order.reason, failure: failure.clone() });
-        self.handover.settled = false;
-        self.transmit(step, Priority::RESIGN);
-        self.tell_outcome(step, leaving.order.request, Err(failure));
-    }
-
-    fn repeat_leaving(&mut self, step: &mut Step<'_>) {
-        let Some(leaving) = &mut self.handover.leaving else { return };
-        let peer = leaving.peer.clone();
-        match leaving.phase {
-            Phase::Asking { .. } => {
-                leaving.repeat_at = step.now + ASK_SPACING;
-                let reason = leaving.order.reason;
-                let number = step.request().0;
-                if leaving.asked.len() >= MOST_READIES {
-                    leaving.asked.remove(0);
-                }
-                leaving.asked.push((number, step.now));
-                let interval = self.pace();
-                self.say(step, &peer, number, HandoverStep::Ask { reason, interval });
-            }
-            Phase::Telling { number, .. } => {
-                leaving.repeat_at = step.now + TELL_SPACING;
-                self.say(step, &peer, number, HandoverStep::LetGo);
-            }
-            Phase::Closing { .. } | Phase::Removing { .. } => {}
-        }
-    }
-
-    fn on_want(&mut self, step: &mut Step<'_>, peer: &str, number: u64, reason: HandoverReason) {
-        let report = self.second_path.reports(step.now).find(|(name, _)| *name == peer).map(|(_, report)| *report);
-        let outranks = report.is_some_and(|report| report.priority > self.priority());
-        let refusal = match (&self.state, reason) {
-            (State::Active(_), HandoverReason::Preempt) if !outranks => Refusal::NoReason,
-            (State::Active(_), _) => {
-                let order = Order { reason, to: Some(peer.into()), then: Then::Follow, request: None };
-                match self.begin_handover(step, order) {
-                    // It asks again; the answer is under way.
-                    Ok(()) => return,
-                    Err(HandoverFailure::Busy) if self.handover.leaving.as_ref().is_some_and(|it| it.peer == peer) => {
-                        return;
-                    }
-                    Err(HandoverFailure::Refused { refusal, .. }) => refusal,
-                    Err(_) => Refusal::Busy,
-                }
-            }
-            (State::Initialize | State::Backup(_) | State::Claiming { .. } | State::Held { .. }, _) => {
-                Refusal::NotOwner
-            }
-        };
-        self.say(step, peer, number, HandoverStep::Refuse(refusal));
-    }
-
-    /// An operator wants it to stay after all.
-    pub(super) fn cancel_handover(&mut self, step: &mut Step<'_>) {
-        let asks = |leaving: &mut Leaving| matches!(leaving.phase, Phase::Asking { .. });
-        if let Some(leaving) = self.handover.leaving.take_if(asks) {
-            self.say(step, &leaving.peer, 0, HandoverStep::Cancel);
-            self.tell_outcome(step, leaving.order.request, Err(HandoverFailure::Overtaken));
-        }
-    }
-}
-
-/// As a successor.
-impl Vip {
-    fn on_ask(
-        &mut self,
-        step: &mut Step<'_>,
-        peer: &str,
-        number: u64,
-        reason: HandoverReason,
-        interval: AdvertInterval,
-    ) {
-        let stale = self.object_for_stale_data(step).map(|_| Refusal::StaleData);
-        if let Some(refusal) = self.refusal(step.now, peer).or(stale) {
-            self.drop_offer(step);
-            self.say(step, peer, number, HandoverStep::Refuse(refusal));
-            return;
-        }
-        // It is asked again, and by then what speaks against it may have changed.
-        if self.object_for_isolation(step, &Cause::TakesOver { peer: peer.into(), reason }).is_some() {
-            self.prepare_for_isolation(step);
-            return;
-        }
-        let until = step.now + READY_FOR;
-        if let Some(offer) = &mut self.handover.offer {
-            (offer.asked, offer.until, offer.reason, offer.interval) = (number, until, reason, interval);
-            if offer.preparing.is_none() {
-                self.say_ready(step);
-            }
-            return;
-        }
-        // Routes and rules would be heeded at once: they wait for the claim.
-        let set = self.set_of(step, Arc::clone(&self.addresses), Arc::new([]));
-        let preparing = Some(set.request);
-        step.outputs.push_back(Output::Prepare(set));
-        let (peer, readies) = (peer.into(), Vec::new());
-        let offer = Offer {
-            peer,
-            reason,
-            interval,
-            preparing,
-            is_there: false,
-            asked: number,
-            readies,
-            is_given: false,
-            until,
-        };
-        self.handover.offer = Some(offer);
-    }
-
-    /// Why this node would not have it.
-    fn refusal(&self, now: Instant, peer: &str) -> Option<Refusal> {
-        let State::Backup(backup) = &self.state else { return Some(Refusal::NotListening) };
-        if let Some(refusal) = self.unable() {
-            return Some(refusal);
-        }
-        if self.settings.priority == Priority::OWNER {
-            return Some(Refusal::Busy);
-        }
-        let other = self.handover.offer.as_ref().is_some_and(|offer| offer.peer != peer);
-        if other || self.is_leaving() {
-            return Some(Refusal::Busy);
-        }
-        let followed = backup.owner().filter(|owner| now.since(owner.at) < self.active_down_interval(owner.interval));
-        let is_his = followed.is_none_or(|owner| self.second_path.speaks_from(peer, owner.source));
-        (!is_his).then_some(Refusal::OtherOwner)
-    }
-
-    /// Why this node takes nothing over that is handed to it: its claims wait for others first.
-    fn unable(&self) -> Option<Refusal> {
-        if self.is_claimed_by_group() {
-            Some(Refusal::InGroup)
-        } else {
-            self.has_hook(Moment::BeforeClaim).then_some(Refusal::AsksHook)
-        }
-    }
-
-    /// The addresses are there, behind the closed gate, or will be when they are claimed.
-    pub(super) fn on_prepared(
-        &mut self,
-        step: &mut Step<'_>,
-        request: RequestId,
-        result: &Result<Prepared, EffectError>,
-    ) {
-        let Some(offer) = self.handover.offer.as_mut().filter(|offer| offer.preparing == Some(request)) else { return };
-        offer.preparing = None;
-        match result {
-            Ok(prepared) => {
-                offer.is_there = *prepared == Prepared::There;
-                self.say_ready(step);
-            }
-            Err(_) => {
-                let (peer, asked) = (offer.peer.clone(), offer.asked);
-                // Some of them may be there.
-                offer.is_there = true;
-                self.drop_offer(step);
-                self.say(step, &peer, asked, HandoverStep::Refuse(Refusal::NotInstalled));
-            }
-        }
-    }
-
-    fn say_ready(&mut self, step: &mut Step<'_>) {
-        let Some(offer) = &mut self.handover.offer else { return };
-        let (peer, number) = (offer.peer.clone(), offer.asked);
-        // A question that comes twice is answered twice, and counts from the first time.
-        if !offer.readies.iter().any(|(known, _)| *known == number) {
-            if offer.readies.len() >= MOST_READIES {
-                offer.readies.remove(0);
-            }
-            offer.readies.push((number, step.now));
-        }
-        self.say(step, &peer, number, HandoverStep::Ready);
-    }
-
-    /// It is this node's, if its word holds still.
-    fn on_yours(&mut self, step: &mut Step<'_>, peer: &str, number: u64) {
-        match &self.state {
-            // The answer was lost.
-            State::Claiming { .. } | State::Active(_) => {
-                let is_his = matches!(self.cause(), Cause::TakesOver { peer: from, .. } if from == peer);
-                if is_his {
-                    self.say(step, peer, number, HandoverStep::Taken);
-                }
-                return;
-            }
-            State::Backup(_) => {}
-            State::Initialize | State::Held { .. } => return,
-        }
-        let Some(offer) = self.handover.offer.as_mut().filter(|offer| offer.peer == peer) else { return };
-        let said_at = offer.readies.iter().find(|(known, _)| *known == number).map(|(_, at)| *at);
-        let holds = said_at.is_some_and(|at| step.now.since(at) < window(offer.interval));
-        if offer.preparing.is_some() || !holds || offer.is_given {
-            return;
-        }
-        offer.is_given = true;
-        let cause = Cause::TakesOver { peer: peer.into(), reason: offer.reason };
-        self.seek(step, cause);
-        if self.state().is_owner() {
-            self.say(step, peer, number, HandoverStep::Taken);
-        }
-    }
-
-    /// Whether this is the word of a former owner from before it let go, which the news of that has overtaken: it came by another way. One that claims
-    /// anew says so again.
-    pub(super) fn is_of_before(&self, now: Instant, is_it: impl Fn(&str) -> bool) -> bool {
-        let is_owner = self.state().is_owner();
-        is_owner && self.handover.taken.as_ref().is_some_and(|(peer, until)| now < *until && is_it(peer))
-    }
-
-    /// An advert, of whichever priority.
-    pub(super) fn is_advert_of_before(&self, now: Instant, source: IpAddr) -> bool {
-        self.is_of_before(now, |peer| self.second_path.speaks_from(peer, source))
-    }
-
-    /// Why it would claim, where the owner let go, and something spoke against the claim then: voters are asked first.
-    pub(super) fn cause_to_take(&self) -> Option<Cause> {
-        let offer = self.handover.offer.as_ref().filter(|offer| offer.is_given)?;
-        Some(Cause::TakesOver { peer: offer.peer.clone(), reason: offer.reason })
-    }
-
-    /// Whether the addresses are there already. One that preempts an owner which is still there has to begin anew: they would answer before that
-    /// owner has heard of it.
-    pub(super) fn take_offer(&mut self, step: &mut Step<'_>, cause: &Cause) -> bool {
-        if let Cause::Preempts { .. } = cause {
-            self.drop_offer(step);
-        }
-        let is_there = self.handover.offer.as_ref().is_some_and(|offer| offer.is_there);
-        if is_there {
-            self.handover.offer = None;
-        } else {
-            self.drop_offer(step);
-        }
-        is_there
-    }
-
-    /// It is not to come after all.
-    pub(super) fn drop_offer(&mut self, step: &mut Step<'_>) {
-        let Some(offer) = self.handover.offer.take() else { return };
-        if offer.is_there || offer.preparing.is_some() {
-            let set = self.address_set(step);
-            step.outputs.push_back(Output::Remove(set));
-        }
-    }
-}
-
-/// As one that would have it.
-impl Vip {
-    /// An operator wants it here.
-    fn want_for(
-        &mut self,
-        step: &mut Step<'_>,
-        reason: HandoverReason,
-        request: RequestId,
-    ) -> Result<(), HandoverFailure> {
-        match &self.state {
-            State::Backup(_) => {}
-            State::Initialize | State::Held { .. } => {
-                let refusal = Refusal::NotListening;
-                return Err(HandoverFailure::Refused { peer: "this node".into(), refusal });
-            }
-            State::Claiming { .. } | State::Active(_) => return Err(HandoverFailure::Busy),
-        }
-        let owner = self.owner_by_name(step.now).ok_or(HandoverFailure::NotOwner { owner: None })?;
-        self.want(step, owner, reason, Some(request));
-        Ok(())
-    }
-
-    /// Until when a preemption waits for the owner to hand over.
-    pub(super) fn object_for_handover(&mut self, step: &mut Step<'_>, cause: &Cause) -> Option<Instant> {
-        // Nobody claims what he has just given away, before it is known whether it was taken.
-        if let Some(Leaving { phase: Phase::Telling { until, .. } | Phase::Removing { until, .. }, .. }) =
-            &self.handover.leaving
-            && step.now < *until
-        {
-            return Some(*until);
-        }
-        let (Cause::Preempts { source, .. }, None) = (cause, self.unable()) else { return None };
-        let owner = self.second_path.owner_at(step.now, *source)?;
-        match self.handover.wanting.as_ref().filter(|wanting| wanting.peer == owner) {
-            Some(wanting) => (!wanting.is_over && step.now < wanting.until).then_some(wanting.until),
-            None => Some(self.want(step, owner, HandoverReason::Preempt, None)),
-        }
-    }
-
-    fn want(
-        &mut self,
-        step: &mut Step<'_>,
-        peer: String,
-        reason: HandoverReason,
-        request: Option<RequestId>,
-    ) -> Instant {
-        let (until, number) = (step.now + ASKING, step.request().0);
-        self.say(step, &peer, number, HandoverStep::Want(reason));
-        let repeat_at = step.now + ASK_SPACING;
-        self.handover.wanting = Some(Wanting { peer, reason, number, until, repeat_at, request, is_over: false });
-        until
-    }
-
-    /// The owner does not hand over: what is to be had is to be had by the standard.
-    fn end_wanting(&mut self, step: &mut Step<'_>, failure: HandoverFailure) {
-        let Some(wanting) = self.handover.wanting.as_mut().filter(|wanting| !wanting.is_over) else { return };
-        wanting.is_over = true;
-        wanting.until = step.now + ASK_AGAIN;
-        let (request, reason) = (wanting.request.take(), wanting.reason);
-        self.event(step, EventKind::HandoverFailed { reason, failure: failure.clone() });
-        self.tell_outcome(step, request, Err(failure));
-        if let (HandoverReason::Preempt, State::Backup(backup)) = (reason, &mut self.state) {
-            backup.hurry(None, step.now);
         }
     }
 }
@@ -880,8 +274,8 @@ impl Vip {
         }
     }
 
-    /// It enters another state.
-    pub(super) fn handover_on_transition(&mut self, step: &mut Step<'_>, cause: &Cause) {
+    /// It enters another state. What was to become of the owner after a handover that this makes void.
+    pub(super) fn handover_on_transition(&mut self, step: &mut Step<'_>, cause: &Cause) -> Option<Then> {
         let (is_backup, is_owner) = match &self.state {
             State::Backup(_) => (true, false),
             State::Claiming { .. } | State::Active(_) => (false, true),
@@ -896,7 +290,7 @@ impl Vip {
             }
         }
         if is_owner {
-            self.handover.settled = false;
+            self.handover.settled = None;
         }
         if let Cause::TakesOver { peer, .. } = cause {
             let until = step.now + window(self.settings.interval) / 2;
@@ -908,8 +302,28 @@ impl Vip {
                 Phase::Removing { .. } | Phase::Telling { .. } => (false, true),
             });
         let goes_on = *cause == Cause::Installed || (is_asking && is_owner) || (is_telling && !is_owner);
-        if !goes_on && let Some(leaving) = self.handover.leaving.take() {
-            self.tell_outcome(step, leaving.order.request, Err(HandoverFailure::Overtaken));
+        let leaving = self.handover.leaving.take_if(|_| !goes_on)?;
+        self.tell_outcome(step, leaving.order.request, Err(HandoverFailure::Overtaken));
+        Some(leaving.order.then)
+    }
+
+    /// What took the role away does not undo a stop or a drain.
+    pub(super) fn leave_all_the_same(&mut self, step: &mut Step<'_>, then: Then) {
+        let is_owner = self.state().is_owner();
+        match (then, &self.state) {
+            (Then::Follow | Then::Stay, _) | (Then::Leave(_) | Then::KeepOut(_), State::Initialize) => {}
+            (Then::KeepOut(hold), _) => {
+                if is_owner {
+                    self.give_up(step);
+                }
+                self.keep_out(step, hold);
+            }
+            (Then::Leave(cause), _) => {
+                if is_owner {
+                    self.give_up(step);
+                }
+                self.enter(step, State::Initialize, cause);
+            }
         }
     }
 

@@ -492,8 +492,11 @@ impl Vip {
         if cause != Cause::Installed {
             self.cause = cause.clone();
         }
-        self.handover_on_transition(step, &cause);
+        let void = self.handover_on_transition(step, &cause);
         step.event(self.id, EventKind::Transition { from, to: self.state(), cause });
+        if let Some(then) = void {
+            self.leave_all_the_same(step, then);
+        }
     }
 
     /// Gives up what an owner has: the addresses, and then the role (an advert of priority 0, RFC 9568 §6.4.3).

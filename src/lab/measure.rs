@@ -3,13 +3,21 @@
 //! * *takeover*: from the fault to the first echo answer of the successor.
 //! * *outage*: the longest time without any echo answer, beginning with the last one before the fault. When the owner dies, it is from its last
 //!   answer to the first of its successor; when the owner lives on unreachable in part, it may be nothing but the probe's period.
+//! * *lost*: how many echo requests, one a millisecond, nobody answered. Unlike the outage it does not grow where the client itself could not
+//!   run, or its host had no time for anybody.
 //! * *dual*: while two hosts hold the address. A question of "who has the address?" is *doubled* when two MAC addresses answer it
 //!   before the next is asked; dual is the time from each doubled question to the next question, together.
 
+use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
 
 use super::frames::Kind;
 use super::probe::{Answer, PROBE_PERIOD, Record};
+
+/// What is asked so shortly before the end of a record may be answered after it.
+const ANSWER_PATIENCE: Duration = Duration::from_millis(50);
+/// What is asked so shortly before a fault may be lost by it.
+const BEFORE: Duration = Duration::from_millis(5);
 
 /// What a client saw of a fault.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +26,8 @@ pub struct Measurement {
     pub takeover: Option<Duration>,
     /// See the module's page. Until the end of the record, where no one answered again.
     pub outage: Duration,
+    /// See the module's page.
+    pub lost: usize,
     /// See the module's page.
     pub dual: Duration,
     /// From the fault to the first doubled question.
@@ -38,6 +48,7 @@ impl Record {
         Measurement {
             takeover,
             outage: self.longest_silence(fault, end),
+            lost: self.lost(fault, end),
             dual: doubled.iter().map(|(_, time)| *time).sum(),
             dual_from: doubled.first().map(since),
             dual_until: doubled.last().map(since),
@@ -69,6 +80,17 @@ impl Record {
 
     fn echoes(&self) -> impl Iterator<Item = &Answer> {
         self.answers.iter().filter(|answer| matches!(answer.kind, Kind::Echo(_)))
+    }
+
+    fn lost(&self, fault: Instant, end: Instant) -> usize {
+        let begin = fault.checked_sub(BEFORE).unwrap_or(fault);
+        let answered: BTreeSet<u16> = self
+            .echoes()
+            .filter(|answer| answer.at >= begin)
+            .filter_map(|answer| if let Kind::Echo(sequence) = answer.kind { Some(sequence) } else { None })
+            .collect();
+        let counts = |at: &Instant| *at >= begin && *at + ANSWER_PATIENCE < end;
+        self.echoes_asked.iter().filter(|(at, sequence)| counts(at) && !answered.contains(sequence)).count()
     }
 
     fn longest_silence(&self, fault: Instant, end: Instant) -> Duration {
@@ -111,10 +133,12 @@ mod tests {
         for ms in 0..end {
             let asked = epoch + Duration::from_millis(ms);
             record.asked.push(asked);
+            let sequence = u16::try_from(ms).unwrap();
+            record.echoes_asked.push((asked, sequence));
             for (from, begin, end) in spans {
                 if (*begin..*end).contains(&ms) {
                     let at = asked + Duration::from_micros(100);
-                    record.answers.push(Answer { at, from: *from, kind: Kind::Echo(0) });
+                    record.answers.push(Answer { at, from: *from, kind: Kind::Echo(sequence) });
                     record.answers.push(Answer { at, from: *from, kind: Kind::Neighbour });
                 }
             }
@@ -131,6 +155,7 @@ mod tests {
         assert_eq!(measured.takeover, Some(Duration::from_micros(300_100)));
         assert_eq!(measured.outage, Duration::from_millis(301));
         assert_eq!((measured.dual, measured.dual_from), (Duration::ZERO, None));
+        assert_eq!(measured.lost, 300);
         assert_eq!(record.owners_since(at(300)), [B]);
     }
 

@@ -1,6 +1,7 @@
 //! Two nodes that share an address, and a client that asks for it: the set-up of every scenario.
 
 use std::net::{IpAddr, Ipv4Addr};
+use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -266,6 +267,14 @@ impl Node {
     /// Its part in the virtual router.
     pub const fn router(&self) -> &Router {
         &self.router
+    }
+
+    /// The program that it runs, if that is vipd.
+    pub(super) fn vipd(&self) -> Option<&Path> {
+        match &self.software {
+            Software::Vipd(program) => Some(program),
+            Software::Frr(_) | Software::Keepalived(_) => None,
+        }
     }
 
     /// Whether an answer from that MAC address is one of this node.

@@ -42,6 +42,8 @@ pub struct Probe {
 pub struct Record {
     /// When "who has the address?" was asked, ascending.
     pub asked: Vec<Instant>,
+    /// When each echo request was sent, ascending, and its sequence number.
+    pub echoes_asked: Vec<(Instant, u16)>,
     /// The answers, and the announcements that nobody had asked for, in the order of their receipt.
     pub answers: Vec<Answer>,
     /// The last VRRP advert by multicast: when, and from which MAC address.
@@ -80,10 +82,16 @@ impl Probe {
                 let mut due = Instant::now();
                 while !stopping.load(Ordering::Relaxed) {
                     // What cannot be sent is not answered, which is what is measured. So errors need no other record.
+                    let echo_asked = Instant::now();
                     echo.send(&frames::echo_request(target, IDENTIFIER, sequence)).ok();
                     let asked = Instant::now();
-                    if tap.send(&who_has).is_ok() {
-                        lock(&record).asked.push(asked);
+                    let has_asked = tap.send(&who_has).is_ok();
+                    {
+                        let mut record = lock(&record);
+                        record.echoes_asked.push((echo_asked, sequence));
+                        if has_asked {
+                            record.asked.push(asked);
+                        }
                     }
                     sequence = sequence.wrapping_add(1);
                     due = next_deadline(due);
@@ -145,6 +153,7 @@ impl Probe {
     pub fn forget(&self) {
         let mut record = lock(&self.record);
         record.asked.clear();
+        record.echoes_asked.clear();
         record.answers.clear();
     }
 

@@ -15,6 +15,7 @@ use super::frames::Kind;
 use super::measure::Measurement;
 use super::pair::{INTERFACE, Pair, SECOND_INTERFACE, Watch};
 use super::probe::Answer;
+use super::software::vipd::CONTROL;
 use super::stranger::{STRANGER_MAC, Stranger};
 use crate::engine::announce::RIVAL_SPACING;
 use crate::engine::silence::LONGEST_WAIT;
@@ -37,6 +38,9 @@ const WATCH_RETURN: Duration = Duration::from_millis(1_200);
 /// What is judged of a takeover that a peer asked for on the second path.
 const ONCE_TOLD: Duration = Duration::from_millis(20);
 
+/// What is judged of a takeover that an operator asked for: his program has to start.
+const TOLD_TO: Duration = Duration::from_millis(200);
+
 /// After so long of hearing each other, each node knows of the other that it is heard.
 const TOLD_BOTH_WAYS: Duration = Duration::from_millis(250);
 
@@ -57,6 +61,8 @@ pub enum Scenario {
     Resume,
     /// The owner's agent is stopped in good order
     Stop,
+    /// The owner is told to hand over (vipd handover); then to take it back. Two nodes that know each other by a second path
+    Handover,
     /// The owner's network cable is pulled
     LinkDown,
     /// The nodes no longer hear each other; the client reaches both
@@ -117,12 +123,13 @@ impl Return {
 
 impl Scenario {
     /// All, in the order of the documentation.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::HostKill,
         Self::AgentKill,
         Self::Freeze,
         Self::Resume,
         Self::Stop,
+        Self::Handover,
         Self::LinkDown,
         Self::Partition,
         Self::Failback,
@@ -145,6 +152,7 @@ impl Scenario {
             Self::Freeze => "freeze",
             Self::Resume => "resume",
             Self::Stop => "stop",
+            Self::Handover => "handover",
             Self::LinkDown => "link-down",
             Self::Partition => "partition",
             Self::Failback => "failback",
@@ -155,6 +163,11 @@ impl Scenario {
         }
     }
 
+    /// Whether it is about nodes that know each other by a second path.
+    pub const fn needs_second_path(self) -> bool {
+        matches!(self, Self::OneWay | Self::Handover)
+    }
+
     /// What happens, in words.
     pub const fn fault(self) -> &'static str {
         match self {
@@ -163,6 +176,7 @@ impl Scenario {
             Self::Freeze => "the agent on node-a hangs (SIGSTOP) for 5 s",
             Self::Resume => "node-a stands still as a whole, until node-b has taken over; then it goes on",
             Self::Stop => "the agent on node-a is stopped in good order (SIGTERM)",
+            Self::Handover => "the agent on node-a is told to hand over (vipd handover)",
             Self::LinkDown => "the network cable of node-a is pulled",
             Self::Partition => "node-a and node-b no longer hear each other; the client reaches both",
             Self::Failback => "node-a, which was dead, comes back",
@@ -185,6 +199,9 @@ impl Scenario {
                 takeover: b.active_down() * 12 / 10,
                 formula: "1.2 × (3 × interval + (256 − priority) / 256 × interval)",
             },
+            Self::Handover => {
+                Bound { takeover: TOLD_TO, formula: "a program's start, and what it tells the agents to say" }
+            }
             Self::HostKill | Self::AgentKill | Self::Freeze | Self::Resume | Self::LinkDown | Self::Partition => {
                 Bound { takeover: b.active_down(), formula: "3 × interval + (256 − priority) / 256 × interval" }
             }
@@ -253,6 +270,7 @@ impl Scenario {
                 agent(pair)?.signal(Signal::SIGSTOP)
             })?,
             Self::Stop => timed(|| agent(pair)?.signal(Signal::SIGTERM))?,
+            Self::Handover => timed(|| hand_over(pair, "node-b"))?,
             Self::LinkDown => {
                 let port = pair.nodes[A].host.port(INTERFACE)?;
                 timed(|| port.set_cable(false))?
@@ -282,7 +300,7 @@ impl Scenario {
         }
         self.await_successor(pair, watch, seen, successor)?;
         match self {
-            Self::HostKill | Self::Resume | Self::Stop | Self::LinkDown | Self::Failback => {
+            Self::HostKill | Self::Resume | Self::Stop | Self::Handover | Self::LinkDown | Self::Failback => {
                 pair.wait(pair.options().interval.max(Duration::from_millis(200)), watch)?;
             }
             Self::AgentKill | Self::Partition | Self::Firewall | Self::WitnessPartition => {
@@ -375,6 +393,10 @@ impl Scenario {
                 watch.note(Instant::now(), "lab", "the agent on node-a is started again, and may preempt");
                 pair.nodes[A].set_preempt(true);
                 pair.start(A)?;
+            }
+            Self::Handover => {
+                watch.note(Instant::now(), "lab", "node-a is told to take it back");
+                hand_over(pair, "node-a")?;
             }
             Self::Freeze | Self::Failback => {}
         }
@@ -491,6 +513,24 @@ fn isolate(pair: &Pair, isolated: bool) -> Result<()> {
 fn isolate_from_voters(pair: &Pair, isolated: bool) -> Result<()> {
     pair.nodes[A].host.port(SECOND_INTERFACE)?.set_forwarding(!isolated)?;
     isolate(pair, isolated)
+}
+
+/// Has the agent of node-a hand over, or fetch what it handed over.
+fn hand_over(pair: &Pair, to: &str) -> Result<()> {
+    let node = &pair.nodes[A];
+    let program = node.vipd().context("node-a does not run vipd")?;
+    let said = node
+        .host
+        .command(program)
+        .args(["handover", &node.router().name, "--to", to, "--control", CONTROL])
+        .output()?;
+    anyhow::ensure!(
+        said.status.success(),
+        "vipd handover --to {to}: {}{}",
+        String::from_utf8_lossy(&said.stdout),
+        String::from_utf8_lossy(&said.stderr)
+    );
+    Ok(())
 }
 
 fn agent(pair: &Pair) -> Result<&super::software::Agent> {

@@ -30,6 +30,7 @@ fn trials() -> Vec<Trial> {
         trial("each_host_has_its_own_run_and_name", each_host_has_its_own_run_and_name),
         trial("a_process_ends_with_its_handle", a_process_ends_with_its_handle),
         trial("vipd_lab_measures_a_failover", vipd_lab_measures_a_failover),
+        trial("vipd_lab_counts_what_a_handover_loses", vipd_lab_counts_what_a_handover_loses),
         trial("vipd_lab_shows_a_host_that_takes_the_address_and_how_long_it_misled", vipd_lab_shows_a_conflict),
         trial("vipd_lab_shows_the_wait_for_an_owner_behind_a_firewall", vipd_lab_shows_a_firewall),
         trial("vipd_lab_shows_that_a_witness_leaves_one_owner", vipd_lab_shows_a_witness),
@@ -222,6 +223,27 @@ fn vipd_lab_measures_a_failover() -> Result<()> {
         let events = scenario["runs"][0]["events"].as_array().context("no events")?;
         ensure!(events.iter().any(|event| event["who"] == "node-b" && event["to"] == "Active"), "{text}");
         ensure!(events.iter().any(|event| event["who"] == "fault" && event["at_ms"] == 0.0), "{text}");
+    }
+    Ok(())
+}
+
+fn vipd_lab_counts_what_a_handover_loses() -> Result<()> {
+    let output = Command::new(env!("CARGO_BIN_EXE_vipd"))
+        .args(["lab", "handover", "stop", "failback", "--second-path", "--advert", "1s", "--json"])
+        .output()?;
+    let text = String::from_utf8(output.stdout)?;
+    ensure!(output.status.success(), "{}: {}\n{text}", output.status, String::from_utf8_lossy(&output.stderr));
+    let document: serde_json::Value = serde_json::from_str(&text)?;
+    for scenario in document["scenarios"].as_array().context("no scenarios")? {
+        ensure!(scenario["two_owners_ms"]["max"] == 0.0, "{text}");
+        // One at most on an idle machine. By the standard it would be 609 for a stop.
+        ensure!(scenario["lost_probes"]["max"].as_u64().is_some_and(|lost| lost < 200), "{text}");
+        let events = scenario["runs"][0]["events"].as_array().context("no events")?;
+        let by_handover = |event: &serde_json::Value| {
+            event["to"] == "Claiming"
+                && event["cause"].as_str().is_some_and(|cause| cause.starts_with("handover from "))
+        };
+        ensure!(events.iter().any(by_handover), "no handover: {text}");
     }
     Ok(())
 }

@@ -9,10 +9,13 @@
 #![allow(clippy::disallowed_methods, reason = "processes and kernels live in real time")]
 #![allow(unreachable_pub, reason = "a test is a crate of its own")]
 
+mod alert;
 mod commands;
 mod conflict;
 mod fence;
 mod freeze;
+mod gateway;
+mod handover;
 mod health;
 mod holds;
 mod hook;
@@ -24,6 +27,7 @@ mod links;
 mod many;
 mod peers;
 mod quorum;
+mod recipes;
 mod reload;
 mod restore;
 mod routes;
@@ -66,14 +70,17 @@ fn trials() -> Vec<Trial> {
         quorum::trials(),
         layers::trials(),
         health::trials(),
+        recipes::trials(),
         hostile::trials(),
         second_path::trials(),
+        handover::trials(),
         silence::trials(),
         isolation::trials(),
         takeover::trials(),
         links::trials(),
         reload::trials(),
         restore::trials(),
+        gateway::trials(),
         routes::trials(),
         sealed::trials(),
         conflict::trials(),
@@ -84,6 +91,7 @@ fn trials() -> Vec<Trial> {
         holds::trials(),
         fence::trials(),
         hook::trials(),
+        alert::trials(),
         freeze::trials(),
     ];
     modules.into_iter().flatten().collect()

@@ -21,7 +21,7 @@ pub fn trials() -> Vec<Trial> {
     ]
 }
 
-const LINK: [&str; 2] = ["{ interface = \"eth1\" }"; 2];
+pub const LINK: [&str; 2] = ["{ interface = \"eth1\" }"; 2];
 /// By address, of a to b and of b to a.
 const UNICAST: [&str; 2] = ["{ peer = \"10.8.0.2\" }", "{ peer = \"fd08::1\" }"];
 
@@ -41,14 +41,14 @@ fn write_key(host: &Host) -> Result<()> {
 }
 
 /// Both agents, of which a is the owner, with adverts of 1 s.
-struct Both {
-    segment: Segment,
+pub struct Both {
+    pub segment: Segment,
     _second: Network,
-    a: Agent,
-    b: Agent,
+    pub a: Agent,
+    pub b: Agent,
 }
 
-fn both(paths: &[&str; 2]) -> Result<Both> {
+pub fn both(paths: &[&str; 2]) -> Result<Both> {
     let segment = Segment::new()?;
     let second = Network::new()?;
     for (host, number) in [(&segment.a, 1), (&segment.b, 2)] {

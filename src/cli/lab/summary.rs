@@ -56,7 +56,14 @@ impl Series {
         self.spread(|outcome| Some(outcome.measured.dual))
     }
 
-    fn row(&self) -> [String; 11] {
+    /// Questions without an answer: the median, and the most.
+    fn lost(&self) -> Option<(usize, usize)> {
+        let mut lost: Vec<usize> = self.runs.iter().map(|(outcome, _)| outcome.measured.lost).collect();
+        lost.sort_unstable();
+        Some((*lost.get(lost.len() / 2)?, *lost.last()?))
+    }
+
+    fn row(&self) -> [String; 13] {
         let of = |spread: Option<Spread>, get: fn(Spread) -> Duration| {
             spread.map_or_else(|| "never".to_owned(), |spread| ms(get(spread)))
         };
@@ -70,6 +77,8 @@ impl Series {
             of(outage, |spread| spread.median),
             of(outage, |spread| spread.min),
             of(outage, |spread| spread.max),
+            self.lost().map_or_else(String::new, |lost| lost.0.to_string()),
+            self.lost().map_or_else(String::new, |lost| lost.1.to_string()),
             of(takeover, |spread| spread.median),
             of(takeover, |spread| spread.max),
             ms(self.bound.takeover),
@@ -95,6 +104,7 @@ impl Series {
             "takeover_bound_ms": millis(self.bound.takeover),
             "takeover_bound": self.bound.formula,
             "outage_ms": self.outage().map(Spread::json),
+            "lost_probes": self.lost().map(|(median, max)| json!({ "median": median, "max": max })),
             "takeover_ms": self.takeover().map(Spread::json),
             "two_owners_ms": self.two_owners().map(Spread::json),
             "well": self.well(),
@@ -115,13 +125,27 @@ impl Document {
 
     /// For a person.
     pub(super) fn table(&self) -> String {
-        let header =
-            ["SCENARIO", "RUNS", "OUTAGE", "MIN", "MAX", "TAKEOVER", "MAX", "BOUND", "TWO OWNERS", "MAX", "WELL AFTER"];
+        let header = [
+            "SCENARIO",
+            "RUNS",
+            "OUTAGE",
+            "MIN",
+            "MAX",
+            "LOST",
+            "MAX",
+            "TAKEOVER",
+            "MAX",
+            "BOUND",
+            "TWO OWNERS",
+            "MAX",
+            "WELL AFTER",
+        ];
         let mut rows = vec![header.map(str::to_owned)];
         rows.extend(self.series.iter().map(Series::row));
         format!(
             "\n{}\n\
              OUTAGE      the longest time for which nobody answered the client (median, and of all runs)\n\
+             LOST        how many of the client's questions, one a millisecond, nobody answered (median, and the most)\n\
              TAKEOVER    from the fault to the first answer of the successor; BOUND is the longest that VRRP allows\n\
              TWO OWNERS  how long two hosts answered (median, and the longest)\n",
             table(&rows)
@@ -170,6 +194,7 @@ fn run_json(outcome: &Outcome, events: &[Shown]) -> Json {
     };
     json!({
         "outage_ms": millis(measured.outage),
+        "lost_probes": measured.lost,
         "takeover_ms": measured.takeover.map(millis),
         "two_owners_ms": millis(measured.dual),
         "two_owners_from_ms": measured.dual_from.map(millis),

@@ -20,7 +20,7 @@ use crate::lab::process::{Line, Process};
 const CONFIG: &str = "/run/vipd/vipd.toml";
 const STATE_DIR: &str = "/run/vipd/state";
 const KEY_FILE: &str = "/run/vipd/key";
-const CONTROL: &str = "/run/vipd/control.sock";
+pub(in crate::lab) const CONTROL: &str = "/run/vipd/control.sock";
 
 pub(super) fn commands(program: &Path, host: &Host, routers: &[Router]) -> Result<Vec<Command>> {
     host.write_file(CONFIG.as_ref(), &config(host.name(), routers))?;

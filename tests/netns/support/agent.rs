@@ -126,6 +126,16 @@ impl Agent {
 
     fn start_as(host: &Host, vips: &[Vip], state_dir: &str, arguments: &[&str]) -> Result<Self> {
         configure(host, vips)?;
+        Self::start_configured(host, state_dir, arguments)
+    }
+
+    /// Starts one with a whole file.
+    pub fn start_with_file(host: &Host, file: &str) -> Result<Self> {
+        host.write_file(CONFIG.as_ref(), file)?;
+        Self::start_configured(host, STATE_DIR, &[])
+    }
+
+    fn start_configured(host: &Host, state_dir: &str, arguments: &[&str]) -> Result<Self> {
         let namespace = host.namespace().clone();
         let mut command = namespace.command(VIPD);
         command.args(["run", "--config", CONFIG, "--control", CONTROL, "--state-dir", state_dir, "--log", "json"]);
@@ -142,6 +152,11 @@ impl Agent {
         let output = self.namespace.command(VIPD).args(["status", "--json", "--control", CONTROL]).output()?;
         ensure!(output.status.success(), "vipd status on {}: {}", self.name, String::from_utf8_lossy(&output.stderr));
         serde_json::from_slice(&output.stdout).context("vipd status --json")
+    }
+
+    /// Has a command run on the agent's host, for this agent: exit code, what it said, and what it complained of.
+    pub fn vipd(&self, arguments: &[&str]) -> Result<(Option<i32>, String, String)> {
+        said_by(self.namespace.command(VIPD).args(arguments).args(["--control", CONTROL]))
     }
 
     /// The status of the first vip.
@@ -209,7 +224,11 @@ pub fn configure(host: &Host, vips: &[Vip]) -> Result<()> {
 
 /// Runs a command on a host: its exit code, and what it said on standard output and standard error.
 pub fn vipd(host: &Host, arguments: &[&str]) -> Result<(Option<i32>, String, String)> {
-    let output = host.command(VIPD).args(arguments).output().context("vipd")?;
+    said_by(host.command(VIPD).args(arguments))
+}
+
+fn said_by(command: &mut std::process::Command) -> Result<(Option<i32>, String, String)> {
+    let output = command.output().context("vipd")?;
     let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
     Ok((output.status.code(), text(&output.stdout), text(&output.stderr)))
 }
