@@ -46,8 +46,6 @@ active() { [[ $(property ActiveState) == active ]]; }
 version_is() { [[ $(dpkg-query --show --showformat '${Version}' vipd) == "$1" ]]; }
 
 start_bus
-# As systemd sets it on every Debian host. Where it is 0 the agent sets it, and takes that back only where it was not restarted since.
-sysctl -q net.ipv4.conf.test0.promote_secondaries=1
 inventory >before
 
 dpkg --install earlier.deb >said 2>&1
