@@ -33,11 +33,20 @@ pub fn trials() -> Vec<Trial> {
     vec![trial("the_postgres_pair_loses_no_committed_row", recipe_works).with_ignored_flag(!is_there && !must_be)]
 }
 
-/// A host of the recipe, with nothing but its own address.
-fn host(network: &Network, name: &str, number: u8) -> Result<Host> {
-    let host = Host::new(name)?;
-    host.plug(network, "eno1", &[&format!("10.20.0.{number}/24")])?;
-    Ok(host)
+/// The network of the clients, and the one between the two hosts.
+struct Networks {
+    front: Network,
+    back: Network,
+}
+
+impl Networks {
+    /// A host of the recipe, with nothing but its own addresses.
+    fn host(&self, name: &str, number: u8) -> Result<Host> {
+        let host = Host::new(name)?;
+        host.plug(&self.front, "eno1", &[&format!("10.20.0.{number}/24")])?;
+        host.plug(&self.back, "eno2", &[&format!("10.21.0.{number}/24")])?;
+        Ok(host)
+    }
 }
 
 /// An agent with the recipe's own files.
@@ -126,8 +135,8 @@ impl Writer {
 
 fn recipe_works() -> Result<()> {
     let servers = Servers::new()?;
-    let network = Network::new()?;
-    let (a, b, client) = (host(&network, "db-a", 11)?, host(&network, "db-b", 12)?, host(&network, "client", 9)?);
+    let networks = Networks { front: Network::new()?, back: Network::new()? };
+    let (a, b, client) = (networks.host("db-a", 11)?, networks.host("db-b", 12)?, networks.host("client", 9)?);
     let (primary, _standby) = servers.pair(&a, &b)?;
     sql(&a, "create table rows (number integer primary key)")?;
     sql(&a, "grant insert on rows to client")?;
@@ -149,7 +158,7 @@ fn recipe_works() -> Result<()> {
             println!("postgres-pair: the primary's host died, nothing could be committed for {gap:?}");
             ensure!(gap < PATIENCE, "{gap:?}");
             writer.lost_nothing(&b)?;
-            old_primary_returns(&network, &servers, (&b, &agent_b), &writer)
+            old_primary_returns(&networks, &servers, (&b, &agent_b), &writer)
         })();
         writer.ended.store(true, Ordering::Relaxed);
         result
@@ -158,12 +167,12 @@ fn recipe_works() -> Result<()> {
 
 /// It has the higher priority, and is history.
 fn old_primary_returns(
-    network: &Network,
+    networks: &Networks,
     servers: &Servers,
     (b, agent_b): (&Host, &Agent),
     writer: &Writer,
 ) -> Result<()> {
-    let a = host(network, "db-a", 11)?;
+    let a = networks.host("db-a", 11)?;
     let server = servers.start(&a)?;
     ensure!(sql(&a, "select pg_is_in_recovery()")? == "f", "it thinks that it is the primary");
     let agent_a = agent(&a)?;
