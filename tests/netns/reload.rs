@@ -1,5 +1,6 @@
 //! A changed file under agents at work: what it changes, and that the rest does not notice.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::thread::{self, JoinHandle};
@@ -12,7 +13,7 @@ use vipd::lab::{Host, Network, Tap};
 
 use crate::support::{
     Agent, CONFIG, CONTROL, MAC_A, MAC_B, Segment, V4, Vip, await_none, configure, ensure_calm, eventually, host,
-    interfaces, learn, own_addresses, vipd,
+    interfaces, learn, own_addresses, reload, vipd,
 };
 use crate::trial;
 
@@ -35,9 +36,10 @@ fn no_change() -> Result<()> {
     let vips =
         |priority| [Vip::new(priority), Vip::new(priority).named("two").vrid(52).addresses("[\"10.9.0.102/24\"]")];
     let agent_a = Agent::start(&segment.a, &vips(200))?;
+    // Started together, on a busy machine the other one may be first, and has more to change while it is watched.
+    await_all_in(&agent_a, "Active", 2)?;
     let agent_b = Agent::start(&segment.b, &vips(100))?;
-    await_count(&agent_a, "Active", 2)?;
-    await_count(&agent_b, "Backup", 2)?;
+    await_all_in(&agent_b, "Backup", 2)?;
     let (count_a, count_b) = (agent_a.transitions().len(), agent_b.transitions().len());
     let installed = own_addresses(&segment.a)?;
     let adverts = Adverts::watch(&segment.client, 51)?;
@@ -76,9 +78,9 @@ fn many() -> Result<()> {
         (1..=250).filter(|vrid| all || vrid % 5 != 0).map(vip).collect()
     };
     let agent_a = Agent::start(&segment.a, &vips(200, false))?;
+    await_all_in(&agent_a, "Active", 200)?;
     let agent_b = Agent::start(&segment.b, &vips(100, false))?;
-    await_count(&agent_a, "Active", 200)?;
-    await_count(&agent_b, "Backup", 200)?;
+    await_all_in(&agent_b, "Backup", 200)?;
     eventually("a has all addresses", || Ok((own_addresses(&segment.a)?.len() == 200).then_some(())))?;
     let (count_a, count_b) = (agent_a.transitions().len(), agent_b.transitions().len());
     let adverts = Adverts::watch(&segment.client, 51)?;
@@ -102,10 +104,7 @@ fn many() -> Result<()> {
 
 fn in_place() -> Result<()> {
     let segment = Segment::new()?;
-    let agent_a = Agent::start(&segment.a, &[Vip::new(200)])?;
-    let agent_b = Agent::start(&segment.b, &[Vip::new(100)])?;
-    agent_a.await_state("Active")?;
-    agent_b.await_state("Backup")?;
+    let [agent_a, agent_b] = segment.pair(Vip::new)?;
     for interval_ms in [1_000, 20, 500, 50] {
         configure(&segment.a, &[Vip::new(200).every_ms(interval_ms)])?;
         reload(&segment.a)?;
@@ -129,10 +128,7 @@ fn addresses(mac: &str) -> Result<()> {
     let segment = Segment::new()?;
     let vip = |priority, addresses: &str| Vip::new(priority).addresses(addresses).with(mac);
     let (one, both) = (format!("[\"{V4}/24\"]"), format!("[\"{V4}/24\", \"{MORE}/24\", \"2001:db8::150/64\"]"));
-    let agent_a = Agent::start(&segment.a, &[vip(200, &one)])?;
-    let agent_b = Agent::start(&segment.b, &[vip(100, &one)])?;
-    agent_a.await_state("Active")?;
-    agent_b.await_state("Backup")?;
+    let [agent_a, agent_b] = segment.pair(|priority| vip(priority, &one))?;
     let (count_a, count_b) = (agent_a.transitions().len(), agent_b.transitions().len());
     let owner_mac = learn(&segment.client, V4)?;
     let macvlans = interfaces(&segment.a)?.len();
@@ -249,16 +245,11 @@ fn invalid() -> Result<()> {
     agent.ensure_calm_since(count)
 }
 
-/// Reloads the agent of a host, and what the command said.
-fn reload(host: &Host) -> Result<String> {
-    let (code, out, said) = vipd(host, &["reload", "--control", CONTROL])?;
-    ensure!(code == Some(0), "vipd reload: {code:?}: {said}");
-    Ok(out)
-}
-
-fn await_count(agent: &Agent, state: &str, count: usize) -> Result<()> {
-    agent.await_that(&format!("{count} times {state}"), |seen| {
-        (seen.iter().filter(|one| one.to == state).count() == count).then_some(())
+/// Waits until so many vips are in a state.
+fn await_all_in(agent: &Agent, state: &str, count: usize) -> Result<()> {
+    agent.await_that(&format!("{count} vips are {state}"), |seen| {
+        let states: BTreeMap<&str, &str> = seen.iter().map(|one| (one.vip.as_str(), one.to.as_str())).collect();
+        (states.values().filter(|to| **to == state).count() == count).then_some(())
     })
 }
 
