@@ -14,6 +14,15 @@ package=$(debian/build)
 # Errors and warnings, each of which is heeded or answered in debian/lintian-overrides.
 lintian --allow-root --fail-on error,warning "$package"
 echo "lintian: neither errors nor warnings"
+mkdir "$work/files"
+dpkg-deb --fsys-tarfile "$package" | tar -xf - -C "$work/files" ./usr/share/doc
+links=0
+while IFS= read -r target; do
+    [[ -e "$work/files/usr/share/doc/vipd/${target%#*}" ]]
+    links=$((links + 1))
+done < <(grep -o '](docs/[^)]*)' "$work/files/usr/share/doc/vipd/README.md" | sed 's/^](//; s/)$//')
+((links > 10))
+echo "README: what it links to is in the package"
 
 cat >"$work/check" <<'CHECK'
 #!/bin/bash
