@@ -216,7 +216,10 @@ impl EventLoop {
             self.carry_out(now);
         }
         self.save(clock::now());
-        self.kernel.finish();
+        if let Some(spared) = self.kernel.finish() {
+            self.memory.keep_spared(spared);
+            self.save(clock::now());
+        }
         // Addresses that are left behind are left to the next agent, to the gate, or to the watchdog.
         if self.removals == 0 || self.hands_on {
             self.self_fence.disarm(&self.log);
@@ -358,6 +361,10 @@ impl EventLoop {
                 }
                 self.engine.handle(now, Input::Removed { request, vip, result });
                 self.follow_ownership(now);
+            }
+            Message::Spared(spared) => {
+                self.memory.keep_spared(spared);
+                self.unsaved_since = self.unsaved_since.or(Some(now));
             }
             Message::ReferencePath { link, reference, path } => {
                 self.engine.handle(now, Input::ReferencePath { link, reference, path });
