@@ -388,8 +388,7 @@ impl EventLoop {
             Message::Journal(status) => self.journal = status,
             Message::Hold { vip, change, answer } => self.on_hold_change(now, vip.as_deref(), change, answer),
             Message::HandOver { request, answer } => {
-                let known = self.engine.vips().iter().find(|vip| vip.settings().name == request.vip).map(Vip::id);
-                match known {
+                match request.first(&self.engine) {
                     Some(vip) => {
                         let order = request.order();
                         let request = self.handovers.wait(request.vip, answer);
