@@ -449,7 +449,7 @@ pub struct BeforeClaim {
     pub on_failure: OnHookFailure,
 }
 
-/// A program that nothing waits for.
+/// A program whose failure stops nothing.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Hook {

@@ -63,6 +63,7 @@ mod partition;
 mod preempt;
 mod quorum;
 mod reload;
+mod release;
 mod restart;
 mod seals;
 mod second_path;
