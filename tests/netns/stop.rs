@@ -20,11 +20,7 @@ fn clean_stop() -> Result<()> {
     let segment = Segment::new()?;
     let before = (interfaces(&segment.a)?, sysctls(&segment.a)?, addresses(&segment.a)?);
     let vip = |priority| Vip::new(priority).every_ms(500);
-    let agent_a = Agent::start(&segment.a, &[vip(200)])?;
-    let agent_b = Agent::start(&segment.b, &[vip(100)])?;
-    agent_a.await_state("Active")?;
-    agent_b.await_state("Backup")?;
-    eventually("b hears a", || Ok(agent_b.vip()?.owner))?;
+    let [agent_a, agent_b] = segment.pair(vip)?;
 
     let signalled = Instant::now();
     ensure!(agent_a.stop()? == Some(0), "the exit code is not 0");
