@@ -1,6 +1,7 @@
 //! Networks, agents, and questions to kernels.
 
 mod agent;
+pub mod database;
 mod files;
 mod forge;
 mod kernel;
