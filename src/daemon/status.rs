@@ -7,6 +7,7 @@ use std::net::{IpAddr, SocketAddr};
 
 use serde::{Deserialize, Serialize};
 
+use super::alert_accounts::AlertStatus;
 use super::journal::JournalStatus;
 use super::lateness::Lateness;
 use super::peers::SealStatus;
@@ -61,6 +62,9 @@ pub struct Status {
     /// The other nodes, as they are heard on the second path.
     #[serde(default)]
     pub second_path: Vec<SecondPathStatus>,
+    /// How the alerts get through, in the order of the configuration.
+    #[serde(default)]
+    pub alerts: Vec<AlertStatus>,
     /// The interfaces.
     pub links: Vec<LinkStatus>,
     /// The virtual IPs, in the order of the configuration.

@@ -60,6 +60,7 @@ pub(in crate::daemon) fn status(
         seal: None,
         quorum: None,
         second_path: Vec::new(),
+        alerts: Vec::new(),
         links: engine.links().iter().map(link_status).collect(),
         vips: engine.vips().iter().map(|vip| vip_status(engine, vip, now)).collect(),
     }
