@@ -10,8 +10,9 @@
 //! | `process`, `interface`, `route` | what the kernel has |
 //! | `webhook` | nothing: it tells a page what somebody should know, by the same means |
 //!
-//! Programs are run as all are that the agent runs ([`super::program`]). A check runs on a thread of its own, so it never overlaps with itself, and none waits for another. It blocks until its deadline
-//! at most. What it cannot look at is [`Unable`], which is not the same as ill; [`Probe::inspect`] finds that out before it is needed.
+//! Programs are run as all are that the agent runs ([`super::program`]). A check runs on a thread of its own, so it
+//! never overlaps with itself, and none waits for another. It blocks until its deadline at most. What it cannot look at
+//! is [`Unable`], which is not the same as ill; [`Probe::inspect`] finds that out before it is needed.
 
 use std::io::{self, PipeReader, PipeWriter};
 use std::os::fd::AsFd;
@@ -152,7 +153,8 @@ pub struct Running {
 }
 
 impl Running {
-    /// Starts one. `turn` of `turns`: which it is of those that start together. `report` is told of each run, and says whether to go on.
+    /// Starts one. `turn` of `turns`: which it is of those that start together. `report` is told of each run, and says
+    /// whether to go on.
     ///
     /// # Errors
     ///

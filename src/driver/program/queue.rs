@@ -1,5 +1,5 @@
-//! Runs programs one after the other, each with a deadline: hooks on a thread of their own, alerts and fence agents on that of
-//! whoever wants them.
+//! Runs programs one after the other, each with a deadline: hooks on a thread of their own, alerts and fence agents on
+//! that of whoever wants them.
 
 use std::io::{self, PipeReader, PipeWriter};
 use std::os::fd::{AsFd, BorrowedFd};

@@ -1,5 +1,5 @@
-//! Runs a program: as a list of arguments without a shell, in an environment of what it is told and nothing else, in a process group of
-//! its own that is killed at the deadline, and at the end with all that it left behind.
+//! Runs a program: as a list of arguments without a shell, in an environment of what it is told and nothing else, in a
+//! process group of its own that is killed at the deadline, and at the end with all that it left behind.
 
 #![allow(unsafe_code, reason = "pidfd_open and prctl have no safe wrapper in the crates at hand")]
 
@@ -149,8 +149,8 @@ impl Run {
         }
     }
 
-    /// Reads what is there, and no more than a pipe holds: one that floods is not listened to beyond its deadline. Whether there
-    /// may be more.
+    /// Reads what is there, and no more than a pipe holds: one that floods is not listened to beyond its deadline.
+    /// Whether there may be more.
     fn hear(&mut self) -> Result<bool, Failure> {
         let mut buffer = [0; 4096];
         for _ in 0..PIPE / buffer.len() {
