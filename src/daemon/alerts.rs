@@ -25,8 +25,7 @@ use super::severity::severity;
 use crate::config::{Alert, Severity, Way};
 use crate::driver::checks::webhook::Left;
 use crate::driver::journald::{Entry, Journald};
-use crate::driver::program::Told;
-use crate::driver::program::queue::Runner;
+use crate::driver::program::{Runner, Told};
 use crate::engine::{Event, Instant};
 
 /// How many events may wait to be written down, and then for each alert: for its next attempt, and as many that come

@@ -10,9 +10,7 @@ use std::io::{self, PipeReader, Read};
 use std::os::fd::AsFd;
 
 use super::attempt::{Failure, one_line};
-use super::program::queue::Runner;
-use super::program::run::Ended;
-use super::program::{Program, Told};
+use super::program::{Ended, Program, Runner, Told};
 use crate::engine::{FenceAction, FencePeer};
 
 /// `status` of a peer that is off.
