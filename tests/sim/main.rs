@@ -62,6 +62,7 @@ mod mutation;
 mod partition;
 mod preempt;
 mod quorum;
+mod release;
 mod reload;
 mod restart;
 mod seals;
