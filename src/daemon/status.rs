@@ -165,6 +165,9 @@ pub struct VipStatus {
     /// The group that moves with it.
     #[serde(default)]
     pub group: Option<String>,
+    /// The spread that shares it among the nodes.
+    #[serde(default)]
+    pub spread: Option<SpreadStatus>,
     /// Routes that are there while this node owns the addresses, as `ip route` writes them.
     #[serde(default)]
     pub routes: Vec<String>,
@@ -214,6 +217,17 @@ pub struct VipStatus {
     pub hooks: Vec<HookStatus>,
     /// One a family.
     pub routers: Vec<RouterStatus>,
+}
+
+/// What a spread makes of a vip.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SpreadStatus {
+    /// Its name.
+    pub name: String,
+    /// Its nodes, the one first that is to have the vip while it lives.
+    pub order: Vec<String>,
+    /// The place of this node in it, from 1.
+    pub place: Option<usize>,
 }
 
 /// What keeps a vip out of the election.
@@ -453,6 +467,11 @@ fn vip_status(engine: &Engine, vip: &Vip, now: Instant) -> VipStatus {
         advert_interval_ms: milliseconds(vip.interval().duration()),
         addresses: vip.addresses().iter().map(ToString::to_string).collect(),
         group: vip.group().map(str::to_owned),
+        spread: settings.spread.as_ref().map(|place| SpreadStatus {
+            name: place.spread.clone(),
+            order: place.order.clone(),
+            place: place.of(engine.node()).map(|place| place + 1),
+        }),
         routes: routing(settings, |routing| matches!(routing, Routing::Route(_))),
         rules: routing(settings, |routing| matches!(routing, Routing::Rule(_))),
         last_advert_age_ms: last_advert.map(|at| age_ms(now, at)),
