@@ -46,3 +46,6 @@ pub mod config;
 pub mod daemon;
 #[cfg(feature = "agent")]
 pub mod driver;
+
+#[cfg(all(test, feature = "agent"))]
+mod scratch;

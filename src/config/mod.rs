@@ -46,12 +46,12 @@ mod resolve;
 mod routing;
 mod seal;
 mod secret;
+mod secret_file;
 mod spread;
 mod suggest;
 mod system;
 #[cfg(test)]
 mod tests;
-mod trust;
 mod vip;
 mod vip_options;
 

@@ -21,10 +21,10 @@ use super::log::Names;
 use super::record::Record;
 use super::severity::severity;
 use crate::config::{Alert, Severity, Way};
-use crate::driver::checks::exec::Told;
 use crate::driver::checks::webhook::Left;
 use crate::driver::journald::{Entry, Journald};
-use crate::driver::programs::Runner;
+use crate::driver::program::Told;
+use crate::driver::program::queue::Runner;
 use crate::engine::{Event, Instant};
 
 /// How many events may wait to be written down, and then for each alert. Whoever was told of so many does not read more.

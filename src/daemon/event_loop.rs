@@ -57,6 +57,8 @@ const PACKETS_IN_A_ROW: u32 = 1024;
 /// Claims are fewer, and cost more.
 const CLAIM_COUNTS_AS: u32 = 16;
 
+/// How long a restart may be put off until the peers are patient. With [`STOP_PATIENCE`] less than what systemd gives a stop.
+const HAND_ON_PATIENCE: Duration = Duration::from_secs(4);
 /// How long a stopping agent waits for the kernel to take the addresses away.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
 
@@ -104,6 +106,8 @@ pub(super) struct EventLoop {
     /// Removals that were ordered and have not ended.
     removals: usize,
     stop: Option<Instant>,
+    /// When what is owned is left to the next agent: the peers have been asked for patience.
+    hand_on_at: Option<Instant>,
     /// Whether what is owned is left to the next agent.
     hands_on: bool,
 }
@@ -182,6 +186,7 @@ impl EventLoop {
             removals: 0,
             stop: None,
             hands_on: false,
+            hand_on_at: None,
         })
     }
 
@@ -211,7 +216,10 @@ impl EventLoop {
             self.carry_out(now);
         }
         self.save(clock::now());
-        self.kernel.finish();
+        if let Some(spared) = self.kernel.finish() {
+            self.memory.keep_spared(spared);
+            self.save(clock::now());
+        }
         // Addresses that are left behind are left to the next agent, to the gate, or to the watchdog.
         if self.removals == 0 || self.hands_on {
             self.self_fence.disarm(&self.log);
@@ -282,6 +290,7 @@ impl EventLoop {
             self.save_at(),
             self.self_fence.next_feed(),
             self.stop,
+            self.hand_on_at,
             greeting,
             Some(self.log.next_beat()),
         ];
@@ -319,6 +328,9 @@ impl EventLoop {
             self.lateness.record(now.since(deadline));
             self.engine.handle(now, Input::Deadline);
         }
+        if self.hand_on_at.is_some_and(|at| at <= now) {
+            self.hand_on(now);
+        }
         self.supervisor.beat(now);
         self.log.beat(now);
         if let Some(peers) = &mut self.peers {
@@ -349,6 +361,10 @@ impl EventLoop {
                 }
                 self.engine.handle(now, Input::Removed { request, vip, result });
                 self.follow_ownership(now);
+            }
+            Message::Spared(spared) => {
+                self.memory.keep_spared(spared);
+                self.unsaved_since = self.unsaved_since.or(Some(now));
             }
             Message::ReferencePath { link, reference, path } => {
                 self.engine.handle(now, Input::ReferencePath { link, reference, path });
@@ -386,7 +402,7 @@ impl EventLoop {
             Message::Stop { is_restart: false } => self.on_stop(now),
             Message::Stop { is_restart: true } => self.on_restart(now),
             // One that is stopping drops the question, which is an answer too.
-            Message::Reload { config, answer } if self.stop.is_none() => {
+            Message::Reload { config, answer } if self.stop.is_none() && self.hand_on_at.is_none() => {
                 let difference = self.on_reload(now, *config);
                 if answer.send(difference).is_err() {
                     self.log.write(Entry::Trouble("a control client left before its answer".to_owned()));
@@ -534,12 +550,24 @@ impl EventLoop {
         self.renew_lifetimes(now, vip);
     }
 
-    /// Ends, and leaves what is owned to the next agent. It has the length of a lease to begin.
+    /// Leaves what is owned to the next agent, as soon as that has a longer lease than usual to begin within.
     fn on_restart(&mut self, now: Instant) {
+        if self.stop.is_none() && self.hand_on_at.is_none() {
+            self.supervisor.stopping();
+            self.engine.handle(now, Input::PrepareHandOn);
+            match self.engine.may_hand_on_at() {
+                Some(at) => self.hand_on_at = Some(at.min(now + HAND_ON_PATIENCE)),
+                None => self.hand_on(now),
+            }
+        }
+    }
+
+    /// Ends. The next agent has the length of a lease to begin.
+    fn hand_on(&mut self, now: Instant) {
+        self.hand_on_at = None;
         if self.stop.is_none() {
             self.stop = Some(now + STOP_PATIENCE);
             self.hands_on = true;
-            self.supervisor.stopping();
             self.engine.handle(now, Input::HandOn);
         }
     }

@@ -1,5 +1,6 @@
 //! What the other threads tell the loop.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
@@ -48,6 +49,8 @@ pub(super) enum Message {
     Prepared { request: RequestId, vip: VipId, result: Result<Prepared, EffectError> },
     /// The addresses of a vip are removed, or were refused.
     Removed { request: RequestId, vip: VipId, result: Result<(), EffectError> },
+    /// The interfaces, by index, whose settings the agent has changed by now, and has to restore.
+    Spared(BTreeSet<u32>),
     /// The way to a reference is known, or is another one.
     ReferencePath { link: LinkId, reference: Reference, path: Option<Path> },
     /// Somebody asks for the status.

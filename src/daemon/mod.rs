@@ -16,7 +16,7 @@
 //! | [`enforcement`] | what enforces them, and what that is worth |
 //! | `lifetimes`, `prolonging` | the addresses' own lifetimes: when they are renewed, and how |
 //! | `inheritance` | what an agent before this one left |
-//! | [`memory`] | what must survive a restart: holds, and what this host owned |
+//! | [`memory`] | what must survive a restart: holds, what this host owned, and what is to be restored |
 //! | `links` | what it knows of its interfaces |
 //! | `control`, [`status`] | the control socket, and the document that it serves |
 //! | `log` | all log lines of events |
@@ -159,7 +159,7 @@ pub fn run(config: Config, options: &Options) -> io::Result<()> {
         warn!("this host went down while it owned addresses, without a stop: it was fenced, or crashed, and keeps out");
         engine.handle(clock::now(), Input::Hold { vip: Some(vip), hold });
     }
-    let (memory, memory_end) = Memory::start(&options.state_dir)?;
+    let (memory, memory_end) = Memory::start(&options.state_dir, before.spared())?;
     let checks = Checks::new(to_loop.clone());
     let quorum = engine.quorum_settings().cloned();
     let reloader = Reloader::new(options.config.clone(), to_loop.clone(), checks.clone(), quorum);
@@ -179,7 +179,7 @@ pub fn run(config: Config, options: &Options) -> io::Result<()> {
         enforcement,
         memory_locked: granted("locked memory", schedule::lock_memory()),
     };
-    let kernel = Kernel::start(&engine, &to_loop)?;
+    let kernel = Kernel::start(&engine, before.spared(), &to_loop)?;
     let mailbox = Mailbox { messages, to_loop: to_loop.downgrade() };
     drop(to_loop);
     checks.keep(wanted_checks);

@@ -258,6 +258,11 @@ impl Engine {
                     vip.leave(step, Cause::Shutdown);
                 }
             }),
+            Input::PrepareHandOn => {
+                for vip in self.vips.iter().map(Vip::id).collect::<Vec<_>>() {
+                    self.step(now, vip, Vip::on_prepare_hand_on);
+                }
+            }
             Input::HandOn => {
                 self.heartbeats.fall_silent();
                 self.on_end(now, Vip::on_hand_on);
@@ -280,6 +285,11 @@ impl Engine {
     pub fn next_deadline(&self) -> Option<Instant> {
         let call_at = self.roll.as_ref().and_then(Roll::next_call_at);
         [self.agenda.next(), self.heartbeats.next_at(), call_at].into_iter().flatten().min()
+    }
+
+    /// From when on no peer of an owner can be less patient than [`Input::PrepareHandOn`] asked it to be; `None`: nobody was asked.
+    pub fn may_hand_on_at(&self) -> Option<Instant> {
+        self.vips.iter().filter_map(Vip::may_hand_on_at).max()
     }
 
     /// The second path: who is heard there.

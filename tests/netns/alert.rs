@@ -2,7 +2,6 @@
 
 use std::io::{Read, Write};
 use std::net::TcpListener;
-use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::sync::mpsc::{Receiver, channel};
 use std::time::Duration;
@@ -12,8 +11,11 @@ use libtest_mimic::Trial;
 use serde_json::Value;
 use vipd::lab::{Host, Process};
 
-use crate::support::{Agent, CONFIG, CONTROL, PATIENCE, STATE_DIR, Segment, Vip, configure, eventually, vipd};
-use crate::trial;
+use crate::support::{
+    Agent, CONFIG, CONTROL, PATIENCE, STATE_DIR, Segment, Vip, configure, eventually, lines_of, set_mode, vipd,
+    write_program,
+};
+use crate::{support, trial};
 
 const PROGRAM: &str = "/run/vipd/alert";
 const TOLD: &str = "/run/vipd/told";
@@ -68,7 +70,7 @@ fn webhook() -> Result<()> {
     let segment = Segment::new()?;
     let requests = server(&segment.client, 80, 2)?;
     segment.a.write_file(TOKEN.as_ref(), "s3cret\n")?;
-    segment.a.run_in(|| std::fs::set_permissions(TOKEN, std::fs::Permissions::from_mode(0o600)))??;
+    set_mode(&segment.a, TOKEN, 0o600)?;
     let alert = format!("webhook = \"http://10.9.0.9/vipd?to=ops\"\ntoken_file = \"{TOKEN}\"");
     let agent = Agent::start(&segment.a, &[alerted(200, &alert)])?;
     agent.await_state("Active")?;
@@ -90,29 +92,19 @@ fn webhook() -> Result<()> {
     Ok(())
 }
 
-fn write_program(host: &Host, lines: &str) -> Result<()> {
-    host.write_file(PROGRAM.as_ref(), &format!("#!/bin/sh\n{lines}\n"))?;
-    host.run_in(|| std::fs::set_permissions(PROGRAM, std::fs::Permissions::from_mode(0o755)))??;
-    Ok(())
-}
-
-fn lines_of(host: &Host) -> Result<Vec<String>> {
-    let text = host.run_in(|| std::fs::read_to_string(TOLD).unwrap_or_default())?;
-    Ok(text.lines().map(str::to_owned).collect())
-}
-
 fn program() -> Result<()> {
     let segment = Segment::new()?;
     write_program(
         &segment.a,
+        PROGRAM,
         &format!("cat > /dev/null; echo \"$VIPD_SEVERITY $VIPD_VIP $VIPD_EVENT $VIPD_TEXT\" >> {TOLD}"),
     )?;
     let agent = Agent::start(&segment.a, &[alerted(200, &format!("exec = [\"{PROGRAM}\"]\nseverity = \"info\""))])?;
     agent.await_state("Active")?;
     let active = "info db transition Claiming -> Active: addresses installed";
-    eventually("the program is told", || Ok(lines_of(&segment.a)?.contains(&active.to_owned()).then_some(())))?;
+    eventually("the program is told", || Ok(lines_of(&segment.a, TOLD)?.contains(&active.to_owned()).then_some(())))?;
     ensure!(agent.stop()? == Some(0));
-    let told = lines_of(&segment.a)?;
+    let told = lines_of(&segment.a, TOLD)?;
     let last = told.last().context("it was told")?;
     ensure!(told.iter().any(|line| line == "info db transition Active -> Initialize: stopping"), "{last}: {told:?}");
     Ok(())
@@ -148,14 +140,16 @@ fn journal() -> Result<()> {
 
 fn reload() -> Result<()> {
     let segment = Segment::new()?;
-    write_program(&segment.a, &format!("echo \"$VIPD_EVENT\" >> {TOLD}"))?;
+    write_program(&segment.a, PROGRAM, &format!("echo \"$VIPD_EVENT\" >> {TOLD}"))?;
     let agent = Agent::start(&segment.a, &[Vip::new(200)])?;
     agent.await_state("Active")?;
     configure(&segment.a, &[alerted(200, &format!("exec = [\"{PROGRAM}\"]"))])?;
-    let (code, said, _) = vipd(&segment.a, &["reload", "--control", CONTROL])?;
-    ensure!(code == Some(0) && said.contains("~ alert test"), "{code:?} {said}");
+    let said = support::reload(&segment.a)?;
+    ensure!(said.contains("~ alert test"), "{said}");
     segment.a.set_up("eth0", false)?;
-    eventually("the program is told", || Ok(lines_of(&segment.a)?.contains(&"transition".to_owned()).then_some(())))?;
+    eventually("the program is told", || {
+        Ok(lines_of(&segment.a, TOLD)?.contains(&"transition".to_owned()).then_some(()))
+    })?;
     configure(&segment.a, &[alerted(200, "exec = [\"/bin/true\"]\nwebhook = \"ftp://x/\"\nseverity = \"loud\"")])?;
     let (code, _, said) = vipd(&segment.a, &["reload", "--control", CONTROL])?;
     ensure!(code == Some(3) && said.contains("3 problems"), "{code:?} {said}");

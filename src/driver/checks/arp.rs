@@ -7,8 +7,8 @@ use nix::ifaddrs::{InterfaceAddress, getifaddrs};
 use nix::net::if_::if_nametoindex;
 
 use super::Failure;
-use super::patience::{Patience, readable};
 use crate::driver::frames::{FrameSocket, Urgency};
+use crate::driver::patience::{Patience, readable};
 use crate::driver::watch::{ClaimSocket, PACKET_LEN};
 use crate::types::{Family, MacAddr};
 use crate::wire::arp::Arp;

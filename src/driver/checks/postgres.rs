@@ -14,8 +14,8 @@ use std::time::Duration;
 
 use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage};
 
-use super::patience::Patience;
 use super::{Failure, Unable};
+use crate::driver::patience::Patience;
 
 /// What is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::geteuid;
 
-use super::patience::{Patience, readable};
 use super::{Failure, Unable};
+use crate::driver::patience::{Patience, readable};
 
 /// Where the system's bus is (D-Bus Specification, "System message bus").
 pub const SYSTEM_BUS: &str = "/run/dbus/system_bus_socket";

@@ -6,10 +6,10 @@ use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::patience::Patience;
 use super::place::{Lookup, Place};
 use super::tls::Trust;
 use super::{Failure, one_line};
+use crate::driver::patience::Patience;
 
 /// Where the status stands is in the first bytes of an answer.
 const HEAD: usize = 1024;

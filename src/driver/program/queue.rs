@@ -1,6 +1,5 @@
-//! Runs programs one after the other on a thread of its own, each with a deadline: hooks, and alerts that are programs.
-//!
-//! What a program may and may not is that of a check's ([`super::checks::exec`]).
+//! Runs programs one after the other, each with a deadline: hooks on a thread of their own, alerts and fence agents on that of
+//! whoever wants them.
 
 use std::io::{self, PipeReader, PipeWriter};
 use std::os::fd::{AsFd, BorrowedFd};
@@ -9,9 +8,10 @@ use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 use std::time::Duration;
 
-use super::checks::exec::{self, Program, Told};
-use super::checks::patience::Patience;
-use super::checks::{Failure, one_line};
+use super::run::{self, Ended, Leftover};
+use super::{Program, Told};
+use crate::driver::attempt::{Failure, one_line};
+use crate::driver::patience::Patience;
 
 /// How many wait for their turn: a vip that changes its state so often while one hook runs has other troubles.
 const WAITING: usize = 32;
@@ -89,14 +89,14 @@ fn run_all(waiting: &Receiver<Job>, stop: &PipeReader) {
 /// Runs one program after the other on the thread that it was made on.
 #[derive(Debug)]
 pub struct Runner {
-    leftover: Option<exec::Leftover>,
+    leftover: Option<Leftover>,
     dropped: io::Result<()>,
 }
 
 impl Runner {
     /// From now on programs get none of the agent's capabilities.
     pub fn on_this_thread() -> Self {
-        Self { leftover: None, dropped: exec::drop_ambient_capabilities() }
+        Self { leftover: None, dropped: run::drop_ambient_capabilities() }
     }
 
     /// The last line that it said, if it ended with 0.
@@ -111,17 +111,27 @@ impl Runner {
         timeout: Duration,
         stop: BorrowedFd<'_>,
     ) -> Result<String, Option<String>> {
-        let Self { leftover, dropped } = self;
-        let done = match dropped {
-            Ok(()) => Patience::new(timeout, stop)
-                .map_err(|error| Failure::Unable(error.to_string()))
-                .and_then(|patience| exec::run(program, told, &patience, leftover)),
-            Err(error) => Err(Failure::Unable(format!("the agent's capabilities cannot be dropped: {error}"))),
-        };
-        match done {
+        match self.try_run(program, told, timeout, stop).and_then(Ended::passed) {
             Ok(said) => Ok(one_line(&said)),
             Err(Failure::Ill(why) | Failure::Unable(why)) => Err(Some(one_line(&why))),
             Err(Failure::Stopped) => Err(None),
+        }
+    }
+
+    /// As [`Self::run`], for whom other exit codes than 0 mean something.
+    pub(in crate::driver) fn try_run(
+        &mut self,
+        program: &Program,
+        told: &Told,
+        timeout: Duration,
+        stop: BorrowedFd<'_>,
+    ) -> Result<Ended, Failure> {
+        let Self { leftover, dropped } = self;
+        match dropped {
+            Ok(()) => Patience::new(timeout, stop)
+                .map_err(|error| Failure::Unable(error.to_string()))
+                .and_then(|patience| run::run(program, told, &patience, leftover)),
+            Err(error) => Err(Failure::Unable(format!("the agent's capabilities cannot be dropped: {error}"))),
         }
     }
 }

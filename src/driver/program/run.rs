@@ -3,12 +3,11 @@
 
 #![allow(unsafe_code, reason = "pidfd_open and prctl have no safe wrapper in the crates at hand")]
 
-use std::fs::{self, Metadata};
+use std::fmt;
+use std::fs::File;
 use std::io::{self, PipeReader, Read, Seek, Write};
 use std::os::fd::{AsFd, FromRawFd, OwnedFd};
-use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::path::Path;
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
 
@@ -18,119 +17,52 @@ use nix::sys::memfd::{MFdFlags, memfd_create};
 use nix::sys::signal::{Signal, killpg};
 use nix::unistd::{Pid, geteuid};
 
-use super::patience::{Patience, readable};
-use super::{Failure, Unable};
+use super::{Program, Told};
+use crate::driver::attempt::Failure;
+use crate::driver::patience::{Patience, readable};
 
-/// A program that says more is not listened to any longer.
-const MAX_SAID: usize = 64 * 1024;
+/// How much of what a program says is kept, in bytes: the end.
+const KEPT: usize = 64 * 1024;
+/// What a pipe holds, in bytes.
+const PIPE: usize = 64 * 1024;
 /// How long a killed program may take to die. One that waits for a dead disk does not die at all.
 const DEATH: Duration = Duration::from_secs(1);
 /// Where a program finds others.
 const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
-/// How an owner is shown that has no number here: namespaces map users.
-const OVERFLOW_ID: u32 = 65_534;
-
-/// What is run.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Program {
-    /// The program's absolute path, and its arguments.
-    pub command: Vec<String>,
-    /// As whom; `None`: as the agent, without its capabilities.
-    pub user: Option<User>,
-}
-
-/// A user of this machine.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct User {
-    /// The name.
-    pub name: String,
-    /// Its number.
-    pub uid: u32,
-    /// The number of its group.
-    pub gid: u32,
-}
-
-impl User {
-    /// Who has this name here.
-    pub fn named(name: &str) -> Option<Self> {
-        let user = nix::unistd::User::from_name(name).ok()??;
-        Some(Self { name: name.to_owned(), uid: user.uid.as_raw(), gid: user.gid.as_raw() })
-    }
-}
-
-/// What a program is told beside its arguments.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Told {
-    /// Variables, with their values.
-    pub environment: Vec<(String, String)>,
-    /// Its standard input.
-    pub input: Vec<u8>,
-}
 
 /// A program that was killed and did not die.
 #[derive(Debug)]
 pub(in crate::driver) struct Leftover(Child);
 
-impl Program {
-    fn path(&self) -> &Path {
-        Path::new(self.command.first().map_or("", String::as_str))
+/// How a program ended that was not killed.
+#[derive(Debug)]
+pub(in crate::driver) struct Ended {
+    status: ExitStatus,
+    /// The last line that it said.
+    said: String,
+}
+
+impl Ended {
+    /// What it said, if it ended with 0.
+    pub(in crate::driver) fn passed(self) -> Result<String, Failure> {
+        if self.code() == Some(0) { Ok(self.said) } else { Err(Failure::Ill(self.to_string())) }
     }
 
-    /// Whether it can be run, and whether only those can change it who may.
-    ///
-    /// # Errors
-    ///
-    /// What is in the way, and the remedy.
-    pub fn inspect(&self) -> Result<(), Unable> {
-        let path = self.path();
-        let shown = path.display();
-        let missing = |error: io::Error| Unable {
-            problem: format!("`{shown}` cannot be run: {error}"),
-            remedy: "install it, or write its absolute path",
-        };
-        let real = path.canonicalize().map_err(missing)?;
-        let metadata = fs::metadata(&real).map_err(missing)?;
-        if !metadata.is_file() || metadata.permissions().mode() & 0o111 == 0 {
-            let problem = format!("`{shown}` is no program");
-            return Err(Unable { problem, remedy: "write the path of an executable file" });
-        }
-        let remedy = "have it and its folders belong to root, and be writable by root only (chmod go-w)";
-        if self.is_open(&metadata, false) {
-            return Err(Unable { problem: format!("`{shown}` can be changed by others"), remedy });
-        }
-        for (place, folder) in [path, real.as_path()].into_iter().flat_map(|path| path.ancestors().skip(1).enumerate())
-        {
-            // In a sticky folder nobody can replace what is another's; but such a folder is nobody's place for programs.
-            if fs::metadata(folder).is_ok_and(|metadata| self.is_open(&metadata, place > 0)) {
-                let problem = format!("the folder `{}` of `{shown}` can be changed by others", folder.display());
-                return Err(Unable { problem, remedy });
-            }
-        }
-        if self.user.as_ref().is_some_and(|user| user.uid != geteuid().as_raw()) && !may_change_user() {
-            let problem = format!("the agent may not run `{shown}` as another user");
-            let remedy = "leave `user` out, or run the agent as root, or with CAP_SETUID, CAP_SETGID and CAP_KILL";
-            return Err(Unable { problem, remedy });
-        }
-        Ok(())
-    }
-
-    /// Whether somebody else than root, the agent and the program's own user can write there.
-    fn is_open(&self, metadata: &Metadata, sticky_is_closed: bool) -> bool {
-        let mode = metadata.mode();
-        let own = [0, OVERFLOW_ID, geteuid().as_raw(), self.user.as_ref().map_or(0, |user| user.uid)];
-        let by_owner = !own.contains(&metadata.uid());
-        let by_group = mode & 0o020 != 0 && ![0, OVERFLOW_ID].contains(&metadata.gid());
-        let by_all = mode & 0o002 != 0;
-        by_owner || (by_group || by_all) && !(sticky_is_closed && mode & 0o1000 != 0)
+    /// Its exit code, if it has one.
+    pub(in crate::driver) fn code(&self) -> Option<i32> {
+        self.status.code()
     }
 }
 
-/// What the kernel says this process may (CAP_SETGID is bit 6, CAP_SETUID bit 7).
-fn may_change_user() -> bool {
-    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
-    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
-    let effective = effective.and_then(|hex| u64::from_str_radix(hex.trim(), 16).ok()).unwrap_or(0);
-    effective & 0b1100_0000 == 0b1100_0000
+impl fmt::Display for Ended {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match (self.status.code(), self.status.signal()) {
+            (Some(code), _) => write!(f, "exit code {code}")?,
+            (None, Some(signal)) => write!(f, "killed by signal {signal}")?,
+            (None, None) => write!(f, "{}", self.status)?,
+        }
+        if self.said.is_empty() { Ok(()) } else { write!(f, ": {}", self.said) }
+    }
 }
 
 /// What a thread runs from now on starts without the capabilities that the agent has as an ordinary user.
@@ -140,13 +72,13 @@ pub(in crate::driver) fn drop_ambient_capabilities() -> io::Result<()> {
     Errno::result(done).map(drop).map_err(io::Error::from)
 }
 
-/// The last line that it said, if it ended with 0.
+/// Runs it to its end.
 pub(in crate::driver) fn run(
     program: &Program,
     told: &Told,
     patience: &Patience<'_>,
     leftover: &mut Option<Leftover>,
-) -> Result<String, Failure> {
+) -> Result<Ended, Failure> {
     if let Some(mut before) = leftover.take()
         && !matches!(before.0.try_wait(), Ok(Some(_)))
     {
@@ -187,7 +119,7 @@ fn input(bytes: &[u8]) -> io::Result<Stdio> {
     if bytes.is_empty() {
         return Ok(Stdio::null());
     }
-    let mut file = fs::File::from(memfd_create("input", MFdFlags::MFD_CLOEXEC)?);
+    let mut file = File::from(memfd_create("input", MFdFlags::MFD_CLOEXEC)?);
     file.write_all(bytes)?;
     file.rewind()?;
     Ok(file.into())
@@ -217,25 +149,26 @@ impl Run {
         }
     }
 
-    /// Reads what is there. Whether there may be more.
+    /// Reads what is there, and no more than a pipe holds: one that floods is not listened to beyond its deadline. Whether there
+    /// may be more.
     fn hear(&mut self) -> Result<bool, Failure> {
         let mut buffer = [0; 4096];
-        loop {
+        for _ in 0..PIPE / buffer.len() {
             match self.said.read(&mut buffer) {
                 Ok(0) => return Ok(false),
                 Ok(read) => self.heard.extend(buffer.iter().take(read)),
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(true),
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
                 Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
                 Err(error) => return Err(Failure::Unable(error.to_string())),
             }
-            if self.heard.len() > MAX_SAID {
-                return Err(Failure::Ill(format!("said more than {MAX_SAID} bytes, and was killed")));
-            }
         }
+        let surplus = self.heard.len().saturating_sub(KEPT);
+        self.heard.drain(..surplus);
+        Ok(true)
     }
 
     /// Kills what is left of the group, which its leader holds open until it is waited for; so no other group can be meant.
-    fn end(mut self, outcome: Result<(), Failure>, leftover: &mut Option<Leftover>) -> Result<String, Failure> {
+    fn end(mut self, outcome: Result<(), Failure>, leftover: &mut Option<Leftover>) -> Result<Ended, Failure> {
         let killed = killpg(self.pid(), Signal::SIGKILL);
         let Some(mut child) = self.child.take() else { return Err(Failure::Stopped) };
         let dies = pidfd(pid_of(&child)).is_ok_and(|end| {
@@ -255,23 +188,13 @@ impl Run {
             return Err(Failure::Unable(format!("kill: {error}")));
         }
         let said = String::from_utf8_lossy(&self.heard);
-        let last = said.lines().rev().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default().to_owned();
-        verdict(status, last)
+        let said = said.lines().rev().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default().to_owned();
+        Ok(Ended { status, said })
     }
 
     fn pid(&self) -> Pid {
         self.child.as_ref().map_or(Pid::from_raw(i32::MAX), pid_of)
     }
-}
-
-fn verdict(status: ExitStatus, said: String) -> Result<String, Failure> {
-    let how = match (status.code(), status.signal()) {
-        (Some(0), _) => return Ok(said),
-        (Some(code), _) => format!("exit code {code}"),
-        (None, Some(signal)) => format!("killed by signal {signal}"),
-        (None, None) => status.to_string(),
-    };
-    Err(Failure::Ill(if said.is_empty() { how } else { format!("{how}: {said}") }))
 }
 
 fn pid_of(child: &Child) -> Pid {
