@@ -228,7 +228,9 @@ fn nodes(value: Value<'_>, this: &str, findings: &mut Findings) -> Option<BTreeM
     }
     if !names.contains(this) {
         let message = format!("this node, `{}`, is not among the `nodes` of its spread", printable(this));
-        let remedy = format!("add it with its weight, on all nodes alike; or correct `[node] name`: as in {EXAMPLE}");
+        let remedy = format!(
+            "add it with its weight on all nodes, as in {EXAMPLE}; or say with `[node] name` which of them this is"
+        );
         value.refuse(Kind::Conflict, message, "", remedy, findings);
         return None;
     }
