@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use super::Exit;
 use super::client;
-use super::handover::{Failed, Report, Unverified, order, seen};
+use super::handover::{Failed, Report, Unverified, order, seen, together};
 use super::output::{complain, print};
 use crate::daemon::handovers::{HandoverRequest, RequestReason};
 use crate::daemon::status::{Status, VipStatus};
@@ -17,6 +17,7 @@ use crate::daemon::status::{Status, VipStatus};
 ///
 /// Each virtual IP that this node owns is handed over to the node that would succeed it, is seen to answer there, stays there for a while, and is
 /// taken back. One that nobody is ready to take stays where it is, which is a failed drill. A node that owns nothing has nothing to do.
+/// The vips of a group go and come together.
 /// `vipd-drill.timer` does it once a week where it is enabled: `systemctl enable --now vipd-drill.timer`.
 #[derive(Debug, clap::Args)]
 #[command(
@@ -61,12 +62,18 @@ impl Args {
             return Err(Failed { text, exit: Exit::No });
         }
         let mut exit = Exit::Done;
+        let mut done: Vec<&str> = Vec::new();
         for vip in vips.iter().filter(|vip| self.vips.is_empty() || self.vips.contains(&vip.name)) {
+            if done.contains(&vip.name.as_str()) {
+                continue;
+            }
+            let whole = together(&vips, &vip.name);
+            done.extend(whole.iter().map(|vip| vip.name.as_str()));
             if vip.state != "Active" {
                 complain(&format!("{}: this node does not own it: nothing to drill\n", vip.name));
                 continue;
             }
-            for report in self.there_and_back(&node, vip)? {
+            for report in self.there_and_back(&node, vip, &whole.into_iter().cloned().collect::<Vec<_>>())? {
                 if !report.is_good() {
                     exit = Exit::No;
                 }
@@ -79,13 +86,13 @@ impl Args {
         Ok(Ok(exit))
     }
 
-    fn there_and_back(&self, node: &str, vip: &VipStatus) -> Result<Vec<Report>, Failed> {
+    fn there_and_back(&self, node: &str, vip: &VipStatus, whole: &[VipStatus]) -> Result<Vec<Report>, Failed> {
         let there = self.order(vip, None)?;
-        let mut there = Report::of(there, false);
+        let mut there = Report::of(there, whole, false);
         if !there.outcome.done {
             return Ok(vec![there]);
         }
-        match seen(vip, self.connect) {
+        match seen(whole, self.connect) {
             Ok(verified) => {
                 there.verified = verified;
                 thread::sleep(self.stay);
@@ -93,7 +100,7 @@ impl Args {
             Err(Unverified::Nobody(why)) => there.not_verified = Some(why),
             Err(Unverified::Unable(error)) => there.not_verified = Some(error.to_string()),
         }
-        let back = Report::of(self.order(vip, Some(node.to_owned()))?, false);
+        let back = Report::of(self.order(vip, Some(node.to_owned()))?, whole, false);
         Ok(vec![there, back])
     }
 

@@ -151,7 +151,10 @@ async fn hand_over(
     };
     match tokio::time::timeout(PATIENCE, asked).await {
         Ok(Some(Some(outcome))) => Ok(Json(outcome)),
-        Ok(Some(None)) => Err((StatusCode::NOT_FOUND, format!("there is no vip {name:?}; `vipd status` lists them"))),
+        Ok(Some(None)) => {
+            let text = format!("there is no vip and no group {name:?}; `vipd status` lists them");
+            Err((StatusCode::NOT_FOUND, text))
+        }
         Ok(None) => Err((StatusCode::SERVICE_UNAVAILABLE, "the agent is stopping".to_owned())),
         Err(_) => Err((StatusCode::GATEWAY_TIMEOUT, format!("it has not ended within {PATIENCE:?}"))),
     }

@@ -17,12 +17,15 @@
 //!
 //! What fails before (4) leaves the owner as it was; a stop then goes on as the standard says. What fails after (4) is a resignation.
 //!
+//! The members of a group are asked for, and given, in one step each (`whole`).
+//!
 //! Nodes that can do it know each other by the second path ([`super::second_path`]). Everybody else sees adverts of a new owner.
 
 mod order;
 mod owner;
 mod successor;
 mod wanting;
+mod whole;
 
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -39,6 +42,8 @@ use crate::wire::handover::{HandoverMessage, HandoverReason, HandoverStep, Refus
 use crate::wire::heartbeat::{Addresses, Standing};
 
 pub use order::{HandoverDone, HandoverFailure, HandoverOrder};
+pub(super) use whole::Joints;
+use whole::Proposal;
 
 /// How long an owner asks one node, and a node asks an owner. The addresses are installed meanwhile, a thousand in a tenth of that.
 const ASKING: Duration = Duration::from_millis(300);
@@ -64,8 +69,10 @@ pub(super) struct Handover {
     offer: Option<Offer>,
     /// This node would have it.
     wanting: Option<Wanting>,
-    /// When this node said what its last predecessor let go for.
-    ready_at: Option<Instant>,
+    /// It is to leave with the rest of its group.
+    proposed: Option<Proposal>,
+    /// The question for whose answer its last predecessor let go, and when this node said that it is ready.
+    accepted: Option<(u64, Instant)>,
     /// Whom it came from, and until when that one's word may be from before.
     taken: Option<(String, Instant)>,
     /// An operator gave it to another node of this priority, which is lower: as long as that one does not fall, this one does not take it back
@@ -83,6 +90,10 @@ struct Leaving {
     repeat_at: Instant,
     /// Who was asked before, in vain.
     tried: Vec<String>,
+    /// Of a group's member: the last question to which it was said in time that the peer is ready, and when that was asked.
+    ready: Option<(u64, Instant)>,
+    /// Of a group's member: why the peer does not take it.
+    failed: Option<HandoverFailure>,
 }
 
 /// What is to be done.
@@ -130,11 +141,15 @@ struct Offer {
     preparing: Option<RequestId>,
     /// The addresses are there.
     is_there: bool,
-    /// The latest question.
+    since: Instant,
+    /// The latest question, and whether it is to be answered yet.
     asked: u64,
+    owes_answer: bool,
     /// The questions that were answered, and when.
     readies: Vec<(u64, Instant)>,
-    /// The owner let go.
+    /// The owner let go for the answer to this question, which was given then.
+    told: Option<(u64, Instant)>,
+    /// The owner let go of all that go with it.
     is_given: bool,
     until: Instant,
 }
@@ -204,9 +219,14 @@ impl Engine {
         self.vips.iter().any(Vip::is_leaving)
     }
 
-    pub(super) fn on_hand_over(&mut self, now: Instant, vip: VipId, request: RequestId, order: HandoverOrder) {
+    pub(super) fn on_hand_over(&mut self, now: Instant, vip: VipId, request: RequestId, order: &HandoverOrder) {
         let is_here = order.to.as_deref() == Some(self.node.as_str());
-        self.step(now, vip, |vip, step| vip.on_order(step, request, order, is_here));
+        // What is fetched is asked for one by one; what goes, goes as a whole by the order for one.
+        let all = if is_here { self.moves_with(vip) } else { Vec::from([vip]) };
+        self.joints.begin(request, all.len());
+        for vip in all {
+            self.step(now, vip, |vip, step| vip.on_order(step, request, order.clone(), is_here));
+        }
     }
 
     pub(super) fn on_handover_message(&mut self, now: Instant, peer: &str, message: &HandoverMessage) {
@@ -300,6 +320,9 @@ impl Vip {
         if let Cause::TakesOver { peer, .. } = cause {
             let until = step.now + window(self.settings.interval) / 2;
             self.handover.taken = Some((peer.clone(), until));
+            if is_owner {
+                self.say(step, peer, self.handover.accepted.map_or(0, |(number, _)| number), HandoverStep::Taken);
+            }
         }
         let (is_asking, is_telling) =
             self.handover.leaving.as_ref().map_or((false, false), |leaving| match leaving.phase {
@@ -334,9 +357,27 @@ impl Vip {
 
     /// Other settings hold: what was agreed on was agreed on for the old ones.
     pub(super) fn abandon_handover(&mut self, step: &mut Step<'_>) {
-        self.cancel_handover(step);
+        self.leave_alone(step);
         self.drop_offer(step);
-        self.handover.wanting = None;
+        if let Some(wanting) = self.handover.wanting.take() {
+            self.tell_outcome(step, wanting.request, Err(HandoverFailure::Overtaken));
+        }
+    }
+
+    /// It is removed. Nobody waits for what becomes of it.
+    pub(super) fn forget_handover(&mut self, step: &mut Step<'_>) {
+        if let Some(leaving) = self.handover.leaving.take() {
+            self.tell_outcome(step, leaving.order.request, Err(HandoverFailure::Overtaken));
+        }
+    }
+
+    /// Nobody is asked any more: what was to become of this node becomes of it without a successor.
+    fn leave_alone(&mut self, step: &mut Step<'_>) {
+        let asks = |leaving: &mut Leaving| matches!(leaving.phase, Phase::Asking { .. });
+        let Some(leaving) = self.handover.leaving.take_if(asks) else { return };
+        self.say(step, &leaving.peer, 0, HandoverStep::Cancel);
+        self.tell_outcome(step, leaving.order.request, Err(HandoverFailure::Overtaken));
+        self.leave_all_the_same(step, leaving.order.then);
     }
 
     fn owner_by_name(&self, now: Instant) -> Option<String> {
@@ -360,7 +401,8 @@ impl Vip {
         request: Option<RequestId>,
         outcome: Result<HandoverDone, HandoverFailure>,
     ) {
-        if let Some(request) = request {
+        let Some(request) = request else { return };
+        if let Some(outcome) = step.joints.ended(request, outcome) {
             step.outputs.push_back(Output::HandoverEnded { request, outcome });
         }
     }

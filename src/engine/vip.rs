@@ -14,7 +14,7 @@ use super::canvass::Canvass;
 use super::election::{self, PATIENCE, Rank};
 use super::fence::Fences;
 use super::group::Membership;
-use super::handover::Handover;
+use super::handover::{Handover, Joints};
 use super::health::Health;
 use super::hold::Hold;
 use super::hook::Hooks;
@@ -102,6 +102,7 @@ pub(super) struct Step<'a> {
     pub(super) outputs: &'a mut VecDeque<Output>,
     pub(super) next_request: &'a mut u64,
     pub(super) fences: &'a mut Fences,
+    pub(super) joints: &'a mut Joints,
     /// Where this node votes itself.
     pub(super) voter: Option<&'a mut Voter>,
 }

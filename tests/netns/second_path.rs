@@ -43,21 +43,33 @@ pub struct Both {
 }
 
 pub fn both(paths: &[&str; 2]) -> Result<Both> {
+    both_with(paths, |vip| vec![vip])
+}
+
+/// The same with what is made of the vip of each.
+pub fn both_with(paths: &[&str; 2], vips: impl Fn(Vip) -> Vec<Vip>) -> Result<Both> {
     let segment = Segment::new()?;
     let second = Network::new()?;
     for (host, number) in [(&segment.a, 1), (&segment.b, 2)] {
         plug(&second, host, number)?;
         write_keys(host, &[0x5a])?;
     }
-    let a = Agent::start(&segment.a, &[of("a", 200, paths[0])])?;
+    let a = Agent::start(&segment.a, &vips(of("a", 200, paths[0])))?;
     a.await_state("Active")?;
-    let b = Agent::start(&segment.b, &[of("b", 100, paths[1])])?;
+    all_are(&a, "Active")?;
+    let b = Agent::start(&segment.b, &vips(of("b", 100, paths[1])))?;
     b.await_state("Backup")?;
-    eventually("b hears a's adverts", || Ok(b.vip()?.owner))?;
+    all_are(&b, "Backup")?;
+    eventually("b hears a's adverts", || Ok(b.status()?.vips.iter().all(|vip| vip.owner.is_some()).then_some(())))?;
     for (agent, other) in [(&a, "b"), (&b, "a")] {
         eventually("each hears the other on the second path", || Ok(hears(agent, other)?.then_some(())))?;
     }
     Ok(Both { segment, _second: second, a, b })
+}
+
+/// Waits until all vips of an agent are in a state.
+pub fn all_are(agent: &Agent, state: &str) -> Result<()> {
+    eventually(state, || Ok(agent.status()?.vips.iter().all(|vip| vip.state == state).then_some(())))
 }
 
 fn hears(agent: &Agent, peer: &str) -> Result<bool> {

@@ -10,7 +10,7 @@ use crate::daemon::message::Message;
 use crate::daemon::peers::Heard;
 use crate::daemon::status;
 use crate::driver::links::LinkEvent;
-use crate::engine::{Input, Instant, LinkState, Vip, VipId};
+use crate::engine::{Input, Instant, LinkState, VipId};
 use crate::wire::handover::HandoverMessage;
 use crate::wire::heartbeat::Heartbeat;
 use crate::wire::seal::Topic;
@@ -87,8 +87,7 @@ impl EventLoop {
             Message::Journal(status) => self.journal = status,
             Message::Hold { vip, change, answer } => self.on_hold_change(now, vip.as_deref(), change, answer),
             Message::HandOver { request, answer } => {
-                let known = self.engine.vips().iter().find(|vip| vip.settings().name == request.vip).map(Vip::id);
-                match known {
+                match request.first(&self.engine) {
                     Some(vip) => {
                         let order = request.order();
                         let request = self.handovers.wait(request.vip, answer);

@@ -80,6 +80,11 @@ impl Vip {
         self
     }
 
+    /// Without those that were added.
+    pub fn alone(self) -> Self {
+        Self { more: String::new(), ..self }
+    }
+
     fn table(&self) -> String {
         let Self { name, interface, vrid, priority, interval_ms, addresses, more } = self;
         format!(
