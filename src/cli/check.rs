@@ -11,6 +11,7 @@ use super::Exit;
 use super::output::{complain, print, stderr_colour, table};
 use crate::config::{self, Config, Hook, MissingInterface, Report, Seal, Short, Spread, System, VoterAddress};
 use crate::daemon::enforcement::Enforcement;
+use crate::daemon::milliseconds;
 use crate::daemon::peers::{key_name, sealing_name};
 use crate::driver::checks::Check;
 use crate::engine::{ChecksumPolicy, OnConflict, OnSilentOwner, Preempt, Prefer, QuorumSettings, VipSettings};
@@ -161,7 +162,9 @@ impl Lease {
 
     fn json(&self) -> Json {
         match &self.enforcement {
-            Ok(enforcement) => json!({ "layer": enforcement.name(), "resolution_ms": millis(self.resolution) }),
+            Ok(enforcement) => {
+                json!({ "layer": enforcement.name(), "resolution_ms": milliseconds::whole(self.resolution) })
+            }
             Err(_) => Json::Null,
         }
     }
@@ -241,7 +244,7 @@ fn spread_json(spread: &Spread) -> Json {
     let vip = |(vip, order): (&String, &Vec<String>)| json!({ "name": vip, "order": order });
     json!({
         "name": spread.name,
-        "delay_ms": millis(spread.delay),
+        "delay_ms": milliseconds::whole(spread.delay),
         "nodes": spread.nodes.iter().map(node).collect::<Vec<_>>(),
         "vips": spread.orders.iter().map(vip).collect::<Vec<_>>(),
     })
@@ -257,7 +260,7 @@ fn quorum_json(quorum: &QuorumSettings, voters: &[VoterAddress]) -> Json {
     let voter = |voter: &VoterAddress| json!({ "name": *voter.name, "address": voter.address });
     json!({
         "cluster": *quorum.cluster,
-        "longest_grant_ms": millis(quorum.longest_grant),
+        "longest_grant_ms": milliseconds::whole(quorum.longest_grant),
         "votes": quorum.is_voter(),
         "voters": voters.iter().map(voter).collect::<Vec<_>>(),
     })
@@ -297,10 +300,10 @@ fn vip_json(vip: &VipSettings) -> Json {
         "vrid": vip.vrid.number(),
         "priority": vip.priority.0,
         "version": vip.version.number(),
-        "interval_ms": millis(vip.interval.duration()),
+        "interval_ms": milliseconds::whole(vip.interval.duration()),
         "takeover_ms": takeover(vip).as_secs_f64() * 1000.0,
         "preempt": preempt,
-        "preempt_delay_ms": preempt_delay.map(millis),
+        "preempt_delay_ms": preempt_delay.map(milliseconds::whole),
         "peers": vip.peers,
         "check_hop_limit": vip.check_hop_limit,
         "mac": match vip.mac {
@@ -330,17 +333,13 @@ fn vip_json(vip: &VipSettings) -> Json {
         "spread": vip.spread.as_ref().map(|place| place.spread.as_str()),
         "password": vip.password.is_some(),
         "announce": {
-            "repeat_ms": vip.announce.repeat.iter().copied().map(millis).collect::<Vec<_>>(),
-            "refresh_ms": vip.announce.refresh.map(millis),
+            "repeat_ms": vip.announce.repeat.iter().copied().map(milliseconds::whole).collect::<Vec<_>>(),
+            "refresh_ms": vip.announce.refresh.map(milliseconds::whole),
         },
         "addresses": vip.addresses.iter().map(address).collect::<Vec<_>>(),
         "routes": routing(|it| matches!(it, Routing::Route(_))),
         "rules": routing(|it| matches!(it, Routing::Rule(_))),
     })
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn pretty(json: &Json) -> String {
@@ -371,5 +370,31 @@ mod tests {
             "addresses": [{ "ip": "10.0.0.1", "prefix_len": 24, "label": null }], "routes": [], "rules": [],
         });
         assert_eq!(json["vips"][0], expected);
+    }
+
+    #[test]
+    fn json_tells_who_is_preferred_for_what() {
+        let vip = |name: &str, last: u8| {
+            format!(
+                "[[vip]]\nname = \"{name}\"\ninterface = \"eno1\"\nvrid = {last}\naddresses = [\"10.0.0.{last}/24\"]\n"
+            )
+        };
+        let spread = "[[spread]]\nname = \"dns\"\nvips = [\"dns1\", \"dns2\"]\nnodes = { db-a = 1, db-b = 1 }\n";
+        let text = format!("{}{}{spread}", vip("dns1", 61), vip("dns2", 62));
+        let system =
+            System { host_name: "db-b".into(), interfaces: Vec::new(), missing_interface: MissingInterface::Ignore };
+        let json = valid_json("f", &config::parse("f", &text, &system).expect("the text is valid"), None);
+        let expected = json!([{
+            "name": "dns", "delay_ms": 30_000,
+            "nodes": [
+                { "name": "db-a", "weight": 1, "share": ["dns1"] },
+                { "name": "db-b", "weight": 1, "share": ["dns2"] },
+            ],
+            "vips": [{ "name": "dns1", "order": ["db-a", "db-b"] }, { "name": "dns2", "order": ["db-b", "db-a"] }],
+        }]);
+        assert_eq!(json["spreads"], expected);
+        let vip = |index: usize| (json["vips"][index]["spread"].as_str(), json["vips"][index]["priority"].as_u64());
+        assert_eq!([vip(0), vip(1)], [(Some("dns"), Some(220)), (Some("dns"), Some(240))]);
+        assert_eq!(json["vips"][0]["preempt_delay_ms"], 30_000);
     }
 }

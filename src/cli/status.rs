@@ -2,7 +2,6 @@
 
 use std::fmt::Write as _;
 use std::io;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use super::Exit;
@@ -18,16 +17,16 @@ use crate::daemon::votes::VoterStatus;
 /// One line a virtual IP. STATE is Active (this node owns the addresses), Backup (it listens), Claiming (it is
 /// about to own them), Held (it keeps itself out for a while) or Initialize (its interface is not ready, or a check
 /// fails). SINCE and WHY: how it came into that state. OWNER: who owns the addresses, as this node knows it. DROPS:
-/// adverts that were not heeded; the log and --json name the reasons. Below the table stands what needs somebody.
+/// adverts that were not heeded; the log and --json name the reasons. Above and below the table stands what needs
+/// somebody.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Exit codes: 0 the agent has answered, 4 no agent answers, 5 not permitted (it is for root and the group \
 vipd).\n\nExamples:\n  vipd status\n  vipd status --json | jq '.vips[] | {name, state, cause}'"
 )]
 pub(super) struct Args {
-    /// Where the agent's control socket is
-    #[arg(long, value_name = "PATH", default_value = client::DEFAULT_CONTROL)]
-    control: PathBuf,
+    #[command(flatten)]
+    agent: client::Agent,
     /// Print everything the agent knows, as one JSON document
     #[arg(long)]
     json: bool,
@@ -35,7 +34,7 @@ pub(super) struct Args {
 
 impl Args {
     pub(super) fn run(self) -> io::Result<Exit> {
-        let document: serde_json::Value = match client::get(&self.control, "/v1/status") {
+        let document: serde_json::Value = match client::get(&self.agent.control, "/v1/status") {
             Ok(document) => document,
             Err(error) => {
                 complain(&format!("vipd: {error}\n"));

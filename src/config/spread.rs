@@ -16,6 +16,7 @@ use super::vip_options::PREEMPT_DELAY;
 use crate::engine::spread::{self, MAX_NODES, MAX_VIPS, MAX_WEIGHT};
 use crate::engine::{Preempt, SpreadPlace};
 use crate::types::Priority;
+use crate::wire::seal::is_name;
 
 /// As long as a host may need from its boot until its services are as fast as they were.
 const DEFAULT_DELAY: Duration = Duration::from_secs(30);
@@ -211,7 +212,7 @@ fn nodes(value: Value<'_>, this: &str, findings: &mut Findings) -> Option<BTreeM
     }
     let mut nodes = BTreeMap::new();
     for (name, at, weight) in &entries {
-        if !super::resolve::is_node_name(name) {
+        if !is_name(name) {
             let message = format!("`{}` is no node name", printable(name));
             let remedy = "write what `[node] name` says there, or its host name";
             findings.refuse(Problem::at(at.clone(), Kind::Invalid, message, "", remedy));
