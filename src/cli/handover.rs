@@ -12,6 +12,7 @@ use serde::Serialize;
 use super::Exit;
 use super::client::{self, Answer, NoAnswer};
 use super::output::{complain, print};
+use crate::daemon::control::HANDOVER_PATIENCE;
 use crate::daemon::handovers::{HandoverOutcome, HandoverRequest, RequestReason};
 use crate::daemon::status::{Status, VipStatus};
 use crate::driver::neighbour;
@@ -28,6 +29,9 @@ const CONNECT_PATIENCE: Duration = Duration::from_secs(2);
 ///
 /// The vips of a group go together, whichever of them is named, or by the group's name: all in one step, once the other node is ready for all of
 /// them, or none.
+///
+/// A `before_claim` hook of the other node is asked before this one lets go, which goes on as the owner meanwhile, however long that takes. Where the
+/// hook forbids it, nothing moves. `--dry-run` runs no hook.
 ///
 /// Both nodes need a common key and a second path: `[seal]` and `heartbeat` in vipd.toml.
 #[derive(Debug, clap::Args)]
@@ -212,7 +216,7 @@ pub(super) fn together<'a>(vips: &'a [VipStatus], name: &str) -> Vec<&'a VipStat
 /// Has the agent hand over, and waits for the outcome.
 pub(super) fn order(control: &Path, request: &HandoverRequest) -> Result<HandoverOutcome, Failed> {
     let body = serde_json::to_vec(request).map_err(|error| Failed { text: error.to_string(), exit: Exit::Refused })?;
-    match client::post(control, "/v1/handover", body)? {
+    match client::post_and_wait(control, "/v1/handover", body, HANDOVER_PATIENCE)? {
         Answer::Document(outcome) => Ok(outcome),
         Answer::Refusal(StatusCode::NOT_FOUND, text) => Err(Failed { text, exit: Exit::No }),
         Answer::Refusal(status, text) => Err(client::refused(control, status, &text).into()),

@@ -24,6 +24,8 @@ use super::status::Status;
 
 /// How long the loop may take to answer. It answers within microseconds, or not at all.
 const PATIENCE: Duration = Duration::from_secs(2);
+/// The same for a handover, which waits for the hook of the successor: longer than that may take.
+pub(crate) const HANDOVER_PATIENCE: Duration = Duration::from_secs(12 * 60);
 
 /// What `vipd drain` and `vipd undrain` ask for.
 #[derive(Clone, Debug, Serialize, Deserialize)]
@@ -143,14 +145,14 @@ async fn hand_over(
         to_loop.send(Message::HandOver { request, answer }).await.ok()?;
         answered.await.ok()
     };
-    match tokio::time::timeout(PATIENCE, asked).await {
+    match tokio::time::timeout(HANDOVER_PATIENCE, asked).await {
         Ok(Some(Some(outcome))) => Ok(Json(outcome)),
         Ok(Some(None)) => {
             let text = format!("there is no vip and no group {name:?}; `vipd status` lists them");
             Err((StatusCode::NOT_FOUND, text))
         }
         Ok(None) => Err((StatusCode::SERVICE_UNAVAILABLE, "the agent is stopping".to_owned())),
-        Err(_) => Err((StatusCode::GATEWAY_TIMEOUT, format!("it has not ended within {PATIENCE:?}"))),
+        Err(_) => Err((StatusCode::GATEWAY_TIMEOUT, format!("it has not ended within {HANDOVER_PATIENCE:?}"))),
     }
 }
 

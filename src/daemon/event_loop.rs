@@ -61,6 +61,8 @@ const CLAIM_COUNTS_AS: u32 = 16;
 const HAND_ON_PATIENCE: Duration = Duration::from_secs(4);
 /// How long a stopping agent waits for the kernel to take the addresses away.
 const STOP_PATIENCE: Duration = Duration::from_secs(5);
+/// How long who changes a hold waits for what comes of it.
+const SETTLING: Duration = Duration::from_secs(1);
 
 /// How long what must survive a restart may be known to the loop alone.
 const SAVE_DELAY: Duration = Duration::from_millis(20);
@@ -99,7 +101,7 @@ pub(super) struct EventLoop {
     /// Since when the memory may say something else than the engine.
     unsaved_since: Option<Instant>,
     /// Who waits until what he changed of a hold has come about, of one vip or of all.
-    settling: Vec<(Option<VipId>, oneshot::Sender<Option<Changed>>)>,
+    settling: Vec<(Option<VipId>, Instant, oneshot::Sender<Option<Changed>>)>,
     /// Who waits until it says the same.
     waiting: Vec<Waiting>,
     links: Links,
@@ -521,15 +523,17 @@ impl EventLoop {
             HoldChange::Undrain => Input::Release { vip: known },
         };
         self.engine.handle(now, input);
-        self.settling.push((known, answer));
+        self.settling.push((known, now + SETTLING, answer));
     }
 
-    /// Who changed a hold is answered when it is clear what came of it: a drain may be a handover first.
+    /// Who changed a hold is answered when it is clear what came of it: a drain may be a handover first. For one that waits for a hook of
+    /// the successor he does not wait.
     fn answer_settled(&mut self) {
-        for (known, answer) in mem::take(&mut self.settling) {
+        let now = clock::now();
+        for (known, latest, answer) in mem::take(&mut self.settling) {
             let concerned = || self.engine.vips().iter().filter(|vip| known.is_none_or(|known| known == vip.id()));
-            if concerned().any(Vip::is_leaving) {
-                self.settling.push((known, answer));
+            if now < latest && concerned().any(Vip::is_leaving) {
+                self.settling.push((known, latest, answer));
             } else {
                 let vips = concerned().map(ChangedVip::of).collect();
                 self.waiting.push(Waiting { answer, changed: Changed { vips, not_saved: None } });
