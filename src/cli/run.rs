@@ -22,6 +22,10 @@ use crate::driver::state_dir;
 /// Stops cleanly at SIGTERM and SIGINT: the addresses are removed, and the peers are told at once. Reads the
 /// configuration anew at SIGHUP, as `vipd reload` has it do.
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Exit codes: 0 stopped in good order, 2 usage, 3 the configuration is wrong, 5 not permitted, 6 the \
+system refused. systemd starts the agent again after any but 2 and 3."
+)]
 pub(super) struct Args {
     /// The configuration
     #[arg(short, long, value_name = "FILE", default_value = config::DEFAULT_PATH)]
@@ -32,7 +36,7 @@ pub(super) struct Args {
     /// Where the journal of events is kept, and what must survive a restart
     #[arg(long, value_name = "DIR", default_value = state_dir::DEFAULT_PATH)]
     state_dir: PathBuf,
-    /// Where to log, and how: `auto` is the journal under systemd, else text
+    /// Where to log, and how; the variable RUST_LOG says how much (`debug`; default: `info`)
     #[arg(long, value_name = "FORMAT", default_value = "auto")]
     log: LogFormat,
     /// What enforces the leases: for tests of what other kernels have
@@ -40,7 +44,7 @@ pub(super) struct Args {
     enforcement: Option<Enforcement>,
 }
 
-/// Where the log goes. RUST_LOG filters it (default: info).
+/// Where the log goes.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(super) enum LogFormat {
     /// `journal` under systemd, else `text`

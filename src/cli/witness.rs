@@ -30,7 +30,7 @@ pub(super) struct Args {
     /// The longest grant, as `[quorum] longest_grant` of the nodes; it waits for so long before it votes
     #[arg(long, value_name = "TIME", value_parser = parse_grant, default_value = "3s")]
     longest_grant: Duration,
-    /// Where to log, and how: `auto` is the journal under systemd, else text
+    /// Where to log, and how; the variable RUST_LOG says how much (`debug`; default: `info`)
     #[arg(long, value_name = "FORMAT", default_value = "auto")]
     log: LogFormat,
 }

@@ -20,7 +20,7 @@
 //! | `links` | what it knows of its interfaces |
 //! | `control`, [`status`] | the control socket, and the document that it serves |
 //! | `log` | all log lines of events |
-//! | `alerts`, `severity` | who else is told of events, and of which |
+//! | `alerts`, `alert_accounts`, `severity` | who else is told of events, whether that gets through, and which |
 //! | [`journald`] | the log in the journal of systemd |
 //! | [`journal`], [`journal_file`], [`record`] | the events on disk: the thread that writes them, the files, a line |
 //! | [`accounts`] | figures of a time, reckoned from what the journals of nodes say |
@@ -42,6 +42,7 @@ use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 pub mod accounts;
+pub mod alert_accounts;
 mod alerts;
 mod checks;
 pub mod clock;
@@ -80,6 +81,7 @@ pub mod votes;
 mod watch;
 pub mod witness;
 
+use alert_accounts::Accounts;
 use alerts::Alerts;
 use checks::Checks;
 use control::ControlSocket;
@@ -136,7 +138,8 @@ pub fn run(config: Config, options: &Options) -> io::Result<()> {
     let names = Names::of(&engine);
     let (journal, journal_end) = Journal::start(&options.state_dir, names.clone(), to_loop.clone())?;
     let (hooks, hooks_thread) = Hooks::start(names.clone(), wanted_hooks, &to_loop)?;
-    let (alerts, alerts_thread) = Alerts::start(names.clone(), alerts)?;
+    let accounts = Accounts::default();
+    let (alerts, alerts_thread) = Alerts::start(names.clone(), alerts, accounts.clone())?;
     let (log, log_thread) = Log::start(names, journal, alerts)?;
     let before = Memory::recall(&options.state_dir);
     for (vip, hold) in before.holds() {
@@ -154,7 +157,7 @@ pub fn run(config: Config, options: &Options) -> io::Result<()> {
     let checks = Checks::new(to_loop.clone());
     let quorum = engine.quorum_settings().cloned();
     let reloader = Reloader::new(options.config.clone(), to_loop.clone(), checks.clone(), quorum);
-    spawn_control(control, to_loop.clone(), reloader)?;
+    spawn_control(control, to_loop.clone(), reloader, accounts)?;
 
     // The threads of the kernel's side ask for the same themselves: scheduling is not inherited.
     let (enforcement, mut gate) = Enforcement::open(options.enforcement);
@@ -231,13 +234,22 @@ fn holds_after_death(engine: &Engine, before: &memory::State) -> Vec<(VipId, Hol
     vips.map(|vip| (vip.id(), hold)).collect()
 }
 
-fn spawn_control(control: ControlSocket, to_loop: mpsc::Sender<Message>, reloader: Reloader) -> io::Result<()> {
+fn spawn_control(
+    control: ControlSocket,
+    to_loop: mpsc::Sender<Message>,
+    reloader: Reloader,
+    alerts: Accounts,
+) -> io::Result<()> {
     let runtime = runtime()?;
     thread::Builder::new().name("control".into()).spawn(move || {
         let signals = (to_loop.clone(), reloader.clone());
         let served = runtime.block_on(async {
-            tokio::try_join!(control.serve(to_loop, reloader), pass_on_stops(signals.0), reload_at_signals(signals.1))
-                .map(|_| ())
+            tokio::try_join!(
+                control.serve(to_loop, reloader, alerts),
+                pass_on_stops(signals.0),
+                reload_at_signals(signals.1)
+            )
+            .map(|_| ())
         });
         if let Err(error) = served {
             warn!("the control socket is no longer served: {error}");

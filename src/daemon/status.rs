@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::alert_accounts::AlertStatus;
 use super::clock::{self, rfc3339};
 use super::enforcement::Enforcement;
 use super::journal::JournalStatus;
@@ -69,6 +70,9 @@ pub struct Status {
     /// The other nodes, as they are heard on the second path.
     #[serde(default)]
     pub second_path: Vec<SecondPathStatus>,
+    /// How the alerts get through, in the order of the configuration.
+    #[serde(default)]
+    pub alerts: Vec<AlertStatus>,
     /// The interfaces.
     pub links: Vec<LinkStatus>,
     /// The virtual IPs, in the order of the configuration.
@@ -410,6 +414,7 @@ pub(super) fn status(
         seal: None,
         quorum: None,
         second_path: Vec::new(),
+        alerts: Vec::new(),
         links: engine.links().iter().map(link_status).collect(),
         vips: engine.vips().iter().map(|vip| vip_status(engine, vip, now)).collect(),
     }

@@ -38,7 +38,7 @@ use super::time::Instant;
 use super::vip::{State, Step, Vip};
 use super::{Engine, VipId};
 use crate::types::{AdvertInterval, Priority};
-use crate::wire::handover::{HandoverMessage, HandoverReason, HandoverStep, QUESTION_ONLY};
+use crate::wire::handover::{HandoverMessage, HandoverReason, HandoverStep, QUESTION_ONLY, Refusal};
 use crate::wire::heartbeat::{Addresses, Standing};
 
 pub use order::{HandoverDone, HandoverFailure, HandoverOrder};
@@ -284,8 +284,13 @@ impl Vip {
             HandoverStep::Preparing => self.on_preparing(step.now, peer),
             HandoverStep::Refuse(refusal) => {
                 let failure = HandoverFailure::Refused { peer: peer.into(), refusal };
-                if self.handover.wanting.as_ref().is_some_and(|it| it.peer == peer && it.number == number) {
-                    self.end_wanting(step, failure);
+                let wanting = self.handover.wanting.as_ref().filter(|it| it.peer == peer && it.number == number);
+                if let Some(wanting) = wanting {
+                    // One that just hands over to another is asked again: that will soon be done, or have failed.
+                    let waits = refusal == Refusal::Busy && wanting.reason == HandoverReason::Preempt;
+                    if !waits {
+                        self.end_wanting(step, failure);
+                    }
                 } else if self.handover.leaving.as_ref().is_some_and(|it| it.peer == peer) {
                     self.on_not_ready(step, failure);
                 }
@@ -324,7 +329,7 @@ impl Vip {
                 let peer = wanting.peer.clone();
                 self.end_wanting(step, HandoverFailure::NoAnswer { peer });
             }
-            Some(wanting) if step.now >= wanting.repeat_at => {
+            Some(wanting) if step.now >= wanting.repeat_at && !wanting.is_over => {
                 wanting.repeat_at = step.now + ASK_SPACING;
                 let (peer, number, reason) = (wanting.peer.clone(), wanting.number, wanting.reason);
                 self.say(step, &peer, number, HandoverStep::Want(reason));

@@ -5,8 +5,6 @@
 //! `cargo test --test netns postgres` prints for how long nothing could be committed.
 
 use std::collections::BTreeSet;
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -18,7 +16,7 @@ use tokio_postgres::{Client, Config, NoTls};
 use vipd::lab::{Host, Network};
 
 use crate::support::database::{Servers, programs, recipe, sql, wait_for_standby};
-use crate::support::{Agent, PATIENCE, ensure_calm, eventually};
+use crate::support::{Agent, KEY, PATIENCE, ensure_calm, eventually, set_mode, write_keys};
 use crate::trial;
 
 const ADDRESS: &str = "10.20.0.100";
@@ -51,15 +49,13 @@ impl Networks {
 
 /// An agent with the recipe's own files.
 fn agent(host: &Host) -> Result<Agent> {
-    let mut file = recipe(&format!("{}.toml", host.name()))?;
-    let (promote, key) = (recipe("promote")?, "5a".repeat(32));
-    for (place, content, mode) in [("/usr/local/sbin/vipd-promote", promote, 0o755), ("/etc/vipd/key", key, 0o640)] {
-        // The host's own /run is the only place where a test may write.
-        let ours = Path::new("/run/vipd").join(place.replace('/', "-"));
-        host.write_file(&ours, &content)?;
-        host.run_in(|| std::fs::set_permissions(&ours, std::fs::Permissions::from_mode(mode)))??;
-        file = file.replace(place, &ours.display().to_string());
-    }
+    // The host's own /run is the only place where a test may write.
+    let promote = "/run/vipd/promote";
+    host.write_file(promote.as_ref(), &recipe("promote")?)?;
+    set_mode(host, promote, 0o755)?;
+    write_keys(host, &[0x5a])?;
+    let file = recipe(&format!("{}.toml", host.name()))?;
+    let file = file.replace("/usr/local/sbin/vipd-promote", promote).replace("/etc/vipd/key", KEY);
     Agent::start_with_file(host, &file)
 }
 

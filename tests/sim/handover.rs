@@ -105,6 +105,27 @@ fn a_preemption_is_a_handover() {
     }
 }
 
+/// The owner is busy with one when the other asks.
+#[test]
+fn two_that_would_have_it_together_are_served_one_after_the_other() {
+    for every in INTERVALS {
+        let mut world = world(every, &[229, 227, 200]);
+        // By the standard the owner's host is the only one that remains.
+        world.crash(0);
+        world.crash(1);
+        world.run(8 * interval(every).duration() + secs(2));
+        assert_eq!(world.owner(), Some(2));
+        world.watch.forget_silence();
+        world.start(1);
+        world.start(0);
+        world.run(6 * interval(every).duration() + secs(2));
+        assert_eq!(world.owner(), Some(0));
+        let cause = world.cause(0);
+        assert!(matches!(cause, Cause::TakesOver { .. }), "adverts each {every} ms: {cause:?}");
+        assert_seamless(&world, &format!("adverts each {every} ms"));
+    }
+}
+
 #[test]
 fn where_nothing_keeps_prepared_addresses_silent_they_come_after_the_owners_went() {
     for mac in [MacMode::Interface, MacMode::Virtual] {

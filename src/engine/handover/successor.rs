@@ -278,6 +278,14 @@ impl Vip {
         Some(Cause::TakesOver { peer: offer.peer.clone(), reason: offer.reason })
     }
 
+    /// Another than the giver is heard as the owner: what was given is that one's by now.
+    pub(in crate::engine) fn forget_gift(&mut self, step: &mut Step<'_>, owner: IpAddr) {
+        let given = self.handover.offer.as_ref().filter(|offer| offer.is_given);
+        if given.is_some_and(|offer| !self.second_path.speaks_from(&offer.peer, owner)) {
+            self.drop_offer(step);
+        }
+    }
+
     /// Whether the addresses are there already. One that preempts an owner which is still there has to begin anew: they would answer before that
     /// owner has heard of it.
     pub(in crate::engine) fn take_offer(&mut self, step: &mut Step<'_>, cause: &Cause) -> bool {

@@ -8,7 +8,7 @@ use nix::sys::signal::Signal;
 use nix::unistd::User;
 use vipd::lab::{Host, Process};
 
-use super::{PATIENCE, eventually};
+use super::{PATIENCE, eventually, set_mode};
 
 /// Where a host's server has its socket.
 const SOCKET: &str = "/run/postgresql";
@@ -74,11 +74,7 @@ impl Servers {
     /// What a host has after a boot beside its disk.
     fn prepare(host: &Host) -> Result<()> {
         host.write_file(PASSWORD.as_ref(), "*:*:*:standby:secret\n")?;
-        host.run_in(|| {
-            use std::os::unix::fs::PermissionsExt;
-            std::fs::set_permissions(PASSWORD, std::fs::Permissions::from_mode(0o600))
-        })??;
-        Ok(())
+        set_mode(host, PASSWORD, 0o600)
     }
 
     /// Starts a host's server.
