@@ -254,6 +254,7 @@ impl Probes {
         let apart = moved.iter().max().zip(moved.iter().min()).map(|(last, first)| *last - *first);
         let apart = apart.unwrap_or_default();
         ensure!(apart < LONGEST_GAP, "one went {apart:?} after the other");
-        Ok(format!("{}; {apart:?} apart", told.join("; ")))
+        let apart = (moved.len() > 1).then(|| format!("; {apart:?} apart"));
+        Ok(told.join("; ") + &apart.unwrap_or_default())
     }
 }

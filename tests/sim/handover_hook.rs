@@ -163,9 +163,12 @@ fn a_veto_is_a_refusal_that_is_named_and_nothing_moves() {
     world.run(secs(2));
     assert_eq!(run_by(&world, 1, 0), [Moment::BeforeClaim], "it is not asked again for what was refused");
 
-    // And where it is fetched.
+    // And where it is fetched; at once, where that is tried again at once.
     order(&mut world, 1, Some("host 1"), false);
     world.run(ms(510));
+    assert_eq!(outcome(&mut world), Err(vetoed("this node")));
+    order(&mut world, 1, Some("host 1"), false);
+    world.run(ms(5));
     assert_eq!(outcome(&mut world), Err(vetoed("this node")));
     world.run(secs(2));
     assert_eq!(run_by(&world, 1, 0), [Moment::BeforeClaim; 2]);
@@ -301,4 +304,24 @@ fn a_group_waits_for_the_hooks_of_all_and_one_veto_keeps_all() {
     assert_eq!(outcome(&mut world), Err(vetoed("host 0")));
     world.run(secs(5));
     assert!(world.hosts[0].kernel.iter().all(|kernel| kernel.installed.is_empty()));
+}
+
+#[test]
+fn a_group_waits_for_one_hook_of_a_node_that_has_no_such_group() {
+    let spec = |place: u8, priority: u8| {
+        let mut sides = sides(priority);
+        sides[1].hooks = vec![BEFORE];
+        let mut spec = gateway(place, sides);
+        spec.settings.heartbeat = Some(HEARTBEAT);
+        spec
+    };
+    let mut specs = vec![spec(0, 200), spec(1, 100)];
+    specs[1].settings.groups.clear();
+    let mut world = settled(specs, secs(2));
+    order(&mut world, 0, None, false);
+    world.run(ms(1_990));
+    assert_eq!(owners(&world), [Some(0); 2]);
+    world.run(ms(20));
+    assert_eq!(owners(&world), [Some(1); 2]);
+    assert_seamless(&world, "a group");
 }

@@ -146,7 +146,10 @@ impl Vip {
             None => leaving.repeat_at = step.now,
             Some(_) if is_whole => self.close(step, number),
             // The others may not be ready yet.
-            Some(asked_at) => leaving.ready = Some((number, asked_at)),
+            Some(asked_at) => {
+                leaving.ready = Some((number, asked_at));
+                leaving.phase = Phase::Asking { until: leaving.order.until.min(step.now + ASKING) };
+            }
         }
     }
 

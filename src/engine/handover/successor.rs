@@ -50,6 +50,9 @@ impl Vip {
         if let Some(refusal) = self.refusal(step.now, peer).or(stale).or(vetoed) {
             self.drop_offer(step);
             self.say(step, peer, number, HandoverStep::Refuse(refusal));
+            if refusal == Refusal::Vetoed {
+                self.want_no_more(step, peer);
+            }
             return;
         }
         // It is asked again, and by then what speaks against it may have changed.
@@ -125,6 +128,18 @@ impl Vip {
         if let State::Backup(backup) = &mut self.state {
             backup.asked_hook = Some(Asked::Vetoed { retry_at });
         }
+        self.want_no_more(step, &peer);
+    }
+
+    /// This node's own hook forbids what it asked a peer for, until it is asked again.
+    fn want_no_more(&mut self, step: &mut Step<'_>, peer: &str) {
+        let retry_at = match &self.state {
+            State::Backup(backup) => match backup.asked_hook {
+                Some(Asked::Vetoed { retry_at }) => retry_at,
+                Some(Asked::Running(_) | Asked::Permitted) | None => step.now,
+            },
+            State::Initialize | State::Claiming { .. } | State::Active(_) | State::Held { .. } => step.now,
+        };
         if self.handover.wanting.as_ref().is_some_and(|wanting| wanting.peer == peer) {
             let failure = HandoverFailure::Refused { peer: "this node".into(), refusal: Refusal::Vetoed };
             self.end_wanting_until(step, failure, retry_at);
