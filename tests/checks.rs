@@ -89,6 +89,7 @@ fn eventually(what: &str, is: impl Fn() -> bool) {
     let start = Instant::now();
     while !is() {
         assert!(start.elapsed() < Duration::from_secs(20), "{what}");
+        // Until it is, not for so long: /proc tells nobody when a process has gone.
         std::thread::sleep(Duration::from_millis(20));
     }
 }

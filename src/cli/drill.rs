@@ -2,7 +2,6 @@
 #![allow(clippy::disallowed_methods, reason = "it stays there for a while before it comes back")]
 
 use std::io;
-use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
@@ -36,9 +35,8 @@ pub(super) struct Args {
     /// A TCP connection to this port must succeed there, too
     #[arg(long, value_name = "PORT")]
     connect: Option<u16>,
-    /// Where the agent's control socket is
-    #[arg(long, value_name = "PATH", default_value = client::DEFAULT_CONTROL)]
-    control: PathBuf,
+    #[command(flatten)]
+    agent: client::Agent,
     /// Print one JSON document a handover
     #[arg(long)]
     json: bool,
@@ -56,7 +54,7 @@ impl Args {
     }
 
     fn drill(&self) -> Result<io::Result<Exit>, Failed> {
-        let Status { node, vips, .. } = client::get::<Status>(&self.control, "/v1/status")?;
+        let Status { node, vips, .. } = client::get::<Status>(&self.agent.control, "/v1/status")?;
         if let Some(unknown) = self.vips.iter().find(|name| !vips.iter().any(|vip| vip.name == **name)) {
             let text = format!("there is no vip {unknown:?}; `vipd status` lists them");
             return Err(Failed { text, exit: Exit::No });
@@ -106,6 +104,6 @@ impl Args {
 
     fn order(&self, vip: &VipStatus, to: Option<String>) -> Result<crate::daemon::handovers::HandoverOutcome, Failed> {
         let request = HandoverRequest { vip: vip.name.clone(), to, dry_run: false, reason: RequestReason::Drill };
-        order(&self.control, &request)
+        order(&self.agent.control, &request)
     }
 }

@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use hyper::StatusCode;
@@ -58,9 +58,8 @@ pub(super) struct Args {
     /// With --verify: a TCP connection to this port of each address must succeed, too
     #[arg(long, value_name = "PORT", requires = "verify")]
     connect: Option<u16>,
-    /// Where the agent's control socket is
-    #[arg(long, value_name = "PATH", default_value = client::DEFAULT_CONTROL)]
-    control: PathBuf,
+    #[command(flatten)]
+    agent: client::Agent,
     /// Print the answer as one JSON document
     #[arg(long)]
     json: bool,
@@ -148,7 +147,8 @@ impl Args {
     }
 
     fn hand_over(&self) -> Result<(Report, Exit), Failed> {
-        let Self { vip, to, dry_run, verify, connect, control, .. } = self;
+        let Self { vip, to, dry_run, verify, connect, agent, .. } = self;
+        let control = &agent.control;
         let (node, known) = find(control, vip)?;
         if *verify && to.as_ref() == Some(&node) {
             let text =

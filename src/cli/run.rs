@@ -59,9 +59,8 @@ pub(super) enum LogFormat {
 
 impl Args {
     pub(super) fn run(self) -> io::Result<Exit> {
-        if let Err(error) = start_log(self.log) {
-            complain(&format!("vipd: no log: {error}\n"));
-            return Ok(Exit::Refused);
+        if let Err(exit) = start_log(self.log) {
+            return Ok(exit);
         }
         let config = match config::load(&self.config, &System::probe(MissingInterface::Note)) {
             Ok(config) => config,
@@ -79,20 +78,29 @@ impl Args {
             state_dir: self.state_dir,
             enforcement: self.enforcement,
         };
-        Ok(match daemon::run(config, &options) {
-            Ok(()) => Exit::Done,
-            Err(error) => {
-                complain(&format!("vipd: {error}\n"));
-                match error.kind() {
-                    io::ErrorKind::PermissionDenied => Exit::NotPermitted,
-                    _ => Exit::Refused,
-                }
-            }
-        })
+        Ok(ended(daemon::run(config, &options)))
     }
 }
 
-pub(super) fn start_log(format: LogFormat) -> io::Result<()> {
+/// Starts the log of what runs until it is stopped; or says why not.
+pub(super) fn start_log(format: LogFormat) -> Result<(), Exit> {
+    log_to(format).map_err(|error| {
+        complain(&format!("vipd: no log: {error}\n"));
+        Exit::Refused
+    })
+}
+
+/// What becomes of the process with what runs until it is stopped.
+pub(super) fn ended(outcome: io::Result<()>) -> Exit {
+    let Err(error) = outcome else { return Exit::Done };
+    complain(&format!("vipd: {error}\n"));
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => Exit::NotPermitted,
+        _ => Exit::Refused,
+    }
+}
+
+fn log_to(format: LogFormat) -> io::Result<()> {
     let filter = match std::env::var("RUST_LOG") {
         Ok(filter) => filter.parse::<Targets>().map_err(|error| io::Error::other(format!("RUST_LOG: {error}")))?,
         Err(_) => Targets::new().with_default(tracing::Level::INFO),

@@ -2,7 +2,6 @@
 
 use std::fmt::Write as _;
 use std::io;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use super::Exit;
@@ -25,9 +24,8 @@ use crate::daemon::votes::VoterStatus;
 vipd).\n\nExamples:\n  vipd status\n  vipd status --json | jq '.vips[] | {name, state, cause}'"
 )]
 pub(super) struct Args {
-    /// Where the agent's control socket is
-    #[arg(long, value_name = "PATH", default_value = client::DEFAULT_CONTROL)]
-    control: PathBuf,
+    #[command(flatten)]
+    agent: client::Agent,
     /// Print everything the agent knows, as one JSON document
     #[arg(long)]
     json: bool,
@@ -35,7 +33,7 @@ pub(super) struct Args {
 
 impl Args {
     pub(super) fn run(self) -> io::Result<Exit> {
-        let document: serde_json::Value = match client::get(&self.control, "/v1/status") {
+        let document: serde_json::Value = match client::get(&self.agent.control, "/v1/status") {
             Ok(document) => document,
             Err(error) => {
                 complain(&format!("vipd: {error}\n"));

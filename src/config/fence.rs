@@ -15,6 +15,7 @@ use super::secret_file::secret_file;
 use super::system::System;
 use crate::driver::program::Program;
 use crate::engine::{FenceAction, FencePeer, FenceSettings, WatchdogSettings};
+use crate::wire::seal::is_name;
 
 /// A longer one is no delay but an outage.
 const DELAY: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(60);
@@ -93,7 +94,7 @@ fn shares_address(one: &FencePeer, other: &FencePeer) -> bool {
 fn peer(mut table: Table<'_>, system: &System, findings: &mut Findings) -> Option<FencePeer> {
     let name = table.required("name", "\"db-b\"").and_then(|value| {
         let name = value.text("\"db-b\"", findings)?;
-        let legal = (1..=255).contains(&name.len()) && name.chars().all(|c| c.is_ascii_graphic());
+        let legal = is_name(name);
         if !legal {
             value.refuse(
                 Kind::Invalid,

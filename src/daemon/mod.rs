@@ -30,7 +30,7 @@
 //! | `restart` | whether a stop is half of a restart |
 //! | `supervisor` | systemd's notifications and watchdog |
 //! | `checks`, `hooks` | the threads of the checks, and of the hooks |
-//! | [`clock`] | the one clock reader |
+//! | [`clock`], [`milliseconds`] | the one clock reader, and how times are shown |
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -65,6 +65,7 @@ mod links;
 mod log;
 pub mod memory;
 mod message;
+pub mod milliseconds;
 pub mod peers;
 mod prolonging;
 pub mod record;

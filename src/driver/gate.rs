@@ -15,7 +15,10 @@
 //! A host that audits writes one `NETFILTER_CFG` record a renewal; `-a never,exclude -F msgtype=NETFILTER_CFG` in its audit
 //! rules keeps them out.
 
-#![allow(clippy::disallowed_methods, reason = "a term that is late on its way is sent anew")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the kernel counts a term from when it learns of it: how long it was on its way shows only around the system call"
+)]
 
 mod probe;
 mod rules;

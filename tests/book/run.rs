@@ -163,6 +163,7 @@ impl World {
                     lines.join("\n")
                 );
             }
+            // What a reader does who looks again: no command waits for what he wants to see.
             std::thread::sleep(Duration::from_millis(100));
         }
     }
