@@ -17,6 +17,8 @@ source "$(dirname "$0")/helpers"
 
 systemd-sysusers 2>/dev/null
 start_bus
+promotes() { [[ $(sysctl --values net.ipv4.conf.test0.promote_secondaries) == "$1" ]]; }
+sysctl -q net.ipv4.conf.test0.promote_secondaries=0
 systemctl start vipd
 echo "Type=notify: started"
 until_true 5 carries 10.20.0.100
@@ -108,6 +110,7 @@ systemctl reload vipd
 echo "checks: processes of other users need the drop-in, and without it that is an error"
 pid=$(property MainPID)
 
+promotes 1
 kill -STOP "$pid"
 until_true 10 another_pid_than "$pid"
 until_true 5 vipd status >status 2>&1
@@ -120,7 +123,8 @@ done
 carries 10.20.0.11
 [[ -z $(ip link show type macvlan) ]]
 [[ ! -e /run/vipd ]]
-echo "stop: no address, no macvlan, no socket is left"
+promotes 0
+echo "stop: no address, no macvlan, no socket and no changed setting is left, though the agent was restarted and killed since"
 
 echo 'nonsense = 1' >>/etc/vipd/vipd.toml
 ! systemctl start vipd 2>/dev/null

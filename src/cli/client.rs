@@ -115,7 +115,7 @@ pub(super) fn post<T: DeserializeOwned>(control: &Path, route: &str, body: Vec<u
     exchange(control, Method::POST, route, body, PATIENCE)
 }
 
-/// The same, where what is asked for may take this long.
+/// The same for what takes its time.
 ///
 /// # Errors
 ///
@@ -124,9 +124,9 @@ pub(super) fn post_and_wait<T: DeserializeOwned>(
     control: &Path,
     route: &str,
     body: Vec<u8>,
-    time: Duration,
+    patience: Duration,
 ) -> Result<Answer<T>, NoAnswer> {
-    exchange(control, Method::POST, route, body, time + PATIENCE)
+    exchange(control, Method::POST, route, body, patience)
 }
 
 fn exchange<T: DeserializeOwned>(

@@ -17,7 +17,8 @@ use crate::daemon::votes::VoterStatus;
 /// One line a virtual IP. STATE is Active (this node owns the addresses), Backup (it listens), Claiming (it is
 /// about to own them), Held (it keeps itself out for a while) or Initialize (its interface is not ready, or a check
 /// fails). SINCE and WHY: how it came into that state. OWNER: who owns the addresses, as this node knows it. DROPS:
-/// adverts that were not heeded; the log and --json name the reasons. Below the table stands what needs somebody.
+/// adverts that were not heeded; the log and --json name the reasons. Above and below the table stands what needs
+/// somebody.
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Exit codes: 0 the agent has answered, 4 no agent answers, 5 not permitted (it is for root and the group \

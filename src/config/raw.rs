@@ -2,6 +2,8 @@
 //!
 //! The agent itself reads the file with `resolve`, which goes on after a mistake where a deserializer stops. A test
 //! holds the two together: each key of this schema is read there, and each key that is read there is in this schema.
+//!
+//! The larger tables have a file each in `raw/`; the others are here.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};

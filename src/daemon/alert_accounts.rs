@@ -1,5 +1,5 @@
-//! How the alerts get through, for `vipd status`: kept by their threads, and read by that of the control socket. The loop has no part
-//! in it.
+//! How the alerts get through, for `vipd status`: kept by their threads, and read by that of the control socket. The
+//! loop has no part in it.
 
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;

@@ -1,7 +1,8 @@
-//! Alerts: whoever is to be told of what needs somebody. Each has a thread and a queue of its own, so that none waits for another.
+//! Alerts: whoever is to be told of what needs somebody. Each has a thread and a queue of its own, so that none waits
+//! for another.
 //!
-//! What cannot be told is told later: after a second, and after longer each time. What is too old then is of no use any more, and
-//! what has no room is lost; both are counted, and the next that gets through says how many.
+//! What cannot be told is told later: after a second, and after longer each time. What is too old then is of no use any
+//! more, and what has no room is lost; both are counted, and the next that gets through says how many.
 
 use std::collections::VecDeque;
 use std::io::{self, PipeReader, PipeWriter};
@@ -24,12 +25,11 @@ use super::severity::severity;
 use crate::config::{Alert, Severity, Way};
 use crate::driver::checks::webhook::Left;
 use crate::driver::journald::{Entry, Journald};
-use crate::driver::program::Told;
-use crate::driver::program::queue::Runner;
+use crate::driver::program::{Runner, Told};
 use crate::engine::{Event, Instant};
 
-/// How many events may wait to be written down, and then for each alert: for its next attempt, and as many that come during one.
-/// Whoever was told of so many does not read more.
+/// How many events may wait to be written down, and then for each alert: for its next attempt, and as many that come
+/// during one. Whoever was told of so many does not read more.
 const WAITING: usize = 256;
 /// How long after a failure it is tried again; doubled with each further one.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);

@@ -1,7 +1,8 @@
 //! The journal's two files: lines are appended to the one, which becomes the other when it is full.
 //!
-//! A line is complete or it is none: what a crash cut off, and what anything else left there, is skipped by the reader and ended
-//! by the next writer. A killed agent loses nothing that it had written; a host that dies, what it wrote since the last sync.
+//! A line is complete or it is none: what a crash cut off, and what anything else left there, is skipped by the reader
+//! and ended by the next writer. A killed agent loses nothing that it had written; a host that dies, what it wrote
+//! since the last sync.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};

@@ -1,6 +1,8 @@
-//! What may take time in the kernel, each on a thread of its own: addresses with their routes, announcements, and news of interfaces.
+//! What may take time in the kernel, each on a thread of its own: addresses with their routes, announcements, and news
+//! of interfaces.
 //!
-//! The threads run in real time as the loop does, but give way to it; they take their work from bounded queues, and answer by [`Message`]s.
+//! The threads run in real time as the loop does, but give way to it; they take their work from bounded queues, and
+//! answer by [`Message`]s.
 
 use std::collections::BTreeSet;
 use std::io;

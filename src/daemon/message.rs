@@ -30,8 +30,8 @@ pub(super) enum HoldChange {
     Undrain,
 }
 
-/// The loop's own end of the queue, and the way into it for threads that the loop starts later. Weak: the loop ends when all other
-/// senders have.
+/// The loop's own end of the queue, and the way into it for threads that the loop starts later. Weak: the loop ends
+/// when all other senders have.
 #[derive(Debug)]
 pub(super) struct Mailbox {
     pub(super) messages: mpsc::Receiver<Message>,

@@ -1,7 +1,7 @@
 //! What is said about grants: where the voters are, and what a status shows of them.
 //!
-//! All that one round of the loop has to say to a voter shares datagrams. What is lost, or is said before there is a session, is asked again
-//! soon enough; who does not answer is told by the engine.
+//! All that one round of the loop has to say to a voter shares datagrams. What is lost, or is said before there is a
+//! session, is asked again soon enough; who does not answer is told by the engine.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};

@@ -31,8 +31,8 @@ const LIFETIME_MAX: u64 = 0xffff_fffe;
 /// The kernel looks for addresses whose lifetime is over so seldom, to let its processors sleep (`ADDRCONF_TIMER_FUZZ_MAX`).
 pub const LATE_BY: Duration = Duration::from_millis(250);
 
-/// What the kernel says is left of the lifetime of an address that it has just removed for its age, at most: it counts in whole
-/// seconds, and comes a moment early.
+/// What the kernel says is left of the lifetime of an address that it has just removed for its age, at most: it counts
+/// in whole seconds, and comes a moment early.
 const EXPIRED_LEFT: u32 = 1;
 
 /// How addresses are installed.
@@ -42,8 +42,8 @@ pub struct InstallOptions {
     /// it nothing could be sent from there.
     pub prefix_route: bool,
     /// The kernel removes the addresses after this time, in whole seconds rounded down, at least 1, and up to
-    /// [`LATE_BY`] later; installing again renews it. `None`: for ever. In IPv4 an interface's first address of a subnet takes the
-    /// others with it: see [`Addresses::spare_others`].
+    /// [`LATE_BY`] later; installing again renews it. `None`: for ever. In IPv4 an interface's first address of a
+    /// subnet takes the others with it: see [`Addresses::spare_others`].
     pub valid_lifetime: Option<Duration>,
 }
 
@@ -114,8 +114,9 @@ impl Addresses {
         Ok(Self { netlink: Netlink::open()?, looked_at: BTreeSet::new(), spared: BTreeSet::new() })
     }
 
-    /// Has the end of an IPv4 address's lifetime spare the interface's others (`promote_secondaries`, which systemd sets
-    /// everywhere): nobody may be there then to see to it. [`Self::restore`] takes it back. Asks the kernel once for each interface.
+    /// Has the end of an IPv4 address's lifetime spare the interface's others (`promote_secondaries`, which systemd
+    /// sets everywhere): nobody may be there then to see to it. [`Self::restore`] takes it back. Asks the kernel once
+    /// for each interface.
     ///
     /// # Errors
     ///

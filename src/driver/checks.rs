@@ -10,8 +10,9 @@
 //! | `process`, `interface`, `route` | what the kernel has |
 //! | `webhook` | nothing: it tells a page what somebody should know, by the same means |
 //!
-//! Programs are run as all are that the agent runs ([`super::program`]). A check runs on a thread of its own, so it never overlaps with itself, and none waits for another. It blocks until its deadline
-//! at most. What it cannot look at is [`Unable`], which is not the same as ill; [`Probe::inspect`] finds that out before it is needed.
+//! Programs are run as all are that the agent runs ([`super::program`]). A check runs on a thread of its own, so it
+//! never overlaps with itself, and none waits for another. It blocks until its deadline at most. What it cannot look at
+//! is [`Unable`], which is not the same as ill; [`Probe::inspect`] finds that out before it is needed.
 
 use std::io::{self, PipeReader, PipeWriter};
 use std::os::fd::AsFd;
@@ -21,8 +22,7 @@ use std::time::Duration;
 
 use super::attempt::{Failure, Unable, one_line};
 use super::patience::{Patience, Period};
-use super::program::run::{self, Leftover};
-use super::program::{Program, Told};
+use super::program::{Program, Runner, Told};
 use crate::engine::{CheckOutcome, CheckResult};
 
 pub mod arp;
@@ -115,10 +115,11 @@ impl Probe {
     fn run(&self, patience: &Patience<'_>, memory: &mut Memory) -> Found {
         match self {
             Self::Exec(program) => {
-                run::run(program, &Told::default(), patience, &mut memory.leftover)?.passed().map(|line| (None, line))
+                let ended = memory.runner().run_within(program, &Told::default(), patience)?;
+                ended.passed().map(|line| (None, line))
             }
             Self::Lag(program) => {
-                let ended = run::run(program, &Told::default(), patience, &mut memory.leftover)?;
+                let ended = memory.runner().run_within(program, &Told::default(), patience)?;
                 number(&ended.passed()?)
             }
             Self::Tcp(place) => tcp::run(place, patience, &mut memory.lookup).map(|line| (None, line)),
@@ -138,9 +139,16 @@ impl Probe {
 /// What one run leaves for the next.
 #[derive(Debug, Default)]
 struct Memory {
-    leftover: Option<Leftover>,
+    runner: Option<Runner>,
     lookup: Option<place::Lookup>,
     known: Option<postgres::Known>,
+}
+
+impl Memory {
+    /// Of the check's own thread.
+    fn runner(&mut self) -> &mut Runner {
+        self.runner.get_or_insert_with(Runner::on_this_thread)
+    }
 }
 
 /// A check that runs again and again on a thread of its own, until this is dropped.
@@ -152,7 +160,8 @@ pub struct Running {
 }
 
 impl Running {
-    /// Starts one. `turn` of `turns`: which it is of those that start together. `report` is told of each run, and says whether to go on.
+    /// Starts one. `turn` of `turns`: which it is of those that start together. `report` is told of each run, and says
+    /// whether to go on.
     ///
     /// # Errors
     ///
@@ -194,15 +203,9 @@ impl Drop for Running {
 
 fn repeat(check: &Check, period: &Period, stop: &PipeReader, report: &impl Fn(&str, CheckResult) -> bool) {
     let mut memory = Memory::default();
-    // Programs get none of the agent's capabilities.
-    let dropped = run::drop_ambient_capabilities();
     while period.wait(stop.as_fd()) {
-        let found = match &dropped {
-            Ok(()) => Patience::new(check.timeout, stop.as_fd())
-                .map_err(|error| Failure::Unable(error.to_string()))
-                .and_then(|patience| check.probe.run(&patience, &mut memory)),
-            Err(error) => Err(Failure::Unable(format!("the agent's capabilities cannot be dropped: {error}"))),
-        };
+        let found =
+            Patience::new(check.timeout, stop.as_fd()).and_then(|patience| check.probe.run(&patience, &mut memory));
         let (outcome, output) = match found {
             Ok((number, output)) => (CheckOutcome::Passed(number), output),
             Err(Failure::Ill(output)) => (CheckOutcome::Failed, output),

@@ -1,17 +1,16 @@
 //! Runs a fence agent: any program of the ClusterLabs convention (FenceAgentAPI of fence-agents).
 //!
-//! It reads `key=value` lines from its standard input, `action` among them, and ends with 0 where that was done; `status` ends with 0 for
-//! on, 2 for off, 1 for not known. A run that does not end in time has failed, and its whole process group is killed: a
-//! timeout is a guess, and what is wanted is a proof. Blocks: it belongs on a thread of its own.
+//! It reads `key=value` lines from its standard input, `action` among them, and ends with 0 where that was done;
+//! `status` ends with 0 for on, 2 for off, 1 for not known. A run that does not end in time has failed, and its whole
+//! process group is killed: a timeout is a guess, and what is wanted is a proof. Blocks: it belongs on a thread of its
+//! own.
 
 use std::fs::File;
 use std::io::{self, PipeReader, Read};
 use std::os::fd::AsFd;
 
 use super::attempt::{Failure, one_line};
-use super::program::queue::Runner;
-use super::program::run::Ended;
-use super::program::{Program, Told};
+use super::program::{Ended, Program, Runner, Told};
 use crate::engine::{FenceAction, FencePeer};
 
 /// `status` of a peer that is off.

@@ -1,8 +1,9 @@
 //! The kernel's facilities, one a file: what vipd asks of sockets, netlink and the scheduler.
 //!
-//! Nothing here decides and nothing logs. A driver does what it is told, or says what it tried and why that failed.
-//! It knows the plain types of [`crate::types`] and the bytes of [`crate::wire`], and of the engine only the state
-//! of a link, the kinds of claims, the ways to references and the results of checks. Sockets that the loop polls never block; what can block (netlink) says so, and belongs on another thread.
+//! Nothing here decides and nothing logs. A driver does what it is told, or says what it tried and why that failed. It
+//! knows the plain types of [`crate::types`] and the bytes of [`crate::wire`], and of the engine only the state of a
+//! link, the kinds of claims, the ways to references and the results of checks. Sockets that the loop polls never
+//! block; what can block (netlink) says so, and belongs on another thread.
 
 pub mod addresses;
 pub mod adverts;

@@ -48,9 +48,13 @@ pub(super) struct Patience<'a> {
 
 impl<'a> Patience<'a> {
     /// From now on.
-    pub(super) fn new(timeout: Duration, stop: BorrowedFd<'a>) -> io::Result<Self> {
-        let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_CLOEXEC)?;
-        timer.set(Expiration::OneShot(TimeSpec::from_duration(timeout)), TimerSetTimeFlags::empty())?;
+    pub(super) fn new(timeout: Duration, stop: BorrowedFd<'a>) -> Result<Self, Failure> {
+        let set = || {
+            let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_CLOEXEC)?;
+            timer.set(Expiration::OneShot(TimeSpec::from_duration(timeout)), TimerSetTimeFlags::empty())?;
+            Ok(timer)
+        };
+        let timer = set().map_err(|error: Errno| Failure::Unable(error.to_string()))?;
         Ok(Self { timer, timeout, stop })
     }
 

@@ -3,6 +3,7 @@
 //! | file | is |
 //! |---|---|
 //! | `run` | one run: told what it must know and nothing else, and killed at its deadline |
+//! | `runner` | one run after the other |
 //! | [`queue`] | programs that wait for each other, on a thread of their own |
 //!
 //! No program gets the agent's capabilities, and none is run that others could replace ([`Program::inspect`]).
@@ -18,7 +19,11 @@ use super::attempt::Unable;
 use super::trust::Trusted;
 
 pub mod queue;
-pub(super) mod run;
+mod run;
+mod runner;
+
+pub(super) use run::Ended;
+pub use runner::Runner;
 
 /// What is run.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -1,7 +1,7 @@
 //! The directory that outlives the agent: files in it are written whole or line by line, and no symbolic link is followed.
 //!
-//! Every file is reached from the open directory, so that nobody who renames directories above it has the agent write elsewhere.
-//! All of this can block for as long as a disk does: it belongs on a thread of its own.
+//! Every file is reached from the open directory, so that nobody who renames directories above it has the agent write
+//! elsewhere. All of this can block for as long as a disk does: it belongs on a thread of its own.
 
 use std::fs::{DirBuilder, File, Permissions};
 use std::io::{self, Read, Write};
@@ -29,7 +29,8 @@ impl StateDir {
     ///
     /// # Errors
     ///
-    /// What the system refuses; a symbolic link in its place; a directory that others can write to and that is not ours to close.
+    /// What the system refuses; a symbolic link in its place; a directory that others can write to and that is not ours
+    /// to close.
     pub fn open(path: &Path) -> io::Result<Self> {
         let tried = format!("use the state directory {}", path.display());
         Self::make_and_open(path).map_err(context(&tried))
@@ -120,7 +121,8 @@ impl StateDir {
         written().map_err(context(&format!("write {name}")))
     }
 
-    /// Writes over a file's content, made where it is missing, without waiting for the disk. After a crash it may hold the old.
+    /// Writes over a file's content, made where it is missing, without waiting for the disk. After a crash it may hold
+    /// the old.
     ///
     /// # Errors
     ///

@@ -47,7 +47,8 @@ impl Trusted {
             return Some(real.to_owned());
         }
         let folders = [path, real].into_iter().flat_map(|path| path.ancestors().skip(1).enumerate());
-        // In a sticky folder nobody can replace what is another's; but such a folder is nobody's place for programs and secrets.
+        // In a sticky folder nobody can replace what is another's; but such a folder is nobody's place for programs and
+        // secrets.
         let mut open = folders.filter(|(place, folder)| is_open(folder, *place > 0));
         open.next().map(|(_, folder)| folder.to_owned())
     }
@@ -61,8 +62,8 @@ impl Trusted {
     }
 }
 
-/// The number under which a user namespace shows whom it does not have, as the owners of the machine's own files; `None` where
-/// there is no such namespace, and that number is somebody's.
+/// The number under which a user namespace shows whom it does not have, as the owners of the machine's own files;
+/// `None` where there is no such namespace, and that number is somebody's.
 fn unmapped(kind: &str) -> Option<u32> {
     let map = fs::read_to_string(format!("/proc/self/{kind}_map")).unwrap_or_default();
     if map.split_whitespace().eq(["0", "0", "4294967295"]) {

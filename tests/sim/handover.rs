@@ -350,8 +350,11 @@ fn broken(seed: u64, trace: bool) -> (Counted, World) {
             spec.settings.groups = super::group::group();
         }
         if hooked {
-            let hook = HookSettings { moment: Moment::BeforeClaim, on_failure: OnHookFailure::Veto };
-            spec.settings.vips.iter_mut().for_each(|vip| vip.hooks = vec![hook]);
+            let hook = |moment, on_failure| HookSettings { moment, on_failure };
+            let before = hook(Moment::BeforeClaim, OnHookFailure::Veto);
+            let others = [Moment::AfterClaim, Moment::BeforeRelease].map(|it| hook(it, OnHookFailure::Ignore));
+            let before = (seed.is_multiple_of(10)).then_some(before);
+            spec.settings.vips.iter_mut().for_each(|vip| vip.hooks = before.into_iter().chain(others).collect());
         }
         spec.effect_time = (20_000, [80_000, 3 * MILLISECOND][usize::from(seed.is_multiple_of(2))]);
         spec.lateness = (0, 100_000);

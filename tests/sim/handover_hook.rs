@@ -325,3 +325,26 @@ fn a_group_waits_for_one_hook_of_a_node_that_has_no_such_group() {
     assert_eq!(owners(&world), [Some(1); 2]);
     assert_seamless(&world, "a group");
 }
+
+#[test]
+fn the_successors_hook_comes_before_the_owners_and_a_stop_waits_for_both_only_so_long() {
+    let release = HookSettings { moment: Moment::BeforeRelease, on_failure: OnHookFailure::Ignore };
+    let vip = |priority| VipSettings { hooks: vec![BEFORE, release], ..vip(priority) };
+    let mut world = settled(vec![spec(0, vip(200)), spec(1, vip(100))], secs(2));
+    order(&mut world, 0, None, false);
+    world.run(ms(1_990));
+    assert!(run_by(&world, 0, 0).is_empty(), "its service is needed until another is ready");
+    world.run(secs(2));
+    assert_eq!((world.owner(), run_by(&world, 0, 0)), (Some(0), vec![Moment::BeforeRelease]));
+    world.run(ms(50));
+    assert_eq!(world.owner(), Some(1));
+    assert_eq!(run_by(&world, 1, 0), [Moment::BeforeClaim]);
+    assert_seamless(&world, "both hooks");
+
+    let mut world = settled(vec![spec(0, vip(200)), spec(1, vip(100))], ms(2_800));
+    world.stop(0);
+    world.run(ms(4_000));
+    assert!(!world.hosts[0].engine.as_ref().expect("it is there").hands_over());
+    assert_eq!(world.owner(), Some(1));
+    assert_seamless(&world, "a stop");
+}

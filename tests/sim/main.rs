@@ -63,6 +63,7 @@ mod mutation;
 mod partition;
 mod preempt;
 mod quorum;
+mod release;
 mod reload;
 mod restart;
 mod seals;

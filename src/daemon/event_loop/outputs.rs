@@ -163,7 +163,8 @@ impl EventLoop {
         }
     }
 
-    /// Behind a gate that is closed. Where there is none, or where a switch would learn of the virtual MAC address at once, it waits for the claim.
+    /// Behind a gate that is closed. Where there is none, or where a switch would learn of the virtual MAC address at
+    /// once, it waits for the claim.
     fn prepare(&mut self, now: Instant, set: AddressSet) {
         let (request, vip) = (set.request, set.vip);
         let can = self.circumstances.enforcement.is_in_time() && set.mac == MacMode::Interface;

@@ -55,9 +55,7 @@ impl Webhook {
         stop: BorrowedFd<'_>,
         Left(lookup): &mut Left,
     ) -> Result<(), Option<String>> {
-        let told = Patience::new(timeout, stop)
-            .map_err(|error| Failure::Unable(error.to_string()))
-            .and_then(|patience| self.try_tell(document, &patience, lookup));
+        let told = Patience::new(timeout, stop).and_then(|patience| self.try_tell(document, &patience, lookup));
         told.map_err(|failure| match failure {
             Failure::Ill(why) | Failure::Unable(why) => Some(one_line(&why)),
             Failure::Stopped => None,

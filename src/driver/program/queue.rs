@@ -1,17 +1,13 @@
-//! Runs programs one after the other, each with a deadline: hooks on a thread of their own, alerts and fence agents on that of
-//! whoever wants them.
+//! Programs that wait for each other, on a thread of their own: hooks.
 
 use std::io::{self, PipeReader, PipeWriter};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 use std::time::Duration;
 
-use super::run::{self, Ended, Leftover};
-use super::{Program, Told};
-use crate::driver::attempt::{Failure, one_line};
-use crate::driver::patience::Patience;
+use super::{Program, Runner, Told};
 
 /// How many wait for their turn: a vip that changes its state so often while one hook runs has other troubles.
 const WAITING: usize = 32;
@@ -82,56 +78,6 @@ fn run_all(waiting: &Receiver<Job>, stop: &PipeReader) {
             Ok(said) => report(Ok(said)),
             Err(Some(why)) => report(Err(why)),
             Err(None) => return,
-        }
-    }
-}
-
-/// Runs one program after the other on the thread that it was made on.
-#[derive(Debug)]
-pub struct Runner {
-    leftover: Option<Leftover>,
-    dropped: io::Result<()>,
-}
-
-impl Runner {
-    /// From now on programs get none of the agent's capabilities.
-    pub fn on_this_thread() -> Self {
-        Self { leftover: None, dropped: run::drop_ambient_capabilities() }
-    }
-
-    /// The last line that it said, if it ended with 0.
-    ///
-    /// # Errors
-    ///
-    /// What was wrong, in one line; `None`: nobody wanted to wait for it any longer, and it was killed.
-    pub fn run(
-        &mut self,
-        program: &Program,
-        told: &Told,
-        timeout: Duration,
-        stop: BorrowedFd<'_>,
-    ) -> Result<String, Option<String>> {
-        match self.try_run(program, told, timeout, stop).and_then(Ended::passed) {
-            Ok(said) => Ok(one_line(&said)),
-            Err(Failure::Ill(why) | Failure::Unable(why)) => Err(Some(one_line(&why))),
-            Err(Failure::Stopped) => Err(None),
-        }
-    }
-
-    /// As [`Self::run`], for whom other exit codes than 0 mean something.
-    pub(in crate::driver) fn try_run(
-        &mut self,
-        program: &Program,
-        told: &Told,
-        timeout: Duration,
-        stop: BorrowedFd<'_>,
-    ) -> Result<Ended, Failure> {
-        let Self { leftover, dropped } = self;
-        match dropped {
-            Ok(()) => Patience::new(timeout, stop)
-                .map_err(|error| Failure::Unable(error.to_string()))
-                .and_then(|patience| run::run(program, told, &patience, leftover)),
-            Err(error) => Err(Failure::Unable(format!("the agent's capabilities cannot be dropped: {error}"))),
         }
     }
 }

@@ -1,5 +1,5 @@
-//! Runs a program: as a list of arguments without a shell, in an environment of what it is told and nothing else, in a process group of
-//! its own that is killed at the deadline, and at the end with all that it left behind.
+//! Runs a program: as a list of arguments without a shell, in an environment of what it is told and nothing else, in a
+//! process group of its own that is killed at the deadline, and at the end with all that it left behind.
 
 #![allow(unsafe_code, reason = "pidfd_open and prctl have no safe wrapper in the crates at hand")]
 
@@ -32,7 +32,7 @@ const PATH: &str = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin
 
 /// A program that was killed and did not die.
 #[derive(Debug)]
-pub(in crate::driver) struct Leftover(Child);
+pub(super) struct Leftover(Child);
 
 /// How a program ended that was not killed.
 #[derive(Debug)]
@@ -66,14 +66,14 @@ impl fmt::Display for Ended {
 }
 
 /// What a thread runs from now on starts without the capabilities that the agent has as an ordinary user.
-pub(in crate::driver) fn drop_ambient_capabilities() -> io::Result<()> {
+pub(super) fn drop_ambient_capabilities() -> io::Result<()> {
     // SAFETY: takes numbers only, and changes this thread alone.
     let done = unsafe { libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0) };
     Errno::result(done).map(drop).map_err(io::Error::from)
 }
 
 /// Runs it to its end.
-pub(in crate::driver) fn run(
+pub(super) fn run(
     program: &Program,
     told: &Told,
     patience: &Patience<'_>,
@@ -149,8 +149,8 @@ impl Run {
         }
     }
 
-    /// Reads what is there, and no more than a pipe holds: one that floods is not listened to beyond its deadline. Whether there
-    /// may be more.
+    /// Reads what is there, and no more than a pipe holds: one that floods is not listened to beyond its deadline.
+    /// Whether there may be more.
     fn hear(&mut self) -> Result<bool, Failure> {
         let mut buffer = [0; 4096];
         for _ in 0..PIPE / buffer.len() {

@@ -60,7 +60,7 @@ impl Vip {
             self.prepare_for_isolation(step);
             return;
         }
-        // The owner does what it is wanted for.
+        // What this node wants is under way, and takes as long as the hooks of both do.
         if let Some(wanting) = self.handover.wanting.as_mut().filter(|it| it.peer == peer && !it.is_over) {
             wanting.until = step.now + ASKING;
             wanting.repeat_at = wanting.until;
