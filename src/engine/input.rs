@@ -2,6 +2,7 @@
 
 use alloc::string::String;
 use alloc::sync::Arc;
+use core::fmt;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::time::Duration;
 
@@ -271,3 +272,15 @@ pub struct RequestId(pub u64);
 /// What was tried in vain, and why: one line for an operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct EffectError(pub String);
+
+impl fmt::Display for EffectError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+impl From<&str> for EffectError {
+    fn from(text: &str) -> Self {
+        Self(String::from(text))
+    }
+}

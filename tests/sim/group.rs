@@ -13,6 +13,7 @@ use super::clock::{Clock, MICROSECOND, MILLISECOND, Nanos, nanos};
 use super::host::{HostSpec, Life};
 use super::network::{Network, Port};
 use super::rng::Rng;
+use super::seeds;
 use super::voters::{WITNESS, Witness, quorum};
 use super::world::{World, vip_id};
 
@@ -400,29 +401,14 @@ const SEEDS: u64 = 60;
 
 #[test]
 fn in_no_world_is_a_group_torn_for_long_and_a_healed_one_has_one_owner() {
-    let number = |name: &str| std::env::var(name).ok().and_then(|value| value.parse::<u64>().ok());
-    let seeds = match number("VIPD_SIM_SEED") {
-        Some(seed) => seed..seed + 1,
-        // The others have a thousand where this has fifty: each of its worlds has two vips and a hundred seconds to heal.
-        None => 0..number("VIPD_SIM_SEEDS").map_or(SEEDS, |seeds| seeds / 20),
-    };
-    let mut torn = 0;
-    for seed in seeds {
+    // Two vips each, and a hundred seconds to heal.
+    let worlds = seeds::each("in_no_world_is_a_group", seeds::number(SEEDS, 20), |seed, trace| {
         let mut world = random_world(seed);
-        if std::env::var_os("VIPD_SIM_SEED").is_some() {
-            world.trace = Some(Vec::new());
-        }
-        let verdict = befall(&mut world, seed);
-        for line in world.trace.iter().flatten() {
-            println!("{line}");
-        }
-        if let Err(violation) = verdict {
-            panic!(
-                "seed {seed}: {violation}\n  to see it: VIPD_SIM_SEED={seed} cargo test --test sim group -- --nocapture"
-            );
-        }
-        torn = torn.max(world.watch.longest_torn);
-    }
+        world.trace = trace.then(Vec::new);
+        (befall(&mut world, seed).map(|()| world.watch.longest_torn), world)
+    });
+    let Some(worlds) = worlds else { return };
+    let torn = worlds.into_iter().max().unwrap_or_default();
     assert!(torn > 0, "nothing was ever done to a group");
 }
 

@@ -1,8 +1,5 @@
 //! Handovers: nobody waits, nobody overlaps, and whatever breaks in between leaves one owner.
 
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use vipd::engine::{
     Cause, EventKind, HandoverFailure, HandoverOrder, Hold, HoldReason, Input, Preempt, RequestId, StateName,
     VipSettings,
@@ -16,6 +13,7 @@ use super::clock::{MILLISECOND, Nanos, nanos};
 use super::host::{HostSpec, Life, Wire};
 use super::network::{Network, Port};
 use super::second_path::HEARTBEAT;
+use super::seeds;
 use super::world::{World, vip_id};
 
 const INTERVALS: [u16; 4] = [10, 100, 1_000, 40_000];
@@ -301,41 +299,11 @@ const SEEDS: u64 = 300;
 /// Whatever breaks between any two steps, of whichever host: two never answer, and when all is well again one does.
 #[test]
 fn whatever_breaks_in_a_handover_there_are_never_two_owners_and_one_in_the_end() {
-    let number = |name: &str| std::env::var(name).ok().map(|value| value.parse().expect("a number"));
-    if let Some(seed) = number("VIPD_SIM_SEED") {
-        let (result, world) = broken(seed, true);
-        world.trace.iter().flatten().for_each(|line| println!("{line}"));
-        println!("handed over, and not: {result:?}");
-        return assert!(result.is_ok(), "seed {seed}");
-    }
-    // Each is a long world of its own.
-    let seeds = number("VIPD_SIM_SEEDS").map_or(SEEDS, |seeds| seeds / 10);
-    let next = AtomicU64::new(0);
-    let results: Mutex<Vec<(u64, Counted)>> = Mutex::default();
-    std::thread::scope(|scope| {
-        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
-            scope.spawn(|| {
-                loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= seeds {
-                        return;
-                    }
-                    let result = broken(seed, false).0;
-                    results.lock().unwrap().push((seed, result));
-                }
-            });
-        }
-    });
-    let results = results.into_inner().unwrap();
-    let failed: Vec<_> = results.iter().filter_map(|(seed, result)| Some((*seed, result.as_ref().err()?))).collect();
-    for (seed, violation) in failed.iter().take(10) {
-        println!("seed {seed}: {violation}");
-        println!("  to see it: VIPD_SIM_SEED={seed} cargo test --test sim whatever_breaks -- --nocapture");
-    }
-    assert!(failed.is_empty(), "{} of {seeds} seeds failed", failed.len());
+    // Each is a long world.
+    let seeds = seeds::number(SEEDS, 10);
+    let Some(counted) = seeds::each("whatever_breaks", seeds, broken) else { return };
     // Worlds in which every handover works, or none, prove nothing.
-    let counts = || results.iter().filter_map(|(_, result)| result.as_ref().ok());
-    let (moved, failed) = (counts().map(|it| it.0).sum::<usize>(), counts().map(|it| it.1).sum::<usize>());
+    let (moved, failed) = counted.iter().fold((0, 0), |(moved, failed), it| (moved + it.0, failed + it.1));
     let fewest = usize::try_from(seeds / 4).expect("few");
     assert!(moved > fewest && failed > fewest, "{moved} were handed over, and {failed} were not");
 }

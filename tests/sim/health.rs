@@ -7,6 +7,7 @@ use vipd::engine::{
 use super::build::{host, ms, secs, vip, world};
 use super::host::Life;
 use super::network::{Network, Port};
+use super::seeds;
 use super::world::World;
 
 const PASSED: CheckOutcome = CheckOutcome::Passed(None);
@@ -225,52 +226,64 @@ fn a_number_that_swings_moves_the_address_ever_less_often() {
 /// Safety first: whatever checks say and hosts suffer, never two owners. Then all is well again, and the best one owns.
 #[test]
 fn no_seed_of_results_makes_two_owners_and_the_best_owns_in_the_end() {
-    let seeds = std::env::var("VIPD_SIM_SEEDS").map_or(2_000, |seeds| seeds.parse().expect("a number"));
+    // Three hosts each, and six minutes.
+    let seeds = seeds::number(20, 100);
+    let Some(moves) = seeds::each("no_seed_of_results", seeds, of_results) else { return };
+    let moves: usize = moves.into_iter().sum();
+    assert!(moves as u64 > seeds * 3, "worlds in which nothing moves prove nothing: {moves}");
+}
+
+/// One world, and how often a host became the owner in it.
+fn of_results(seed: u64, trace: bool) -> (Result<usize, String>, World) {
     let effects =
         [CheckEffect::Fault, CheckEffect::Weight(-120), CheckEffect::Weight(60), CheckEffect::Number, lag(true)];
-    let mut moves = 0;
-    for seed in 0..seeds / 100 {
-        let effect = effects[usize::try_from(seed).unwrap() % effects.len()];
-        let hosts = (0..).zip([200, 150, 100]).map(|(place, priority)| host(place, vec![checked(priority, effect)]));
-        let mut world = World::new(seed, Network::quiet(), hosts.collect());
-        world.start_all();
-        for _ in 0..60 {
-            let at = world.rng.index(3);
-            match world.rng.within(0, 9) {
-                0 => world.freeze(at),
-                1 if world.hosts[at].life == Life::Frozen => world.thaw(at),
-                1 => world.crash(at),
-                2 if matches!(world.hosts[at].life, Life::Crashed | Life::Stopped) => world.start(at),
-                2 | 3 => say(&mut world, at, CheckOutcome::Failed),
-                4 => say(&mut world, at, CheckOutcome::Unable),
-                5 => {
-                    let number = i64::try_from(world.rng.within(0, 1_500)).unwrap() - 200;
-                    say(&mut world, at, CheckOutcome::Passed(Some(number)));
-                }
-                _ => say(&mut world, at, CheckOutcome::Passed(Some(0))),
+    let effect = effects[usize::try_from(seed).unwrap() % effects.len()];
+    let hosts = (0..).zip([200, 150, 100]).map(|(place, priority)| host(place, vec![checked(priority, effect)]));
+    let mut world = World::new(seed, Network::quiet(), hosts.collect());
+    world.trace = trace.then(Vec::new);
+    world.start_all();
+    for _ in 0..60 {
+        let at = world.rng.index(3);
+        match world.rng.within(0, 9) {
+            0 => world.freeze(at),
+            1 if world.hosts[at].life == Life::Frozen => world.thaw(at),
+            1 => world.crash(at),
+            2 if matches!(world.hosts[at].life, Life::Crashed | Life::Stopped) => world.start(at),
+            2 | 3 => say(&mut world, at, CheckOutcome::Failed),
+            4 => say(&mut world, at, CheckOutcome::Unable),
+            5 => {
+                let number = i64::try_from(world.rng.within(0, 1_500)).unwrap() - 200;
+                say(&mut world, at, CheckOutcome::Passed(Some(number)));
             }
-            let pause = world.rng.within(0, 900_000_000);
-            world.run_unchecked(pause);
-            assert_eq!(world.watch.violation, None, "seed {seed}");
+            _ => say(&mut world, at, CheckOutcome::Passed(Some(0))),
         }
-        for at in 0..3 {
-            match world.hosts[at].life {
-                Life::Frozen => world.thaw(at),
-                Life::Crashed | Life::Stopped => world.start(at),
-                Life::Running => {}
-            }
+        let pause = world.rng.within(0, 900_000_000);
+        world.run_unchecked(pause);
+        if let Some(violation) = &world.watch.violation {
+            return (Err(violation.clone()), world);
         }
-        // Longer than what can have failed in such a time is held for.
-        for _ in 0..35 {
-            world.run_unchecked(10_000_000_000);
-            (0..3).for_each(|at| say(&mut world, at, CheckOutcome::Passed(Some(0))));
-        }
-        world.run_unchecked(3_000_000_000);
-        assert_eq!((world.watch.violation.clone(), world.owner()), (None, Some(0)), "seed {seed}");
-        let moved = |kind: &&EventKind| matches!(kind, EventKind::Transition { to: StateName::Active, .. });
-        moves += (0..3).map(|at| world.told(at, 0).iter().filter(|kind| moved(kind)).count()).sum::<usize>();
     }
-    assert!(moves as u64 > seeds / 100 * 3, "worlds in which nothing moves prove nothing: {moves}");
+    for at in 0..3 {
+        match world.hosts[at].life {
+            Life::Frozen => world.thaw(at),
+            Life::Crashed | Life::Stopped => world.start(at),
+            Life::Running => {}
+        }
+    }
+    // Longer than what can have failed in such a time is held for.
+    for _ in 0..35 {
+        world.run_unchecked(10_000_000_000);
+        (0..3).for_each(|at| say(&mut world, at, CheckOutcome::Passed(Some(0))));
+    }
+    world.run_unchecked(3_000_000_000);
+    let moved = |kind: &&EventKind| matches!(kind, EventKind::Transition { to: StateName::Active, .. });
+    let moves = (0..3).map(|at| world.told(at, 0).iter().filter(|kind| moved(kind)).count()).sum();
+    let result = match (&world.watch.violation, world.owner()) {
+        (Some(violation), _) => Err(violation.clone()),
+        (None, Some(0)) => Ok(moves),
+        (None, owner) => Err(format!("all is well, and the owner is {owner:?}")),
+    };
+    (result, world)
 }
 
 /// Only an agent that runs hears of a result.

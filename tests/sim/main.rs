@@ -9,6 +9,7 @@
 //! | `second` | another network, on which the agents send each other heartbeats |
 //! | `acts`, `ask` | what befalls it, and what a scenario asks of it |
 //! | `watch` | what must never happen, with each excuse |
+//! | `seeds` | many worlds, or one with a trace |
 //! | `plan`, `random` | thousands of worlds by seed: faults, then heal and require progress |
 //! | `partition` | the same with voters: every shape of partition, and no overlap at all |
 //! | `mutation` | that the judge can fail |
@@ -34,6 +35,7 @@ mod plan;
 mod random;
 mod rng;
 mod second;
+mod seeds;
 mod travel;
 mod voters;
 mod watch;

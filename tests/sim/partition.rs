@@ -1,15 +1,13 @@
 //! Two nodes and a witness, and every shape of partition among them, by seed: one-way, symmetric, flapping, with delay, duplication
 //! and reordering. No two hosts ever answer; where the owner loses its majority and the other node has one, that one is there in time.
 
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use vipd::engine::StateName;
 
 use super::build::{host, interval, vip};
 use super::clock::{Clock, GOOD_PPM, MICROSECOND, MILLISECOND, Nanos, SECOND};
 use super::network::{Network, Port};
 use super::rng::Rng;
+use super::seeds;
 use super::voters::{WITNESS, Witness, quorum};
 use super::world::World;
 
@@ -30,49 +28,21 @@ struct Tally {
 
 #[test]
 fn no_partition_makes_two_owners_and_a_majority_keeps_one() {
-    let from_environment = |name: &str| {
-        let value = std::env::var(name).ok()?;
-        Some(value.parse::<u64>().unwrap_or_else(|_| panic!("{name}={value} is not a number")))
-    };
-    if let Some(seed) = from_environment("VIPD_SIM_SEED") {
+    let seeds = seeds::number(SEEDS, 1);
+    let worlds = seeds::each("no_partition", seeds, |seed, trace| {
         let mut world = world(seed);
-        world.trace = Some(Vec::new());
-        let result = run(seed, &mut world, &mut Tally::default());
-        world.trace.iter().flatten().for_each(|line| println!("{line}"));
-        return result.unwrap_or_else(|violation| panic!("seed {seed}: {violation}"));
-    }
-    let seeds = from_environment("VIPD_SIM_SEEDS").unwrap_or(SEEDS);
-    let next = AtomicU64::new(0);
-    let failures: Mutex<Vec<(u64, String)>> = Mutex::default();
-    let tally: Mutex<Tally> = Mutex::default();
-    std::thread::scope(|scope| {
-        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
-            scope.spawn(|| {
-                loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= seeds || failures.lock().unwrap().len() >= 10 {
-                        return;
-                    }
-                    let mut own = Tally::default();
-                    if let Err(violation) = run(seed, &mut world(seed), &mut own) {
-                        failures.lock().unwrap().push((seed, violation));
-                    }
-                    let mut tally = tally.lock().unwrap();
-                    tally.stayed += own.stayed;
-                    tally.moved += own.moved;
-                    tally.nobody += own.nobody;
-                    tally.flapped += own.flapped;
-                }
-            });
-        }
+        world.trace = trace.then(Vec::new);
+        let mut tally = Tally::default();
+        (run(seed, &mut world, &mut tally).map(|()| tally), world)
     });
-    let failures = failures.into_inner().unwrap();
-    for (seed, violation) in &failures {
-        println!("seed {seed}: {violation}");
-        println!("  to see it: VIPD_SIM_SEED={seed} cargo test --test sim no_partition -- --nocapture");
+    let Some(worlds) = worlds else { return };
+    let mut tally = Tally::default();
+    for own in worlds {
+        tally.stayed += own.stayed;
+        tally.moved += own.moved;
+        tally.nobody += own.nobody;
+        tally.flapped += own.flapped;
     }
-    assert!(failures.is_empty(), "{} of {seeds} seeds failed", failures.len());
-    let tally = tally.into_inner().unwrap();
     println!("{seeds} worlds: {tally:?}");
     for (what, count) in [("stayed", tally.stayed), ("moved", tally.moved), ("was lost", tally.nobody)] {
         assert!(count * 50 >= seeds, "in {count} worlds of {seeds} the ownership {what}: they prove too little");

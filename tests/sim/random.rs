@@ -1,15 +1,13 @@
 //! Worlds by seed: first safety under faults, then heal and require an owner, fresh caches, and a clean end.
 
 use std::collections::BTreeSet;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, Ordering};
-
 use vipd::engine::{Cause, EventKind, StateName};
 
 use super::clock::{MILLISECOND, Nanos, SECOND, nanos};
 use super::host::{Life, Wire};
 use super::network::Port;
 use super::plan::{Plan, REFRESH};
+use super::seeds;
 use super::watch::would_preempt;
 use super::world::World;
 
@@ -24,43 +22,14 @@ const LOOKS: u64 = 16;
 
 #[test]
 fn no_seed_makes_two_owners_or_leaves_a_healed_world_without_one() {
-    if let Some(seed) = from_environment("VIPD_SIM_SEED") {
+    let worlds = seeds::each("no_seed_makes", seeds::number(SEEDS, 1), |seed, trace| {
         let mut world = World::new(seed, super::network::Network::quiet(), Vec::new());
-        let result = run(seed, true, &mut world);
-        for line in world.trace.iter().flatten() {
-            println!("{line}");
-        }
-        return result.unwrap_or_else(|violation| panic!("seed {seed}: {violation}"));
-    }
-    let seeds = from_environment("VIPD_SIM_SEEDS").unwrap_or(SEEDS);
-    let next = AtomicU64::new(0);
-    let failures: Mutex<Vec<(u64, String)>> = Mutex::default();
-    let causes: Mutex<BTreeSet<String>> = Mutex::default();
-    std::thread::scope(|scope| {
-        for _ in 0..std::thread::available_parallelism().map_or(1, usize::from) {
-            scope.spawn(|| {
-                loop {
-                    let seed = next.fetch_add(1, Ordering::Relaxed);
-                    if seed >= seeds || failures.lock().unwrap().len() >= 10 {
-                        return;
-                    }
-                    let mut world = World::new(seed, super::network::Network::quiet(), Vec::new());
-                    if let Err(violation) = run(seed, false, &mut world) {
-                        failures.lock().unwrap().push((seed, violation));
-                    }
-                    causes.lock().unwrap().extend(causes_in(&world));
-                }
-            });
-        }
+        let result = run(seed, trace, &mut world);
+        (result.map(|()| causes_in(&world)), world)
     });
-    let failures = failures.into_inner().unwrap();
-    for (seed, violation) in &failures {
-        println!("seed {seed}: {violation}");
-        println!("  to see it: VIPD_SIM_SEED={seed} cargo test --test sim no_seed_makes -- --nocapture");
-    }
-    assert!(failures.is_empty(), "{} of {seeds} seeds failed", failures.len());
+    let Some(worlds) = worlds else { return };
     // Worlds in which nothing happens prove nothing.
-    let causes = causes.into_inner().unwrap();
+    let causes: BTreeSet<String> = worlds.into_iter().flatten().collect();
     for cause in [
         "ActiveDown",
         "PeerResigned",
@@ -89,11 +58,6 @@ fn causes_in(world: &World) -> BTreeSet<String> {
     });
     let name = |cause: &Cause| format!("{cause:?}").split([' ', '(', '{']).next().unwrap().to_owned();
     transitions.map(name).collect()
-}
-
-fn from_environment(name: &str) -> Option<u64> {
-    let value = std::env::var(name).ok()?;
-    Some(value.parse().unwrap_or_else(|_| panic!("{name}={value} is not a number")))
 }
 
 /// One world from its beginning to its end.

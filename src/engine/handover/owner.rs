@@ -1,0 +1,304 @@
+//! As the owner: whom it asks, when it lets go, and when it hears that the other one has it.
+
+use alloc::string::String;
+use alloc::vec::Vec;
+use core::net::IpAddr;
+use core::time::Duration;
+
+use super::{
+    ASK_SPACING, ASKING, HandoverDone, HandoverFailure, HandoverOrder, Leaving, MOST_READIES, Order, Phase, Then,
+    window,
+};
+use crate::engine::backup::Backup;
+use crate::engine::hold::Hold;
+use crate::engine::input::RequestId;
+use crate::engine::output::{Cause, EventKind, Output};
+use crate::engine::time::Instant;
+use crate::engine::vip::{State, Step, Vip};
+use crate::types::Priority;
+use crate::wire::handover::{HandoverReason, HandoverStep, Refusal};
+use crate::wire::heartbeat::Standing;
+
+/// That it is the other's is said again after so long: nobody owns meanwhile.
+const TELL_SPACING: Duration = Duration::from_millis(3);
+
+impl Vip {
+    pub(super) fn on_order(&mut self, step: &mut Step<'_>, request: RequestId, order: HandoverOrder, is_here: bool) {
+        self.depose_if_late(step);
+        let HandoverOrder { to, reason, dry_run } = order;
+        let outcome = if is_here {
+            self.want_for(step, reason, request)
+        } else {
+            let then = if dry_run { Then::Stay } else { Then::Follow };
+            self.begin_handover(step, Order { reason, to, then, request: Some(request) })
+        };
+        if let Err(failure) = outcome {
+            self.tell_outcome(step, Some(request), Err(failure));
+        }
+    }
+
+    /// A stop. Whether it is to be waited for.
+    pub(in crate::engine) fn hand_over_to_leave(&mut self, step: &mut Step<'_>, cause: Cause) -> bool {
+        self.depose_if_late(step);
+        let order = Order { reason: HandoverReason::Stop, to: None, then: Then::Leave(cause), request: None };
+        self.begin_handover(step, order).is_ok()
+    }
+
+    /// A drain. Whether it is under way.
+    pub(in crate::engine) fn hand_over_to_keep_out(&mut self, step: &mut Step<'_>, hold: Hold) -> bool {
+        let order = Order { reason: HandoverReason::Drain, to: None, then: Then::KeepOut(hold), request: None };
+        self.begin_handover(step, order).is_ok()
+    }
+
+    pub(super) fn begin_handover(&mut self, step: &mut Step<'_>, order: Order) -> Result<(), HandoverFailure> {
+        let State::Active(_) = &self.state else {
+            return Err(HandoverFailure::NotOwner { owner: self.owner_by_name(step.now) });
+        };
+        if self.settings.priority == Priority::OWNER {
+            return Err(HandoverFailure::AddressOwner);
+        }
+        if self.is_claimed_by_group() {
+            return Err(HandoverFailure::Refused { peer: "this node".into(), refusal: Refusal::InGroup });
+        }
+        if let Some(leaving) = &mut self.handover.leaving {
+            // A stop or a drain does not wait for less.
+            return match (&order.then, leaving.phase) {
+                (Then::Leave(_) | Then::KeepOut(_), Phase::Asking { .. }) => {
+                    let request = leaving.order.request.take();
+                    leaving.order = order;
+                    self.tell_outcome(step, request, Err(HandoverFailure::Overtaken));
+                    Ok(())
+                }
+                (_, _) => Err(HandoverFailure::Busy),
+            };
+        }
+        self.ask_successor(step, order, Vec::new())
+    }
+
+    /// Asks the best that was not asked yet.
+    fn ask_successor(&mut self, step: &mut Step<'_>, order: Order, tried: Vec<String>) -> Result<(), HandoverFailure> {
+        let peer = self.choose_successor(step.now, order.to.as_deref(), &tried)?;
+        let (until, repeat_at) = (step.now + ASKING, step.now);
+        let (phase, asked) = (Phase::Asking { until }, Vec::new());
+        self.handover.leaving = Some(Leaving { peer, order, phase, asked, repeat_at, tried });
+        self.repeat_leaving(step);
+        Ok(())
+    }
+
+    fn choose_successor(&self, now: Instant, to: Option<&str>, tried: &[String]) -> Result<String, HandoverFailure> {
+        let mut best = None;
+        for (peer, report) in self.second_path.reports(now) {
+            let listens = report.standing == Standing::Backup && report.link_up;
+            match to {
+                Some(to) if to == peer && !listens => {
+                    return Err(HandoverFailure::Refused { peer: peer.into(), refusal: Refusal::NotListening });
+                }
+                Some(to) if to != peer => continue,
+                Some(_) | None => {}
+            }
+            let rank = (report.priority, self.source_of(report));
+            if listens && !tried.iter().any(|tried| tried == peer) && best.is_none_or(|(_, known)| rank > known) {
+                best = Some((peer, rank));
+            }
+        }
+        match (best, to) {
+            (Some((peer, _)), _) => Ok(peer.into()),
+            (None, Some(to)) => Err(HandoverFailure::Unknown { peer: to.into() }),
+            (None, None) => Err(HandoverFailure::NoSuccessor),
+        }
+    }
+
+    /// A node is ready: nothing is left to be waited for, unless its answer took so long that the owner's word may come too late as well.
+    /// An answer to a later question is quicker, for by then the addresses are there.
+    pub(super) fn on_ready(&mut self, step: &mut Step<'_>, peer: &str, number: u64) {
+        let pace = self.pace();
+        let Some(leaving) = self.handover.leaving.as_mut().filter(|leaving| leaving.peer == peer) else { return };
+        let Phase::Asking { .. } = leaving.phase else { return };
+        let asked_at = leaving.asked.iter().find(|(known, _)| *known == number).map(|(_, at)| *at);
+        if asked_at.is_none_or(|at| step.now.since(at) > window(pace) / 2) {
+            leaving.repeat_at = step.now;
+            return;
+        }
+        if leaving.order.then == Then::Stay {
+            let (peer, request) = (leaving.peer.clone(), leaving.order.request);
+            self.handover.leaving = None;
+            self.say(step, &peer, number, HandoverStep::Cancel);
+            self.tell_outcome(step, request, Ok(HandoverDone { peer, gap: None }));
+            return;
+        }
+        leaving.phase = Phase::Closing { number };
+        // The others count from the last advert, and must count for longer than the successor's word holds.
+        if self.last_advert_at().is_some_and(|at| step.now.since(at) > pace.duration() * 5 / 4) {
+            self.advertise(step);
+        }
+        step.outputs.push_back(Output::LetGo { vip: self.id });
+    }
+
+    /// The kernel lets nobody have an answer any more; or it has no means to, and the addresses have to go first.
+    pub(in crate::engine) fn on_let_go(&mut self, step: &mut Step<'_>, closed: bool) {
+        let pace = self.pace();
+        let until = step.now + window(pace) + pace.duration().clamp(TELL_SPACING * 3, ASKING) / 2;
+        let Some(leaving) = &self.handover.leaving else { return };
+        let (peer, Phase::Closing { number }) = (leaving.peer.clone(), leaving.phase) else { return };
+        let (reason, then) = (leaving.order.reason, leaving.order.then.clone());
+        if closed {
+            self.say(step, &peer, number, HandoverStep::LetGo);
+        }
+        let set = self.address_set(step);
+        let request = set.request;
+        step.outputs.push_back(Output::Remove(set));
+        let patience = self.active_down_interval(pace);
+        if let Some(leaving) = &mut self.handover.leaving {
+            let since = step.now;
+            leaving.repeat_at = since + TELL_SPACING;
+            leaving.phase = if closed {
+                Phase::Telling { number, since, until }
+            } else {
+                Phase::Removing { number, request, since, until }
+            };
+        }
+        match then {
+            Then::Follow | Then::Stay => {
+                let priority = self.second_path.reports(step.now).find(|(name, _)| *name == peer);
+                let priority = priority.map(|(_, report)| report.priority).filter(|theirs| *theirs < self.priority());
+                self.handover.settled = match reason {
+                    HandoverReason::Operator | HandoverReason::Drill | HandoverReason::Back => priority,
+                    HandoverReason::Stop | HandoverReason::Drain | HandoverReason::Preempt => None,
+                };
+                let backup = Backup::listening(step.now + patience);
+                self.enter(step, State::Backup(backup), Cause::HandedOver { peer, reason });
+            }
+            Then::KeepOut(hold) => self.keep_out(step, hold),
+            Then::Leave(cause) => self.enter(step, State::Initialize, cause),
+        }
+    }
+
+    /// Where there is no gate, this is what the successor waits for.
+    pub(in crate::engine) fn handover_on_removed(&mut self, step: &mut Step<'_>, request: RequestId) {
+        let Some(leaving) = &mut self.handover.leaving else { return };
+        let Phase::Removing { number, request: awaited, since, until } = leaving.phase else { return };
+        if awaited == request {
+            leaving.phase = Phase::Telling { number, since, until };
+            leaving.repeat_at = step.now;
+            self.repeat_leaving(step);
+        }
+    }
+
+    /// The successor owns: it says so itself, advertises, or says so on the second path.
+    pub(super) fn on_taken(&mut self, step: &mut Step<'_>, peer: &str) {
+        let told = |leaving: &mut Leaving| leaving.peer == peer && matches!(leaving.phase, Phase::Telling { .. });
+        let Some(leaving) = self.handover.leaving.take_if(told) else { return };
+        let Phase::Telling { since, .. } = leaving.phase else { return };
+        let (gap, reason) = (step.now.since(since), leaving.order.reason);
+        self.event(step, EventKind::HandedOver { peer: peer.into(), reason, gap });
+        self.tell_outcome(step, leaving.order.request, Ok(HandoverDone { peer: peer.into(), gap: Some(gap) }));
+    }
+
+    /// An advert of an owner.
+    pub(in crate::engine) fn handover_on_advert(&mut self, step: &mut Step<'_>, source: IpAddr, priority: Priority) {
+        if priority == Priority::RESIGN {
+            return;
+        }
+        let Some(peer) = self.handover.leaving.as_ref().map(|leaving| leaving.peer.clone()) else { return };
+        if self.second_path.speaks_from(&peer, source) {
+            self.on_taken(step, &peer);
+        }
+    }
+
+    /// A peer's word on the second path.
+    pub(in crate::engine) fn handover_on_report(&mut self, step: &mut Step<'_>, peer: &str, standing: Standing) {
+        if standing == Standing::Owner {
+            self.on_taken(step, peer);
+        }
+    }
+
+    /// It stays here, or goes to the next.
+    pub(super) fn on_not_ready(&mut self, step: &mut Step<'_>, failure: HandoverFailure) {
+        let asks = |leaving: &mut Leaving| matches!(leaving.phase, Phase::Asking { .. });
+        let Some(mut leaving) = self.handover.leaving.take_if(asks) else { return };
+        let reason = leaving.order.reason;
+        self.event(step, EventKind::HandoverFailed { reason, failure: failure.clone() });
+        leaving.tried.push(leaving.peer);
+        if self.ask_successor(step, leaving.order.clone(), leaving.tried).is_ok() {
+            return;
+        }
+        match leaving.order.then {
+            Then::Follow | Then::Stay => {}
+            Then::KeepOut(hold) => {
+                self.give_up(step);
+                self.keep_out(step, hold);
+            }
+            Then::Leave(cause) => {
+                self.give_up(step);
+                self.enter(step, State::Initialize, cause);
+            }
+        }
+        self.tell_outcome(step, leaving.order.request, Err(failure));
+    }
+
+    /// This node let go, and nobody says that he owns. The others are told, as by an owner that resigns.
+    pub(super) fn on_not_taken(&mut self, step: &mut Step<'_>) {
+        let Some(leaving) = self.handover.leaving.take() else { return };
+        let failure = HandoverFailure::NotTaken { peer: leaving.peer };
+        self.event(step, EventKind::HandoverFailed { reason: leaving.order.reason, failure: failure.clone() });
+        self.handover.settled = None;
+        self.transmit(step, Priority::RESIGN);
+        self.tell_outcome(step, leaving.order.request, Err(failure));
+    }
+
+    pub(super) fn repeat_leaving(&mut self, step: &mut Step<'_>) {
+        let Some(leaving) = &mut self.handover.leaving else { return };
+        let peer = leaving.peer.clone();
+        match leaving.phase {
+            Phase::Asking { .. } => {
+                leaving.repeat_at = step.now + ASK_SPACING;
+                let reason = leaving.order.reason;
+                let number = step.request().0;
+                if leaving.asked.len() >= MOST_READIES {
+                    leaving.asked.remove(0);
+                }
+                leaving.asked.push((number, step.now));
+                let interval = self.pace();
+                self.say(step, &peer, number, HandoverStep::Ask { reason, interval });
+            }
+            Phase::Telling { number, .. } => {
+                leaving.repeat_at = step.now + TELL_SPACING;
+                self.say(step, &peer, number, HandoverStep::LetGo);
+            }
+            Phase::Closing { .. } | Phase::Removing { .. } => {}
+        }
+    }
+
+    pub(super) fn on_want(&mut self, step: &mut Step<'_>, peer: &str, number: u64, reason: HandoverReason) {
+        let report = self.second_path.reports(step.now).find(|(name, _)| *name == peer).map(|(_, report)| *report);
+        let outranks = report.is_some_and(|report| report.priority > self.priority());
+        let refusal = match (&self.state, reason) {
+            (State::Active(_), HandoverReason::Preempt) if !outranks => Refusal::NoReason,
+            (State::Active(_), _) => {
+                let order = Order { reason, to: Some(peer.into()), then: Then::Follow, request: None };
+                match self.begin_handover(step, order) {
+                    // It asks again; the answer is under way.
+                    Ok(()) => return,
+                    Err(HandoverFailure::Busy) if self.handover.leaving.as_ref().is_some_and(|it| it.peer == peer) => {
+                        return;
+                    }
+                    Err(HandoverFailure::Refused { refusal, .. }) => refusal,
+                    Err(_) => Refusal::Busy,
+                }
+            }
+            (State::Initialize | State::Backup(_) | State::Claiming { .. } | State::Held { .. }, _) => {
+                Refusal::NotOwner
+            }
+        };
+        self.say(step, peer, number, HandoverStep::Refuse(refusal));
+    }
+
+    /// An operator wants it to stay after all.
+    pub(in crate::engine) fn cancel_handover(&mut self, step: &mut Step<'_>) {
+        let asks = |leaving: &mut Leaving| matches!(leaving.phase, Phase::Asking { .. });
+        if let Some(leaving) = self.handover.leaving.take_if(asks) {
+            self.say(step, &leaving.peer, 0, HandoverStep::Cancel);
+            self.tell_outcome(step, leaving.order.request, Err(HandoverFailure::Overtaken));
+        }
+    }
+}
