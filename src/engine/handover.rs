@@ -24,6 +24,7 @@ mod owner;
 mod successor;
 mod wanting;
 
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -55,15 +56,15 @@ fn window(interval: AdvertInterval) -> Duration {
     (interval.duration() * 3 / 2).min(LONGEST_WINDOW)
 }
 
-/// What a vip has to do with handovers.
+/// What a vip has to do with handovers. Boxed, as handovers are rare and vips many.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Handover {
     /// It goes to another node.
-    leaving: Option<Leaving>,
+    leaving: Option<Box<Leaving>>,
     /// It is to come from another node.
-    offer: Option<Offer>,
+    offer: Option<Box<Offer>>,
     /// This node would have it.
-    wanting: Option<Wanting>,
+    wanting: Option<Box<Wanting>>,
     /// When this node said what its last predecessor let go for.
     ready_at: Option<Instant>,
     /// Whom it came from, and until when that one's word may be from before.

@@ -1,5 +1,6 @@
 //! As the owner: whom it asks, when it lets go, and when it hears that the other one has it.
 
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::IpAddr;
@@ -80,7 +81,7 @@ impl Vip {
         let peer = self.choose_successor(step.now, order.to.as_deref(), &tried)?;
         let (until, repeat_at) = (step.now + ASKING, step.now);
         let (phase, asked) = (Phase::Asking { until }, Vec::new());
-        self.handover.leaving = Some(Leaving { peer, order, phase, asked, repeat_at, tried });
+        self.handover.leaving = Some(Box::new(Leaving { peer, order, phase, asked, repeat_at, tried }));
         self.repeat_leaving(step);
         Ok(())
     }
@@ -186,7 +187,7 @@ impl Vip {
 
     /// The successor owns: it says so itself, advertises, or says so on the second path.
     pub(super) fn on_taken(&mut self, step: &mut Step<'_>, peer: &str) {
-        let told = |leaving: &mut Leaving| leaving.peer == peer && matches!(leaving.phase, Phase::Telling { .. });
+        let told = |leaving: &mut Box<Leaving>| leaving.peer == peer && matches!(leaving.phase, Phase::Telling { .. });
         let Some(leaving) = self.handover.leaving.take_if(told) else { return };
         let Phase::Telling { since, .. } = leaving.phase else { return };
         let (gap, reason) = (step.now.since(since), leaving.order.reason);
@@ -214,7 +215,7 @@ impl Vip {
 
     /// It stays here, or goes to the next.
     pub(super) fn on_not_ready(&mut self, step: &mut Step<'_>, failure: HandoverFailure) {
-        let asks = |leaving: &mut Leaving| matches!(leaving.phase, Phase::Asking { .. });
+        let asks = |leaving: &mut Box<Leaving>| matches!(leaving.phase, Phase::Asking { .. });
         let Some(mut leaving) = self.handover.leaving.take_if(asks) else { return };
         let reason = leaving.order.reason;
         self.event(step, EventKind::HandoverFailed { reason, failure: failure.clone() });
@@ -295,7 +296,7 @@ impl Vip {
 
     /// An operator wants it to stay after all.
     pub(in crate::engine) fn cancel_handover(&mut self, step: &mut Step<'_>) {
-        let asks = |leaving: &mut Leaving| matches!(leaving.phase, Phase::Asking { .. });
+        let asks = |leaving: &mut Box<Leaving>| matches!(leaving.phase, Phase::Asking { .. });
         if let Some(leaving) = self.handover.leaving.take_if(asks) {
             self.say(step, &leaving.peer, 0, HandoverStep::Cancel);
             self.tell_outcome(step, leaving.order.request, Err(HandoverFailure::Overtaken));

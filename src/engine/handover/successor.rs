@@ -1,5 +1,6 @@
 //! As the successor: what it has ready, what it refuses, and for how long its word holds.
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::IpAddr;
@@ -61,7 +62,7 @@ impl Vip {
             is_given: false,
             until,
         };
-        self.handover.offer = Some(offer);
+        self.handover.offer = Some(Box::new(offer));
     }
 
     /// Why this node would not have it.
