@@ -96,11 +96,7 @@ impl Code {
 
     #[cfg(ordered_code)]
     fn find() -> io::Result<Self> {
-        unsafe extern "C" {
-            /// Where the linker put the first of the code that is not needed.
-            static vipd_needed_code_end: u8;
-        }
-        let end = (&raw const vipd_needed_code_end).addr();
+        let end = seldom_begins as extern "C" fn() as usize;
         let maps = std::fs::read_to_string("/proc/self/maps").map_err(context("read /proc/self/maps"))?;
         let mut mappings = maps.lines().filter_map(|line| {
             let (start, end) = line.split_once(' ')?.0.split_once('-')?;
@@ -110,6 +106,12 @@ impl Code {
         Ok(Self { needed: all.start..end, seldom: end..all.end })
     }
 }
+
+/// The linker puts it where the code begins that is not needed.
+#[cfg(ordered_code)]
+#[unsafe(link_section = ".text.vipd_seldom_begins")]
+#[inline(never)]
+const extern "C" fn seldom_begins() {}
 
 /// Has pages of code in memory, and keeps them there.
 fn lock(code: &Range<usize>) -> io::Result<()> {
