@@ -25,7 +25,7 @@
 //!
 //! # Where to start reading
 //!
-//! [`engine`] for what happens and why; `daemon/event_loop.rs` for how it is carried out; `tests/sim/` for what
+//! [`engine`] for what happens and why; `daemon/event_loop/` for how it is carried out; `tests/sim/` for what
 //! must never happen.
 
 #![cfg_attr(not(feature = "agent"), no_std)]
@@ -46,3 +46,6 @@ pub mod config;
 pub mod daemon;
 #[cfg(feature = "agent")]
 pub mod driver;
+
+#[cfg(all(test, feature = "agent"))]
+mod scratch;

@@ -11,8 +11,8 @@ use std::path::Path;
 use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
-use vipd::driver::checks::exec::Program;
 use vipd::driver::checks::{Check, Probe, Running};
+use vipd::driver::program::Program;
 use vipd::engine::CheckOutcome;
 
 /// So many run side by side.

@@ -14,6 +14,15 @@ package=$(debian/build)
 # Errors and warnings, each of which is heeded or answered in debian/lintian-overrides.
 lintian --allow-root --fail-on error,warning "$package"
 echo "lintian: neither errors nor warnings"
+mkdir "$work/files"
+dpkg-deb --fsys-tarfile "$package" | tar -xf - -C "$work/files" ./usr/share/doc
+links=0
+while IFS= read -r target; do
+    [[ -e "$work/files/usr/share/doc/vipd/${target%#*}" ]]
+    links=$((links + 1))
+done < <(grep -o '](docs/[^)]*)' "$work/files/usr/share/doc/vipd/README.md" | sed 's/^](//; s/)$//')
+((links > 10))
+echo "README: what it links to is in the package"
 
 cat >"$work/check" <<'CHECK'
 #!/bin/bash
@@ -37,8 +46,6 @@ active() { [[ $(property ActiveState) == active ]]; }
 version_is() { [[ $(dpkg-query --show --showformat '${Version}' vipd) == "$1" ]]; }
 
 start_bus
-# As systemd sets it on every Debian host. Where it is 0 the agent sets it, and takes that back only where it was not restarted since.
-sysctl -q net.ipv4.conf.test0.promote_secondaries=1
 inventory >before
 
 dpkg --install earlier.deb >said 2>&1

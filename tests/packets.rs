@@ -1,13 +1,16 @@
-//! Golden packets, made by scapy and read by tshark (`tests/golden/packets/`): bytes to value, value to the same bytes.
+//! Golden packets, made by scapy and read by tshark (`tests/golden/packets/`), and golden grant messages, made by a script that
+//! knows nothing of this code (`tests/golden/grant/`): bytes to value, value to the same bytes.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::Path;
+use std::time::Duration;
 
 use vipd::types::{AdvertInterval, Family, MacAddr, Password, Priority, Version, Vrid};
 use vipd::wire::advert::{Advert, ChecksumForm, Endpoints, group};
 use vipd::wire::arp::Arp;
 use vipd::wire::frame;
+use vipd::wire::grant::{self, Ask, Challenger, GrantMessage, Release, Reply, RouterId, Stamp, Verdict};
 use vipd::wire::ndisc::{NeighborAdvertisement, NeighborProbe};
 
 const HOST_MAC: MacAddr = MacAddr(0x02, 0x11, 0x22, 0x33, 0x44, 0x55);
@@ -25,7 +28,7 @@ enum Golden {
 
 #[test]
 fn every_golden_packet_is_read_and_written_byte_for_byte() {
-    let mut files = golden_files();
+    let mut files = golden_files("packets", "txt", bytes_of);
     for (name, golden) in expected() {
         let bytes = files.remove(name).unwrap_or_else(|| panic!("{name}.txt is missing"));
         // What was there before must not shine through.
@@ -97,13 +100,48 @@ fn vrid() -> Vrid {
     Vrid::new(51).expect("not 0")
 }
 
-/// The bytes of each file under its name: an offset, hexadecimal bytes, and a remark from `#` on.
-fn golden_files() -> BTreeMap<String, Vec<u8>> {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden/packets");
+#[test]
+fn every_golden_grant_message_is_read_and_written_byte_for_byte() {
+    let mut files = golden_files("grant", "hex", digits_of);
+    for (name, message) in grant_messages() {
+        let bytes = files.remove(name).unwrap_or_else(|| panic!("{name}.hex is missing"));
+        let mut emitted = Vec::new();
+        message.emit(&mut emitted);
+        assert_eq!(emitted, bytes, "{name}: left is what this code writes, right what is golden");
+        assert_eq!(grant::parse(&bytes), Ok(vec![message]), "{name}");
+    }
+    assert!(files.is_empty(), "golden messages that nothing reads: {:?}", files.keys());
+}
+
+fn grant_messages() -> [(&'static str, GrantMessage); 11] {
+    const STAMP: Stamp = Stamp(0x0102_0304_0506_0708);
+    let ms = Duration::from_millis;
+    let router = || RouterId { cluster: "db".into(), vrid: vrid() };
+    let ask = |challenge| Ask { router: router(), stamp: STAMP, length: ms(300), challenge };
+    let reply = |verdict| GrantMessage::Reply(Reply { router: router(), stamp: STAMP, verdict });
+    let challenger = Challenger { name: "db-a".into(), priority: Priority(150) };
+    [
+        ("ask", GrantMessage::Ask(ask(None))),
+        ("ask-challenge", GrantMessage::Ask(ask(Some(Priority(150))))),
+        ("granted", reply(Verdict::Granted { length: ms(300), challenger: None })),
+        ("granted-challenged", reply(Verdict::Granted { length: ms(300), challenger: Some(challenger) })),
+        ("refused", reply(Verdict::Refused { holder: "db-b".into(), remaining: ms(120) })),
+        ("starting", reply(Verdict::Starting { remaining: ms(2_900) })),
+        ("too-long", reply(Verdict::TooLong { longest: ms(3_000) })),
+        ("full", reply(Verdict::Full)),
+        ("release", GrantMessage::Release(Release { router: router(), stamp: STAMP })),
+        ("roll-call", GrantMessage::RollCall { stamp: STAMP }),
+        ("present", GrantMessage::Present { stamp: STAMP, wait: ms(2_900) }),
+    ]
+}
+
+/// The bytes of each file of a folder, under its name.
+fn golden_files(folder: &str, extension: &str, bytes_of: fn(&str) -> Vec<u8>) -> BTreeMap<String, Vec<u8>> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/golden").join(folder);
     let mut files = BTreeMap::new();
-    for entry in folder.read_dir().expect("the golden packets are in the repository") {
+    for entry in folder.read_dir().expect("golden files are in the repository") {
         let path = entry.expect("a readable folder").path();
-        if path.extension().is_some_and(|extension| extension == "txt") {
+        if path.extension().is_some_and(|it| it == extension) {
             let name = path.file_stem().expect("it has an extension").to_string_lossy().into_owned();
             let text = std::fs::read_to_string(&path).expect("a readable file");
             files.insert(name, bytes_of(&text));
@@ -112,6 +150,14 @@ fn golden_files() -> BTreeMap<String, Vec<u8>> {
     files
 }
 
+/// Hexadecimal digits, with white space anywhere.
+fn digits_of(text: &str) -> Vec<u8> {
+    let digits: Vec<u8> = text.bytes().filter(u8::is_ascii_hexdigit).collect();
+    let pairs = digits.chunks(2).map(|pair| std::str::from_utf8(pair).expect("ASCII"));
+    pairs.map(|pair| u8::from_str_radix(pair, 16).expect("two hexadecimal digits")).collect()
+}
+
+/// Lines of an offset, hexadecimal bytes, and a remark from `#` on.
 fn bytes_of(text: &str) -> Vec<u8> {
     let mut bytes = Vec::new();
     for line in text.lines() {

@@ -17,6 +17,8 @@ source "$(dirname "$0")/helpers"
 
 systemd-sysusers 2>/dev/null
 start_bus
+promotes() { [[ $(sysctl --values net.ipv4.conf.test0.promote_secondaries) == "$1" ]]; }
+sysctl -q net.ipv4.conf.test0.promote_secondaries=0
 systemctl start vipd
 echo "Type=notify: started"
 until_true 5 carries 10.20.0.100
@@ -40,6 +42,16 @@ if grep Deleted addresses; then
     exit 1
 fi
 echo "restart: the next agent goes on with what the last one owned, and no address went"
+
+# As on a host that needs longer than three of the intervals to start it.
+slow=/run/systemd/system/vipd.service.d/slow.conf
+printf '[Service]\nExecStartPre=/bin/sleep 1\n' >"$slow"
+systemctl daemon-reload
+systemctl restart vipd
+vipd status | grep -c 'adopted from an earlier agent' | grep -qx 2
+rm "$slow"
+systemctl daemon-reload
+echo "a restart that takes a second: the same"
 
 pid=$(property MainPID)
 [[ $(stat -c %U "/proc/$pid") == vipd ]]
@@ -98,6 +110,7 @@ systemctl reload vipd
 echo "checks: processes of other users need the drop-in, and without it that is an error"
 pid=$(property MainPID)
 
+promotes 1
 kill -STOP "$pid"
 until_true 10 another_pid_than "$pid"
 until_true 5 vipd status >status 2>&1
@@ -110,7 +123,8 @@ done
 carries 10.20.0.11
 [[ -z $(ip link show type macvlan) ]]
 [[ ! -e /run/vipd ]]
-echo "stop: no address, no macvlan, no socket is left"
+promotes 0
+echo "stop: no address, no macvlan, no socket and no changed setting is left, though the agent was restarted and killed since"
 
 echo 'nonsense = 1' >>/etc/vipd/vipd.toml
 ! systemctl start vipd 2>/dev/null

@@ -5,8 +5,10 @@
 # gone afterwards. PREPARE is called before it starts, with the overlay's root and the arguments, to put files there. CHECK runs
 # inside as a unit, in a folder of its own, with `helpers` beside it; its exit code becomes this one's. There is an
 # interface test0 with 10.20.0.11/24, whose other end is peer0, and what vipd logs is in `log`.
-# Needs root, overlayfs and cgroup v2.
+# CHECK_SECONDS, 120 unless told, is how long CHECK may take. Needs root, overlayfs and cgroup v2.
 set -euo pipefail
+
+export CHECK_SECONDS=${CHECK_SECONDS:-120}
 
 work=$(mktemp -d)
 install -m 755 "$1" "$work/prepare"
@@ -83,7 +85,7 @@ Type=oneshot
 ExecStart=$here/check
 StandardOutput=append:$here/result
 StandardError=append:$here/result
-TimeoutStartSec=120
+TimeoutStartSec=$CHECK_SECONDS
 UNIT
 rm -f "$root/etc/machine-id"
 touch "$root/etc/machine-id"
@@ -131,7 +133,7 @@ code=0
 # The shell of the parentheses moves into the control group; process 1 must not stand in one of the machine's own.
 (
     echo "$BASHPID" >"$cgroup/cgroup.procs"
-    exec timeout --kill-after=5 150 unshare --mount --pid --uts --ipc --net --cgroup --fork --kill-child --propagation private \
+    exec timeout --kill-after=5 "$((CHECK_SECONDS + 30))" unshare --mount --pid --uts --ipc --net --cgroup --fork --kill-child --propagation private \
         bash -euc "$inside" bash "$work" "$@"
 ) </dev/null || code=$?
 cat "$work/result"

@@ -11,6 +11,7 @@ use super::Exit;
 use super::output::{complain, print, stderr_colour, table};
 use crate::config::{self, Config, Hook, MissingInterface, Report, Seal, Short, System, VoterAddress};
 use crate::daemon::enforcement::Enforcement;
+use crate::daemon::milliseconds;
 use crate::daemon::peers::{key_name, sealing_name};
 use crate::driver::checks::Check;
 use crate::engine::{ChecksumPolicy, OnConflict, OnSilentOwner, Preempt, Prefer, QuorumSettings, VipSettings};
@@ -138,7 +139,9 @@ impl Lease {
 
     fn json(&self) -> Json {
         match &self.enforcement {
-            Ok(enforcement) => json!({ "layer": enforcement.name(), "resolution_ms": millis(self.resolution) }),
+            Ok(enforcement) => {
+                json!({ "layer": enforcement.name(), "resolution_ms": milliseconds::whole(self.resolution) })
+            }
             Err(_) => Json::Null,
         }
     }
@@ -222,7 +225,7 @@ fn quorum_json(quorum: &QuorumSettings, voters: &[VoterAddress]) -> Json {
     let voter = |voter: &VoterAddress| json!({ "name": *voter.name, "address": voter.address });
     json!({
         "cluster": *quorum.cluster,
-        "longest_grant_ms": millis(quorum.longest_grant),
+        "longest_grant_ms": milliseconds::whole(quorum.longest_grant),
         "votes": quorum.is_voter(),
         "voters": voters.iter().map(voter).collect::<Vec<_>>(),
     })
@@ -261,10 +264,10 @@ fn vip_json(vip: &VipSettings) -> Json {
         "vrid": vip.vrid.number(),
         "priority": vip.priority.0,
         "version": vip.version.number(),
-        "interval_ms": millis(vip.interval.duration()),
+        "interval_ms": milliseconds::whole(vip.interval.duration()),
         "takeover_ms": takeover(vip).as_secs_f64() * 1000.0,
         "preempt": preempt,
-        "preempt_delay_ms": preempt_delay.map(millis),
+        "preempt_delay_ms": preempt_delay.map(milliseconds::whole),
         "peers": vip.peers,
         "check_hop_limit": vip.check_hop_limit,
         "mac": match vip.mac {
@@ -293,17 +296,13 @@ fn vip_json(vip: &VipSettings) -> Json {
         },
         "password": vip.password.is_some(),
         "announce": {
-            "repeat_ms": vip.announce.repeat.iter().copied().map(millis).collect::<Vec<_>>(),
-            "refresh_ms": vip.announce.refresh.map(millis),
+            "repeat_ms": vip.announce.repeat.iter().copied().map(milliseconds::whole).collect::<Vec<_>>(),
+            "refresh_ms": vip.announce.refresh.map(milliseconds::whole),
         },
         "addresses": vip.addresses.iter().map(address).collect::<Vec<_>>(),
         "routes": routing(|it| matches!(it, Routing::Route(_))),
         "rules": routing(|it| matches!(it, Routing::Rule(_))),
     })
-}
-
-fn millis(duration: Duration) -> u64 {
-    u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
 }
 
 fn pretty(json: &Json) -> String {

@@ -1,7 +1,7 @@
 //! Asks a running agent over its control socket.
 
 use std::io;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use http_body_util::{BodyExt, Full};
@@ -15,6 +15,14 @@ use super::Exit;
 
 /// Where an agent answers unless it was told otherwise.
 pub(super) const DEFAULT_CONTROL: &str = "/run/vipd/control.sock";
+
+/// Which agent is asked.
+#[derive(Debug, clap::Args)]
+pub(super) struct Agent {
+    /// Where the agent's control socket is
+    #[arg(long, value_name = "PATH", default_value = DEFAULT_CONTROL)]
+    pub(super) control: PathBuf,
+}
 
 /// How long an agent may take to answer.
 const PATIENCE: Duration = Duration::from_secs(5);

@@ -2,7 +2,6 @@
 
 use std::fmt::Write as _;
 use std::io;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use hyper::StatusCode;
@@ -12,6 +11,7 @@ use super::client::{self, Answer};
 use super::output::{complain, print};
 use crate::daemon::control::HoldRequest;
 use crate::daemon::memory::Changed;
+use crate::daemon::milliseconds;
 
 /// Have this node own nothing, until it is undrained
 ///
@@ -29,9 +29,8 @@ pub(super) struct Drain {
     /// End it by itself after so long, such as `30m` or `2h`
     #[arg(long = "for", value_name = "TIME", value_parser = humantime::parse_duration)]
     time: Option<Duration>,
-    /// Where the agent's control socket is
-    #[arg(long, value_name = "PATH", default_value = client::DEFAULT_CONTROL)]
-    control: PathBuf,
+    #[command(flatten)]
+    agent: client::Agent,
     /// Print the answer as one JSON document
     #[arg(long)]
     json: bool,
@@ -48,9 +47,8 @@ pub(super) struct Undrain {
     /// Which virtual IP. Default: all
     #[arg(value_name = "VIP")]
     vip: Option<String>,
-    /// Where the agent's control socket is
-    #[arg(long, value_name = "PATH", default_value = client::DEFAULT_CONTROL)]
-    control: PathBuf,
+    #[command(flatten)]
+    agent: client::Agent,
     /// Print the answer as one JSON document
     #[arg(long)]
     json: bool,
@@ -58,15 +56,15 @@ pub(super) struct Undrain {
 
 impl Drain {
     pub(super) fn run(self) -> io::Result<Exit> {
-        let time_ms = self.time.map(|time| u64::try_from(time.as_millis()).unwrap_or(u64::MAX));
+        let time_ms = self.time.map(milliseconds::whole);
         let request = HoldRequest { vip: self.vip, time_ms };
-        ask(&self.control, "/v1/drain", &request, self.json)
+        ask(&self.agent.control, "/v1/drain", &request, self.json)
     }
 }
 
 impl Undrain {
     pub(super) fn run(self) -> io::Result<Exit> {
-        ask(&self.control, "/v1/undrain", &HoldRequest { vip: self.vip, time_ms: None }, self.json)
+        ask(&self.agent.control, "/v1/undrain", &HoldRequest { vip: self.vip, time_ms: None }, self.json)
     }
 }
 

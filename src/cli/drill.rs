@@ -2,13 +2,12 @@
 #![allow(clippy::disallowed_methods, reason = "it stays there for a while before it comes back")]
 
 use std::io;
-use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
 use super::Exit;
 use super::client;
-use super::handover::{Failed, Report, Unverified, order, seen};
+use super::handover::{Failed, Report, Unverified, order, seen, together};
 use super::output::{complain, print};
 use crate::daemon::handovers::{HandoverRequest, RequestReason};
 use crate::daemon::status::{Status, VipStatus};
@@ -17,6 +16,7 @@ use crate::daemon::status::{Status, VipStatus};
 ///
 /// Each virtual IP that this node owns is handed over to the node that would succeed it, is seen to answer there, stays there for a while, and is
 /// taken back. One that nobody is ready to take stays where it is, which is a failed drill. A node that owns nothing has nothing to do.
+/// The vips of a group go and come together.
 /// `vipd-drill.timer` does it once a week where it is enabled: `systemctl enable --now vipd-drill.timer`.
 #[derive(Debug, clap::Args)]
 #[command(
@@ -35,9 +35,8 @@ pub(super) struct Args {
     /// A TCP connection to this port must succeed there, too
     #[arg(long, value_name = "PORT")]
     connect: Option<u16>,
-    /// Where the agent's control socket is
-    #[arg(long, value_name = "PATH", default_value = client::DEFAULT_CONTROL)]
-    control: PathBuf,
+    #[command(flatten)]
+    agent: client::Agent,
     /// Print one JSON document a handover
     #[arg(long)]
     json: bool,
@@ -55,18 +54,24 @@ impl Args {
     }
 
     fn drill(&self) -> Result<io::Result<Exit>, Failed> {
-        let Status { node, vips, .. } = client::get::<Status>(&self.control, "/v1/status")?;
+        let Status { node, vips, .. } = client::get::<Status>(&self.agent.control, "/v1/status")?;
         if let Some(unknown) = self.vips.iter().find(|name| !vips.iter().any(|vip| vip.name == **name)) {
             let text = format!("there is no vip {unknown:?}; `vipd status` lists them");
             return Err(Failed { text, exit: Exit::No });
         }
         let mut exit = Exit::Done;
+        let mut done: Vec<&str> = Vec::new();
         for vip in vips.iter().filter(|vip| self.vips.is_empty() || self.vips.contains(&vip.name)) {
+            if done.contains(&vip.name.as_str()) {
+                continue;
+            }
+            let whole = together(&vips, &vip.name);
+            done.extend(whole.iter().map(|vip| vip.name.as_str()));
             if vip.state != "Active" {
                 complain(&format!("{}: this node does not own it: nothing to drill\n", vip.name));
                 continue;
             }
-            for report in self.there_and_back(&node, vip)? {
+            for report in self.there_and_back(&node, vip, &whole.into_iter().cloned().collect::<Vec<_>>())? {
                 if !report.is_good() {
                     exit = Exit::No;
                 }
@@ -79,13 +84,13 @@ impl Args {
         Ok(Ok(exit))
     }
 
-    fn there_and_back(&self, node: &str, vip: &VipStatus) -> Result<Vec<Report>, Failed> {
+    fn there_and_back(&self, node: &str, vip: &VipStatus, whole: &[VipStatus]) -> Result<Vec<Report>, Failed> {
         let there = self.order(vip, None)?;
-        let mut there = Report::of(there, false);
+        let mut there = Report::of(there, whole, false);
         if !there.outcome.done {
             return Ok(vec![there]);
         }
-        match seen(vip, self.connect) {
+        match seen(whole, self.connect) {
             Ok(verified) => {
                 there.verified = verified;
                 thread::sleep(self.stay);
@@ -93,12 +98,12 @@ impl Args {
             Err(Unverified::Nobody(why)) => there.not_verified = Some(why),
             Err(Unverified::Unable(error)) => there.not_verified = Some(error.to_string()),
         }
-        let back = Report::of(self.order(vip, Some(node.to_owned()))?, false);
+        let back = Report::of(self.order(vip, Some(node.to_owned()))?, whole, false);
         Ok(vec![there, back])
     }
 
     fn order(&self, vip: &VipStatus, to: Option<String>) -> Result<crate::daemon::handovers::HandoverOutcome, Failed> {
         let request = HandoverRequest { vip: vip.name.clone(), to, dry_run: false, reason: RequestReason::Drill };
-        order(&self.control, &request)
+        order(&self.agent.control, &request)
     }
 }

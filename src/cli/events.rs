@@ -53,13 +53,7 @@ impl Args {
         match self.show() {
             Ok(()) => Ok(Exit::Done),
             Err(Failure::Printing(error)) => Err(error),
-            Err(Failure::Reading(error)) => {
-                complain(&format!("vipd: {error}\n"));
-                Ok(match error.kind() {
-                    io::ErrorKind::PermissionDenied => Exit::NotPermitted,
-                    _ => Exit::Refused,
-                })
-            }
+            Err(Failure::Reading(error)) => Ok(unreadable(&error)),
         }
     }
 
@@ -75,7 +69,7 @@ impl Args {
             }
             if reader.damaged() > damaged {
                 damaged = reader.damaged();
-                complain(&format!("vipd: {damaged} lines of the journal are damaged, and were left out\n"));
+                complain(&format!("vipd: damaged lines of the journal were left out: {damaged}\n"));
             }
             match &news {
                 Some(news) if wait(news)? => {}
@@ -108,6 +102,17 @@ impl Args {
 enum Failure {
     Reading(io::Error),
     Printing(io::Error),
+}
+
+/// Says why a journal cannot be read, and what to do about it.
+pub(super) fn unreadable(error: &io::Error) -> Exit {
+    let (exit, remedy) = match error.kind() {
+        io::ErrorKind::NotFound => (Exit::Refused, ": has an agent run here? --state-dir names another place"),
+        io::ErrorKind::PermissionDenied => (Exit::NotPermitted, ": it is for root and the agent's user"),
+        _ => (Exit::Refused, ""),
+    };
+    complain(&format!("vipd: {error}{remedy}\n"));
+    exit
 }
 
 pub(super) fn since(text: &str) -> Result<SystemTime, String> {

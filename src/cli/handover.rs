@@ -3,7 +3,7 @@
 use std::fmt::Write as _;
 use std::io;
 use std::net::{IpAddr, SocketAddr, TcpStream};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::Duration;
 
 use hyper::StatusCode;
@@ -26,6 +26,9 @@ const CONNECT_PATIENCE: Duration = Duration::from_secs(2);
 /// within a millisecond or so. Nothing moves to a node that is drained, held, unhealthy or not heard. The address stays there: this node does not take
 /// it back for a higher priority, until the other one fails or is degraded, `vipd undrain` is called here, or this agent is restarted.
 ///
+/// The vips of a group go together, whichever of them is named, or by the group's name: all in one step, once the other node is ready for all of
+/// them, or none.
+///
 /// Both nodes need a common key and a second path: `[seal]` and `heartbeat` in vipd.toml.
 #[derive(Debug, clap::Args)]
 #[command(
@@ -36,7 +39,7 @@ const CONNECT_PATIENCE: Duration = Duration::from_secs(2);
                         vipd handover postgres --to db-b               # to this node and no other; its own name fetches it"
 )]
 pub(super) struct Args {
-    /// Which virtual IP
+    /// Which virtual IP, or which group of them
     #[arg(value_name = "VIP")]
     vip: String,
     /// To which node. Default: the one that would succeed this one
@@ -51,9 +54,8 @@ pub(super) struct Args {
     /// With --verify: a TCP connection to this port of each address must succeed, too
     #[arg(long, value_name = "PORT", requires = "verify")]
     connect: Option<u16>,
-    /// Where the agent's control socket is
-    #[arg(long, value_name = "PATH", default_value = client::DEFAULT_CONTROL)]
-    control: PathBuf,
+    #[command(flatten)]
+    agent: client::Agent,
     /// Print the answer as one JSON document
     #[arg(long)]
     json: bool,
@@ -65,6 +67,8 @@ pub(super) struct Report {
     schema: u32,
     #[serde(flatten)]
     pub(super) outcome: HandoverOutcome,
+    /// The vips that move together, or stay.
+    vips: Vec<String>,
     dry_run: bool,
     /// Who answers now, as asked from here; none where that was not asked.
     pub(super) verified: Vec<Seen>,
@@ -84,8 +88,9 @@ pub(super) struct Seen {
 }
 
 impl Report {
-    pub(super) fn of(outcome: HandoverOutcome, dry_run: bool) -> Self {
-        Self { schema: 1, outcome, dry_run, verified: Vec::new(), not_verified: None, taken_back: None }
+    pub(super) fn of(outcome: HandoverOutcome, known: &[VipStatus], dry_run: bool) -> Self {
+        let vips = known.iter().map(|vip| vip.name.clone()).collect();
+        Self { schema: 1, outcome, vips, dry_run, verified: Vec::new(), not_verified: None, taken_back: None }
     }
 
     pub(super) const fn is_good(&self) -> bool {
@@ -95,12 +100,14 @@ impl Report {
     pub(super) fn shown(&self) -> String {
         let HandoverOutcome { vip, peer, done, gap_ms, failure, .. } = &self.outcome;
         let peer = peer.as_deref().unwrap_or("another node");
+        let others: Vec<&str> = self.vips.iter().filter(|name| *name != vip).map(String::as_str).collect();
+        let with = if others.is_empty() { String::new() } else { format!(", with {}", others.join(" and ")) };
         let mut out = String::new();
         let mut line = |text: String| writeln!(out, "{vip}: {text}").expect("a String takes all");
         match (done, gap_ms) {
-            (true, _) if self.dry_run => line(format!("{peer} is ready to take it")),
-            (true, Some(gap)) => line(format!("{peer} has it; nobody answered for {gap:.1} ms at most")),
-            (true, None) => line(format!("taken over from {peer}")),
+            (true, _) if self.dry_run => line(format!("{peer} is ready to take it{with}")),
+            (true, Some(gap)) => line(format!("{peer} has it{with}; nobody answered for {gap:.1} ms at most")),
+            (true, None) => line(format!("taken over from {peer}{with}")),
             (false, _) => {
                 line(format!("not handed over: {}", failure.as_deref().unwrap_or("for no reason that is known")));
             }
@@ -136,7 +143,8 @@ impl Args {
     }
 
     fn hand_over(&self) -> Result<(Report, Exit), Failed> {
-        let Self { vip, to, dry_run, verify, connect, control, .. } = self;
+        let Self { vip, to, dry_run, verify, connect, agent, .. } = self;
+        let control = &agent.control;
         let (node, known) = find(control, vip)?;
         if *verify && to.as_ref() == Some(&node) {
             let text =
@@ -145,7 +153,7 @@ impl Args {
         }
         let request =
             HandoverRequest { vip: vip.clone(), to: to.clone(), dry_run: *dry_run, reason: RequestReason::Operator };
-        let mut report = Report::of(order(control, &request)?, *dry_run);
+        let mut report = Report::of(order(control, &request)?, &known, *dry_run);
         let mut exit = if report.outcome.done { Exit::Done } else { Exit::No };
         if *verify && report.outcome.done {
             match seen(&known, *connect) {
@@ -180,12 +188,25 @@ impl From<NoAnswer> for Failed {
     }
 }
 
-/// This node's name, and what it knows of a vip.
-pub(super) fn find(control: &Path, vip: &str) -> Result<(String, VipStatus), Failed> {
+/// This node's name, and what it knows of a vip and those that move with it.
+fn find(control: &Path, vip: &str) -> Result<(String, Vec<VipStatus>), Failed> {
     let Status { node, vips, .. } = client::get::<Status>(control, "/v1/status")?;
-    let known = vips.into_iter().find(|it| it.name == vip);
-    let text = || format!("there is no vip {vip:?}; `vipd status` lists them");
-    Ok((node, known.ok_or_else(|| Failed { text: text(), exit: Exit::No })?))
+    let known = together(&vips, vip);
+    if known.is_empty() {
+        let text = format!("there is no vip and no group {vip:?}; `vipd status` lists them");
+        return Err(Failed { text, exit: Exit::No });
+    }
+    Ok((node, known.into_iter().cloned().collect()))
+}
+
+/// The vip of a name and those of its group, or those of the group of that name.
+pub(super) fn together<'a>(vips: &'a [VipStatus], name: &str) -> Vec<&'a VipStatus> {
+    let group = match vips.iter().find(|vip| vip.name == name) {
+        Some(vip) if vip.group.is_none() => return vec![vip],
+        Some(vip) => vip.group.as_deref(),
+        None => Some(name),
+    };
+    vips.iter().filter(|vip| vip.group.as_deref() == group).collect()
 }
 
 /// Has the agent hand over, and waits for the outcome.
@@ -206,12 +227,13 @@ pub(super) enum Unverified {
     Unable(io::Error),
 }
 
-/// Who answers for each address of a vip that this node does not have.
-pub(super) fn seen(vip: &VipStatus, connect: Option<u16>) -> Result<Vec<Seen>, Unverified> {
-    let addresses = vip.addresses.iter().filter_map(|address| address.split('/').next()?.parse::<IpAddr>().ok());
+/// Who answers for each address of vips that this node does not have.
+pub(super) fn seen(vips: &[VipStatus], connect: Option<u16>) -> Result<Vec<Seen>, Unverified> {
+    let ip = |address: &String| address.split('/').next()?.parse::<IpAddr>().ok();
+    let addresses = vips.iter().flat_map(|vip| vip.addresses.iter().filter_map(ip).map(|ip| (&vip.interface, ip)));
     let mut seen = Vec::new();
-    for address in addresses {
-        let mac = neighbour::who_answers(&vip.interface, address, QUESTIONS).map_err(Unverified::Unable)?;
+    for (interface, address) in addresses {
+        let mac = neighbour::who_answers(interface, address, QUESTIONS).map_err(Unverified::Unable)?;
         let mac = mac.ok_or_else(|| Unverified::Nobody(format!("nobody answers for {address}")))?;
         let is_local = matches!(address, IpAddr::V6(address) if address.is_unicast_link_local());
         let connected = connect.filter(|_| !is_local);

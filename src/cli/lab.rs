@@ -50,7 +50,8 @@ pub(super) struct Args {
     /// How often each scenario is run
     #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..=1000))]
     repeat: u32,
-    /// Give the nodes a second link, on which they tell each other how they are; one-way and handover always have it
+    /// Give the nodes a second link, on which they tell each other how they are; one-way and handover always have it,
+    /// partition and firewall never
     #[arg(long)]
     second_path: bool,
     /// Share an IPv6 address
@@ -81,14 +82,16 @@ impl Args {
     }
 
     fn scenarios_run(&self) -> Result<Document> {
-        let mut pair = self.pair(self.chosen().first().is_some_and(|scenario| scenario.has_witness()))?;
+        let chosen = self.chosen();
+        let mut pair = self.pair(chosen.first().copied().unwrap_or(Scenario::HostKill))?;
         let live = io::stdout().is_terminal();
         let mut show = Show::new(!self.json, live);
         show.introduce(&pair)?;
         let mut series = Vec::new();
-        for scenario in self.chosen() {
-            if scenario.has_witness() != pair.options().witness {
-                pair = self.pair(scenario.has_witness())?;
+        for scenario in chosen {
+            let PairOptions { witness, second_path, .. } = *pair.options();
+            if (witness, second_path) != (scenario.has_witness(), scenario.has_second_path(self.second_path)) {
+                pair = self.pair(scenario)?;
             }
             let mut runs = Vec::new();
             for run in 1..=self.repeat {
@@ -104,7 +107,7 @@ impl Args {
         Ok(Document::new(self.advert, PRIORITIES, pair.address(), series))
     }
 
-    fn pair(&self, witness: bool) -> Result<Pair> {
+    fn pair(&self, scenario: Scenario) -> Result<Pair> {
         Pair::new(PairOptions {
             software: [SELF, SELF].map(|program| Software::Vipd(PathBuf::from(program))),
             priority: PRIORITIES,
@@ -112,8 +115,8 @@ impl Args {
             version: 3,
             ipv6: self.ipv6,
             unicast: false,
-            second_path: self.second_path || self.chosen().iter().any(|it| it.needs_second_path()),
-            witness,
+            second_path: scenario.has_second_path(self.second_path),
+            witness: scenario.has_witness(),
         })
     }
 

@@ -1,7 +1,6 @@
 //! `vipd reload`: have the running agent read its configuration anew.
 
 use std::io;
-use std::path::PathBuf;
 
 use hyper::{Method, StatusCode};
 
@@ -21,9 +20,8 @@ use crate::daemon::reload::Reloaded;
                         vipd check && vipd reload\n  \
                         vipd reload --json | jq '.difference.changed[]'")]
 pub(super) struct Args {
-    /// Where the agent's control socket is
-    #[arg(long, value_name = "PATH", default_value = client::DEFAULT_CONTROL)]
-    control: PathBuf,
+    #[command(flatten)]
+    agent: client::Agent,
     /// Print what changed as one JSON document
     #[arg(long)]
     json: bool,
@@ -31,7 +29,7 @@ pub(super) struct Args {
 
 impl Args {
     pub(super) fn run(self) -> io::Result<Exit> {
-        let error = match client::request::<serde_json::Value>(&self.control, Method::POST, "/v1/reload") {
+        let error = match client::request::<serde_json::Value>(&self.agent.control, Method::POST, "/v1/reload") {
             Ok(Answer::Document(document)) if self.json => {
                 return print(&format!("{document:#}\n")).map(|()| Exit::Done);
             }
@@ -40,7 +38,7 @@ impl Args {
                 complain(&report);
                 return Ok(Exit::Configuration);
             }
-            Ok(Answer::Refusal(status, text)) => client::refused(&self.control, status, &text),
+            Ok(Answer::Refusal(status, text)) => client::refused(&self.agent.control, status, &text),
             Err(error) => error,
         };
         complain(&format!("vipd: {error}\n"));

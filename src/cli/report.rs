@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
 use super::Exit;
-use super::events::since;
+use super::events::{since, unreadable};
 use super::output::{complain, print, span, table};
 use crate::daemon::accounts::{self, Accounts, Question, Takeovers, VipFigures};
 use crate::daemon::clock;
@@ -63,11 +63,7 @@ impl Args {
             files => files.iter().try_for_each(|file| journals.read(file)),
         };
         if let Err(error) = read {
-            complain(&format!("vipd: {error}\n"));
-            return Ok(match error.kind() {
-                io::ErrorKind::PermissionDenied => Exit::NotPermitted,
-                _ => Exit::Refused,
-            });
+            return Ok(unreadable(&error));
         }
         let until = self.until.or_else(|| self.files.is_empty().then(|| journals.now()));
         let question = Question { since: self.since, until, vip: self.vip };
@@ -76,7 +72,7 @@ impl Args {
             return Ok(Exit::No);
         };
         if journals.damaged > 0 {
-            accounts.notes.push(format!("{} lines of the journals are damaged, and were left out", journals.damaged));
+            accounts.notes.push(format!("damaged lines of the journals were left out: {}", journals.damaged));
         }
         if self.json {
             let json = serde_json::to_string_pretty(&accounts).map_err(io::Error::other)?;

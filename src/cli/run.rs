@@ -22,6 +22,10 @@ use crate::driver::state_dir;
 /// Stops cleanly at SIGTERM and SIGINT: the addresses are removed, and the peers are told at once. Reads the
 /// configuration anew at SIGHUP, as `vipd reload` has it do.
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Exit codes: 0 stopped in good order, 2 usage, 3 the configuration is wrong, 5 not permitted, 6 the \
+system refused. systemd starts the agent again after any but 2 and 3."
+)]
 pub(super) struct Args {
     /// The configuration
     #[arg(short, long, value_name = "FILE", default_value = config::DEFAULT_PATH)]
@@ -32,7 +36,7 @@ pub(super) struct Args {
     /// Where the journal of events is kept, and what must survive a restart
     #[arg(long, value_name = "DIR", default_value = state_dir::DEFAULT_PATH)]
     state_dir: PathBuf,
-    /// Where to log, and how: `auto` is the journal under systemd, else text
+    /// Where to log, and how; the variable RUST_LOG says how much (`debug`; default: `info`)
     #[arg(long, value_name = "FORMAT", default_value = "auto")]
     log: LogFormat,
     /// What enforces the leases: for tests of what other kernels have
@@ -40,7 +44,7 @@ pub(super) struct Args {
     enforcement: Option<Enforcement>,
 }
 
-/// Where the log goes. RUST_LOG filters it (default: info).
+/// Where the log goes.
 #[derive(Clone, Copy, Debug, ValueEnum)]
 pub(super) enum LogFormat {
     /// `journal` under systemd, else `text`
@@ -55,9 +59,8 @@ pub(super) enum LogFormat {
 
 impl Args {
     pub(super) fn run(self) -> io::Result<Exit> {
-        if let Err(error) = start_log(self.log) {
-            complain(&format!("vipd: no log: {error}\n"));
-            return Ok(Exit::Refused);
+        if let Err(exit) = start_log(self.log) {
+            return Ok(exit);
         }
         let config = match config::load(&self.config, &System::probe(MissingInterface::Note)) {
             Ok(config) => config,
@@ -75,20 +78,29 @@ impl Args {
             state_dir: self.state_dir,
             enforcement: self.enforcement,
         };
-        Ok(match daemon::run(config, &options) {
-            Ok(()) => Exit::Done,
-            Err(error) => {
-                complain(&format!("vipd: {error}\n"));
-                match error.kind() {
-                    io::ErrorKind::PermissionDenied => Exit::NotPermitted,
-                    _ => Exit::Refused,
-                }
-            }
-        })
+        Ok(ended(daemon::run(config, &options)))
     }
 }
 
-pub(super) fn start_log(format: LogFormat) -> io::Result<()> {
+/// Starts the log of what runs until it is stopped; or says why not.
+pub(super) fn start_log(format: LogFormat) -> Result<(), Exit> {
+    log_to(format).map_err(|error| {
+        complain(&format!("vipd: no log: {error}\n"));
+        Exit::Refused
+    })
+}
+
+/// What becomes of the process with what runs until it is stopped.
+pub(super) fn ended(outcome: io::Result<()>) -> Exit {
+    let Err(error) = outcome else { return Exit::Done };
+    complain(&format!("vipd: {error}\n"));
+    match error.kind() {
+        io::ErrorKind::PermissionDenied => Exit::NotPermitted,
+        _ => Exit::Refused,
+    }
+}
+
+fn log_to(format: LogFormat) -> io::Result<()> {
     let filter = match std::env::var("RUST_LOG") {
         Ok(filter) => filter.parse::<Targets>().map_err(|error| io::Error::other(format!("RUST_LOG: {error}")))?,
         Err(_) => Targets::new().with_default(tracing::Level::INFO),

@@ -2,12 +2,12 @@
 
 use std::fmt::Write as _;
 use std::io;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use super::Exit;
 use super::client;
 use super::output::{self, complain, print};
+use crate::daemon::alert_accounts::AlertStatus;
 use crate::daemon::enforcement::Enforcement;
 use crate::daemon::status::{CheckStatus, ConflictStatus, SecondPathStatus, Status, VipStatus};
 use crate::daemon::votes::VoterStatus;
@@ -15,12 +15,18 @@ use crate::daemon::votes::VoterStatus;
 /// Show what the running agent does, and why
 ///
 /// One line a virtual IP. STATE is Active (this node owns the addresses), Backup (it listens), Claiming (it is
-/// about to own them), Held (it keeps itself out for a while) or Initialize (its interface is not ready).
+/// about to own them), Held (it keeps itself out for a while) or Initialize (its interface is not ready, or a check
+/// fails). SINCE and WHY: how it came into that state. OWNER: who owns the addresses, as this node knows it. DROPS:
+/// adverts that were not heeded; the log and --json name the reasons. Above and below the table stands what needs
+/// somebody.
 #[derive(Debug, clap::Args)]
+#[command(
+    after_help = "Exit codes: 0 the agent has answered, 4 no agent answers, 5 not permitted (it is for root and the group \
+vipd).\n\nExamples:\n  vipd status\n  vipd status --json | jq '.vips[] | {name, state, cause}'"
+)]
 pub(super) struct Args {
-    /// Where the agent's control socket is
-    #[arg(long, value_name = "PATH", default_value = client::DEFAULT_CONTROL)]
-    control: PathBuf,
+    #[command(flatten)]
+    agent: client::Agent,
     /// Print everything the agent knows, as one JSON document
     #[arg(long)]
     json: bool,
@@ -28,7 +34,7 @@ pub(super) struct Args {
 
 impl Args {
     pub(super) fn run(self) -> io::Result<Exit> {
-        let document: serde_json::Value = match client::get(&self.control, "/v1/status") {
+        let document: serde_json::Value = match client::get(&self.agent.control, "/v1/status") {
             Ok(document) => document,
             Err(error) => {
                 complain(&format!("vipd: {error}\n"));
@@ -73,6 +79,7 @@ fn table(status: &Status) -> String {
     let rows: Vec<_> = std::iter::once(HEADINGS.map(str::to_owned)).chain(status.vips.iter().map(row)).collect();
     out.push_str(&output::table(&rows));
     out.push_str(&checks(status));
+    out.push_str(&alerts(status));
     for vip in &status.vips {
         trouble(vip).for_each(|line| writeln!(out, "{}: {line}", vip.name).expect("a String takes all"));
     }
@@ -106,6 +113,32 @@ fn check_row(vip: &str, check: &CheckStatus) -> [String; CHECK_HEADINGS.len()] {
         None => check.state.clone(),
     };
     [vip.to_owned(), check.name.clone(), state, time(check.since_s), makes, check.output.clone()]
+}
+
+const ALERT_HEADINGS: [&str; 7] = ["ALERT", "TELLS BY", "FROM", "DELIVERED", "WAITING", "DROPPED", "STATE"];
+
+/// A table of all alerts, if there are any.
+fn alerts(status: &Status) -> String {
+    if status.alerts.is_empty() {
+        return String::new();
+    }
+    let rows = status.alerts.iter().map(alert_row);
+    let rows: Vec<_> = std::iter::once(ALERT_HEADINGS.map(str::to_owned)).chain(rows).collect();
+    format!("\n{}", output::table(&rows))
+}
+
+fn alert_row(alert: &AlertStatus) -> [String; ALERT_HEADINGS.len()] {
+    let AlertStatus { name, way, severity, delivered, queued, dropped, failing } = alert;
+    let state = match failing {
+        Some(failing) => {
+            let again = failing.retry_in_s.map(|left| format!(", again in {}", time(left))).unwrap_or_default();
+            let (since, attempts) = (time(failing.since_s), failing.attempts);
+            format!("failing for {since} (attempts: {attempts}{again}): {}", failing.why)
+        }
+        None => "ok".to_owned(),
+    };
+    let [delivered, queued, dropped] = [delivered, queued, dropped].map(u64::to_string);
+    [name.clone(), way.clone(), severity.clone(), delivered, queued, dropped, state]
 }
 
 /// A node on the second path, and how long ago it was heard.

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use super::Exit;
 use super::output::complain;
-use super::run::{LogFormat, start_log};
+use super::run::{LogFormat, ended, start_log};
 use crate::config::{self, LONGEST_GRANT, MissingInterface, System};
 use crate::daemon::witness::{self, WitnessOptions};
+use crate::wire::seal::is_name;
 
 /// Run a witness: a third voter for pairs, on a host of its own
 ///
@@ -30,7 +31,7 @@ pub(super) struct Args {
     /// The longest grant, as `[quorum] longest_grant` of the nodes; it waits for so long before it votes
     #[arg(long, value_name = "TIME", value_parser = parse_grant, default_value = "3s")]
     longest_grant: Duration,
-    /// Where to log, and how: `auto` is the journal under systemd, else text
+    /// Where to log, and how; the variable RUST_LOG says how much (`debug`; default: `info`)
     #[arg(long, value_name = "FORMAT", default_value = "auto")]
     log: LogFormat,
 }
@@ -44,9 +45,8 @@ struct Place {
 
 impl Args {
     pub(super) fn run(self) -> io::Result<Exit> {
-        if let Err(error) = start_log(self.log) {
-            complain(&format!("vipd: no log: {error}\n"));
-            return Ok(Exit::Refused);
+        if let Err(exit) = start_log(self.log) {
+            return Ok(exit);
         }
         let keys = match config::read_keys(&self.key_file) {
             Ok(keys) => keys,
@@ -63,16 +63,7 @@ impl Args {
             key_file: self.key_file,
             longest_grant: self.longest_grant,
         };
-        Ok(match witness::run(&options, &keys) {
-            Ok(()) => Exit::Done,
-            Err(error) => {
-                complain(&format!("vipd: {error}\n"));
-                match error.kind() {
-                    io::ErrorKind::PermissionDenied => Exit::NotPermitted,
-                    _ => Exit::Refused,
-                }
-            }
-        })
+        Ok(ended(witness::run(&options, &keys)))
     }
 }
 
@@ -90,8 +81,7 @@ fn parse_place(text: &str) -> Result<Place, String> {
 }
 
 fn parse_name(text: &str) -> Result<String, String> {
-    let legal = (1..=255).contains(&text.len()) && text.chars().all(|c| c.is_ascii_graphic());
-    if legal { Ok(text.to_owned()) } else { Err("not 1 to 255 printable ASCII characters".to_owned()) }
+    if is_name(text) { Ok(text.to_owned()) } else { Err("not 1 to 255 printable ASCII characters".to_owned()) }
 }
 
 fn parse_grant(text: &str) -> Result<Duration, String> {

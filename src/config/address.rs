@@ -60,6 +60,30 @@ pub(super) fn not_unicast(ip: IpAddr) -> Option<&'static str> {
     }
 }
 
+/// The own address of another node, which the host's routes lead to. The remedies are for what is no such address, and for one of a
+/// link only.
+pub(super) fn of_node(
+    value: Value<'_>,
+    example: &str,
+    [remedy, of_link]: [&str; 2],
+    findings: &mut Findings,
+) -> Option<IpAddr> {
+    let text = value.text(example, findings)?;
+    let Ok(ip) = text.parse::<IpAddr>() else {
+        value.refuse(Kind::Invalid, format!("`{}` is no IP address", printable(text)), "", remedy, findings);
+        return None;
+    };
+    if is_link_local(ip) {
+        value.refuse(Kind::Invalid, format!("{ip} means something on its link only"), "", of_link, findings);
+        return None;
+    }
+    if let Some(class) = not_unicast(ip) {
+        value.refuse(Kind::Invalid, format!("{ip} is {class}"), "", remedy, findings);
+        return None;
+    }
+    Some(ip)
+}
+
 impl Addresses {
     /// IPv4 first.
     pub(super) fn families(&self) -> impl Iterator<Item = Family> {

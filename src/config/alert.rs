@@ -8,13 +8,13 @@ use std::time::Duration;
 use super::duration::duration;
 use super::probe::{absolute, inspect, program};
 use super::problem::{Findings, Kind, Problem};
-use super::read::{Table, Value, printable};
-use super::system::{MissingInterface, System};
-use super::trust::check_secret;
-use crate::driver::checks::exec::Program;
+use super::read::{Table, Value};
+use super::secret_file::secret_file;
+use super::system::System;
 use crate::driver::checks::http::{Trust, server_name};
 use crate::driver::checks::place::Place;
 use crate::driver::checks::webhook::{Page, Webhook};
+use crate::driver::program::Program;
 
 /// How long telling may take where the file does not say.
 const DEFAULT_TIMEOUT: Duration = Duration::from_secs(10);
@@ -101,7 +101,10 @@ fn alert(mut table: Table<'_>, system: &System, findings: &mut Findings) -> Opti
     let ways = ["webhook", "exec", "journal"].map(|key| table.value(key));
     let user = table.value("user");
     let user = user.as_ref().and_then(|user| Some((user, user.text("\"alerts\"", findings)?)));
-    let token = table.value("token_file").and_then(|value| token(value, system, findings));
+    let token = table.value("token_file").and_then(|value| {
+        let path = value.text("\"/etc/vipd/alert.token\"", findings)?;
+        secret_file(&value, path, system, findings)
+    });
     let ca =
         table.value("ca").and_then(|value| absolute(&value, value.text("\"/etc/vipd/ca.pem\"", findings)?, findings));
     let [webhook, exec, journal] = ways;
@@ -158,19 +161,4 @@ fn page(value: Value<'_>, ca: Option<PathBuf>, findings: &mut Findings) -> Optio
         value.refuse(Kind::Invalid, "`webhook` is no address of a page", "", remedy, findings);
     }
     page
-}
-
-fn token(value: Value<'_>, system: &System, findings: &mut Findings) -> Option<PathBuf> {
-    let path = PathBuf::from(value.text("\"/etc/vipd/alert.token\"", findings)?);
-    let checked = match &path {
-        relative if relative.is_relative() => Err("`token_file` names no absolute path".to_owned()),
-        path if system.missing_interface != MissingInterface::Ignore => check_secret(path),
-        _ => Ok(()),
-    };
-    if let Err(why) = checked {
-        let remedy = "name a file by its absolute path, for root and the group vipd: chown root:vipd, chmod 640";
-        value.refuse(Kind::Invalid, printable(&why), "", remedy, findings);
-        return None;
-    }
-    Some(path)
 }

@@ -73,7 +73,8 @@ pub(super) fn check(mut table: Table<'_>, vip: Option<&str>, system: &System, fi
 
 /// What a vip of a priority cannot have, and what does less than its user may think.
 pub(super) fn suits(read: &Read, priority: Priority, preempt: Preempt, findings: &mut Findings) {
-    if preempt == Preempt::Off && priority != Priority::OWNER && read.settings.effect != CheckEffect::Fault {
+    let may_be_fault = matches!(read.settings.effect, CheckEffect::Fault | CheckEffect::Lag { fault: true, .. });
+    if preempt == Preempt::Off && priority != Priority::OWNER && !may_be_fault {
         let name = &read.settings.name;
         let message =
             format!("with `preempt = false` the check `{name}` decides only who follows an owner that is gone");

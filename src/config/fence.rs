@@ -2,18 +2,20 @@
 
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
-use std::path::Path;
 use std::sync::Arc;
 use std::time::Duration;
 
 use toml::de::DeValue;
 
 use super::duration::duration;
+use super::probe::{absolute, inspect};
 use super::problem::{Findings, Kind};
 use super::read::{Table, Value, printable};
-use super::system::{MissingInterface, System};
-use super::trust::{check_program, check_secret};
+use super::secret_file::secret_file;
+use super::system::System;
+use crate::driver::program::Program;
 use crate::engine::{FenceAction, FencePeer, FenceSettings, WatchdogSettings};
+use crate::wire::seal::is_name;
 
 /// A longer one is no delay but an outage.
 const DELAY: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(60);
@@ -71,7 +73,7 @@ pub(super) fn fence(mut table: Table<'_>, system: &System, findings: &mut Findin
 fn watchdog(mut table: Table<'_>, findings: &mut Findings) -> WatchdogSettings {
     let path = table.optional("watchdog", "/dev/watchdog".to_owned(), findings, |value, findings| {
         let path = value.text("\"/dev/watchdog\"", findings)?;
-        file(value, path, false, |_| Ok(()), "write the device's absolute path, as in \"/dev/watchdog\"", findings)
+        absolute(&value, path, findings).map(|_| path.to_owned())
     });
     let timeout = table.optional("timeout", DEFAULT_WATCHDOG, findings, |value, findings| {
         let timeout = duration(value, WATCHDOG, "", "\"10s\"", findings)?;
@@ -92,7 +94,7 @@ fn shares_address(one: &FencePeer, other: &FencePeer) -> bool {
 fn peer(mut table: Table<'_>, system: &System, findings: &mut Findings) -> Option<FencePeer> {
     let name = table.required("name", "\"db-b\"").and_then(|value| {
         let name = value.text("\"db-b\"", findings)?;
-        let legal = (1..=255).contains(&name.len()) && name.chars().all(|c| c.is_ascii_graphic());
+        let legal = is_name(name);
         if !legal {
             value.refuse(
                 Kind::Invalid,
@@ -105,11 +107,11 @@ fn peer(mut table: Table<'_>, system: &System, findings: &mut Findings) -> Optio
         legal.then(|| name.to_owned())
     });
     let addresses = table.optional("addresses", Vec::new(), findings, addresses);
-    let looks = system.missing_interface != MissingInterface::Ignore;
     let program = table.required("program", "\"/usr/sbin/fence_ipmilan\"").and_then(|value| {
         let path = value.text("\"/usr/sbin/fence_ipmilan\"", findings)?;
-        let remedy = "write the fence agent's absolute path; it, and each directory above it, must be root's and writable by nobody else";
-        file(value, path, looks, check_program, remedy, findings)
+        absolute(&value, path, findings)?;
+        let program = Program { command: vec![path.to_owned()], user: None };
+        inspect(&program, &value, system, findings).then(|| path.to_owned())
     });
     let action = table.optional("action", FenceAction::Reboot, findings, |value, findings| {
         value.word(&[("reboot", FenceAction::Reboot), ("off", FenceAction::Off)], findings)
@@ -118,13 +120,8 @@ fn peer(mut table: Table<'_>, system: &System, findings: &mut Findings) -> Optio
         .optional("options", Vec::new(), findings, |value, findings| pairs(value, "{ ip = \"192.0.2.7\" }", findings));
     let secrets = table.optional("secrets", Vec::new(), findings, |value, findings| {
         let secrets = pairs(value, "{ password = \"/etc/vipd/ipmi.pass\" }", findings)?;
-        let remedy = "name a file by its absolute path, for root and the group vipd: chown root:vipd, chmod 640";
         for (_, path) in &secrets {
-            // What stands there may be the secret itself: no message quotes it.
-            let check = |path: &Path| {
-                check_secret(path).map_err(|why| why.replace(&*path.to_string_lossy(), "the file of a secret"))
-            };
-            file(value, path, looks, check, remedy, findings)?;
+            secret_file(&value, path, system, findings)?;
         }
         Some(secrets)
     });
@@ -175,24 +172,4 @@ fn pairs(value: Value<'_>, example: &str, findings: &mut Findings) -> Option<Vec
         pairs.push((name.to_string(), text));
     }
     Some(pairs)
-}
-
-fn file(
-    value: Value<'_>,
-    path: &str,
-    looks: bool,
-    check: impl FnOnce(&Path) -> Result<(), String>,
-    remedy: &str,
-    findings: &mut Findings,
-) -> Option<String> {
-    let checked = match Path::new(path) {
-        relative if relative.is_relative() => Err(format!("`{}` names no absolute path", value.key())),
-        absolute if looks => check(absolute),
-        _ => Ok(()),
-    };
-    if let Err(why) = checked {
-        value.refuse(Kind::Invalid, printable(&why), "", remedy, findings);
-        return None;
-    }
-    Some(path.to_owned())
 }

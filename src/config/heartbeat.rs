@@ -1,13 +1,13 @@
 //! `[node] heartbeat`: the second paths, on which nodes tell each other how they are beside the adverts.
 
-use std::net::{IpAddr, Ipv6Addr};
+use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
 use super::address;
 use super::duration::duration;
 use super::problem::{Findings, Kind};
-use super::read::{Table, Value, printable};
+use super::read::{Table, Value};
 use super::system::System;
 use super::vip;
 
@@ -87,21 +87,7 @@ fn path(value: Value<'_>, mut table: Table<'_>, system: &System, findings: &mut 
 }
 
 fn peer(value: Value<'_>, findings: &mut Findings) -> Option<IpAddr> {
-    let text = value.text("\"192.0.2.7\"", findings)?;
     let remedy = "write the peer's own address on the second path, as in \"192.0.2.7\"";
-    let Ok(peer) = text.parse::<IpAddr>() else {
-        value.refuse(Kind::Invalid, format!("`{}` is no IP address", printable(text)), "", remedy, findings);
-        return None;
-    };
-    let link_local = matches!(peer, IpAddr::V6(peer) if Ipv6Addr::is_unicast_link_local(&peer));
-    if link_local {
-        let remedy = "name the link instead: { interface = \"eno2\" }";
-        value.refuse(Kind::Invalid, format!("{peer} means something on its link only"), "", remedy, findings);
-        return None;
-    }
-    if let Some(class) = address::not_unicast(peer) {
-        value.refuse(Kind::Invalid, format!("{peer} is {class}"), "", remedy, findings);
-        return None;
-    }
-    Some(peer)
+    let of_link = "name the link instead: { interface = \"eno2\" }";
+    address::of_node(value, "\"192.0.2.7\"", [remedy, of_link], findings)
 }

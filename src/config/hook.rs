@@ -9,7 +9,7 @@ use super::probe::{inspect, program};
 use super::problem::{Findings, Kind};
 use super::read::{Table, Value};
 use super::system::System;
-use crate::driver::checks::exec::Program;
+use crate::driver::program::Program;
 use crate::engine::{HookSettings, Moment, OnHookFailure};
 
 /// How long a hook may take where the file does not say. A promotion takes seconds.

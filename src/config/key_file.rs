@@ -28,7 +28,7 @@ pub(super) fn read(path: &Path) -> Result<Keys, Unusable> {
     let file = options.read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(|error| {
         let remedy = match error.kind() {
             std::io::ErrorKind::NotFound => {
-                format!("make one with `vipd keygen > {shown}`, and copy it to all nodes of the group")
+                format!("copy it from another node of the group; the first is made by `(umask 027; vipd keygen > {shown}; chgrp vipd {shown})`")
             }
             std::io::ErrorKind::PermissionDenied => {
                 format!("let the agent read it: chown root:vipd {shown}; chmod 640 {shown}")

@@ -47,11 +47,11 @@ mod resolve;
 mod routing;
 mod seal;
 mod secret;
+mod secret_file;
 mod suggest;
 mod system;
 #[cfg(test)]
 mod tests;
-mod trust;
 mod vip;
 mod vip_options;
 

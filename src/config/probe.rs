@@ -6,9 +6,10 @@ use std::path::PathBuf;
 use super::problem::{Findings, Kind, Problem};
 use super::read::{Table, Value, printable};
 use super::system::{MissingInterface, System};
-use crate::driver::checks::exec::{Program, User};
+use crate::driver::attempt::Unable;
 use crate::driver::checks::place::Place;
-use crate::driver::checks::{Probe, Unable, arp, http, ping, postgres, route, systemd};
+use crate::driver::checks::{Probe, arp, http, ping, postgres, route, systemd};
+use crate::driver::program::{Program, User};
 
 /// All kinds of checks, but `interface`, which is an option of `ping` and `arp` as well.
 const KINDS: [&str; 11] =

@@ -9,10 +9,11 @@ use std::time::Duration;
 use super::address;
 use super::duration::{Short, duration};
 use super::problem::{Findings, Kind, Problem};
-use super::read::{Table, Value, printable};
+use super::read::{Table, Value};
 use crate::engine::election::PATIENCE;
 use crate::engine::{QuorumSettings, VipSettings};
 use crate::wire::grant::NAME_MAX;
+use crate::wire::seal::is_name;
 
 /// Each is asked with each advert. More than this many fail no more seldom together.
 const MAX_VOTERS: usize = 9;
@@ -134,7 +135,7 @@ fn voter(mut table: Table<'_>, findings: &mut Findings) -> Option<VoterAddress> 
 
 fn name(value: Value<'_>, findings: &mut Findings) -> Option<Arc<str>> {
     let name = value.text("\"db-a\"", findings)?;
-    let legal = (1..=NAME_MAX).contains(&name.len()) && name.chars().all(|c| c.is_ascii_graphic());
+    let legal = is_name(name);
     if !legal {
         let remedy = "write the name that the voter has: `[node] name` of a node, `--name` of a witness, or the host's";
         value.refuse(Kind::Invalid, "`name` is no node name", "", remedy, findings);
@@ -144,7 +145,7 @@ fn name(value: Value<'_>, findings: &mut Findings) -> Option<Arc<str>> {
 
 fn cluster(value: Value<'_>, findings: &mut Findings) -> Option<Arc<str>> {
     let name = value.text("\"db\"", findings)?;
-    let legal = (1..=NAME_MAX).contains(&name.len()) && name.chars().all(|c| c.is_ascii_graphic());
+    let legal = is_name(name);
     if !legal {
         let remedy = "write 1 to 255 printable ASCII characters without spaces, as in \"db\"";
         value.refuse(Kind::Invalid, "`cluster` is no name", "", remedy, findings);
@@ -153,19 +154,8 @@ fn cluster(value: Value<'_>, findings: &mut Findings) -> Option<Arc<str>> {
 }
 
 fn own_address(value: Value<'_>, findings: &mut Findings) -> Option<IpAddr> {
-    let text = value.text("\"10.20.0.11\"", findings)?;
     let remedy = "write the voter's own address, which is reached by the host's routes, as in \"10.20.0.11\"";
-    let Ok(address) = text.parse::<IpAddr>() else {
-        value.refuse(Kind::Invalid, format!("`{}` is no IP address", printable(text)), "", remedy, findings);
-        return None;
-    };
-    let class =
-        if address::is_link_local(address) { Some("a link-local address") } else { address::not_unicast(address) };
-    if let Some(class) = class {
-        value.refuse(Kind::Invalid, format!("{address} is {class}"), "", remedy, findings);
-        return None;
-    }
-    Some(address)
+    address::of_node(value, "\"10.20.0.11\"", [remedy; 2], findings)
 }
 
 /// The name of a group that was given none: that of its voters, in whichever order a node lists them.

@@ -20,9 +20,7 @@ use super::seal::{check_room, seal};
 use super::system::System;
 use super::{Config, fence, quorum, vip};
 use crate::engine::{FenceSettings, HeartbeatSettings, Settings, VipSettings};
-
-/// The longest `[node] name`, in bytes: that of a host name (RFC 1035 §2.3.4).
-const MAX_NODE_NAME: usize = 255;
+use crate::wire::seal::is_name;
 
 /// The settings of a text, or all its problems in the order of the file.
 pub(super) fn resolve(text: &str, system: &System) -> Result<Config, Vec<Problem>> {
@@ -154,7 +152,7 @@ struct Node {
 fn node(mut table: Table<'_>, is_sealed: bool, system: &System, findings: &mut Findings) -> Node {
     let name = table.optional("name", system.host_name.clone(), findings, |value, findings| {
         let name = value.text("\"db-a\"", findings)?;
-        let legal = !name.is_empty() && name.len() <= MAX_NODE_NAME && name.chars().all(|c| c.is_ascii_graphic());
+        let legal = is_name(name);
         if !legal {
             let remedy = "write a host name such as \"db-a\", or leave the key out to use this host's";
             value.refuse(Kind::Invalid, "`name` is no node name", "", remedy, findings);

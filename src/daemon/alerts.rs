@@ -1,7 +1,8 @@
-//! Alerts: whoever is to be told of what needs somebody. Each has a thread and a queue of its own, so that none waits for another.
+//! Alerts: whoever is to be told of what needs somebody. Each has a thread and a queue of its own, so that none waits
+//! for another.
 //!
-//! What cannot be told is told later: after a second, and after longer each time. What is too old then is of no use any more, and
-//! what has no room is lost; both are counted, and the next that gets through says how many.
+//! What cannot be told is told later: after a second, and after longer each time. What is too old then is of no use any
+//! more, and what has no room is lost; both are counted, and the next that gets through says how many.
 
 use std::collections::VecDeque;
 use std::io::{self, PipeReader, PipeWriter};
@@ -15,19 +16,20 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use tracing::{error, info, warn};
 
+use super::alert_accounts::{Account, Accounts};
 use super::clock;
 use super::journald::message_id;
 use super::log::Names;
 use super::record::Record;
 use super::severity::severity;
 use crate::config::{Alert, Severity, Way};
-use crate::driver::checks::exec::Told;
 use crate::driver::checks::webhook::Left;
 use crate::driver::journald::{Entry, Journald};
-use crate::driver::programs::Runner;
+use crate::driver::program::{Runner, Told};
 use crate::engine::{Event, Instant};
 
-/// How many events may wait to be written down, and then for each alert. Whoever was told of so many does not read more.
+/// How many events may wait to be written down, and then for each alert: for its next attempt, and as many that come
+/// during one. Whoever was told of so many does not read more.
 const WAITING: usize = 256;
 /// How long after a failure it is tried again; doubled with each further one.
 const FIRST_PAUSE: Duration = Duration::from_secs(1);
@@ -60,10 +62,15 @@ pub(super) struct Alerts {
 
 impl Alerts {
     /// Starts the threads.
-    pub(super) fn start(names: Names, alerts: Vec<Alert>) -> io::Result<(Self, thread::JoinHandle<()>)> {
+    pub(super) fn start(
+        names: Names,
+        alerts: Vec<Alert>,
+        accounts: Accounts,
+    ) -> io::Result<(Self, thread::JoinHandle<()>)> {
         let (orders, waiting) = sync_channel(WAITING);
         let lost = Arc::new(AtomicU64::new(0));
-        let mut writer = Writer { boot: clock::boot_id(), names, tellers: Vec::new(), lost: Arc::clone(&lost) };
+        let (tellers, writers) = (Vec::new(), Arc::clone(&lost));
+        let mut writer = Writer { boot: clock::boot_id(), names, tellers, lost: writers, accounts };
         let first = alerts.clone();
         let thread = thread::Builder::new().name("alerts".into()).spawn(move || {
             writer.keep(first);
@@ -110,6 +117,7 @@ struct Writer {
     names: Names,
     tellers: Vec<Teller>,
     lost: Arc<AtomicU64>,
+    accounts: Accounts,
 }
 
 /// An event, written down.
@@ -143,15 +151,27 @@ impl Writer {
 
     fn keep(&mut self, alerts: Vec<Alert>) {
         self.tellers.retain(|teller| alerts.contains(&teller.alert));
+        let mut accounts = Vec::new();
         for alert in alerts {
-            if self.tellers.iter().all(|teller| teller.alert != alert) {
-                let name = alert.name.clone();
-                match Teller::start(alert) {
-                    Ok(teller) => self.tellers.push(teller),
-                    Err(error) => error!(alert = name, "alert {name} tells nobody: {error}"),
-                }
+            let account = match self.tellers.iter().find(|teller| teller.alert == alert) {
+                Some(teller) => teller.account.clone(),
+                None => self.begin(alert.clone()),
+            };
+            accounts.push((alert, account));
+        }
+        self.accounts.keep(accounts);
+    }
+
+    fn begin(&mut self, alert: Alert) -> Account {
+        let (name, account) = (alert.name.clone(), Account::default());
+        match Teller::start(alert, account.clone()) {
+            Ok(teller) => self.tellers.push(teller),
+            Err(error) => {
+                error!(alert = name, "alert {name} tells nobody: {error}");
+                account.failed(&error.to_string(), None);
             }
         }
+        account
     }
 
     fn pass_on(&self, event: &Event) {
@@ -160,10 +180,14 @@ impl Writer {
         let lost = self.lost.swap(0, Ordering::Relaxed);
         for teller in &self.tellers {
             teller.lost.fetch_add(lost, Ordering::Relaxed);
-            if let Some(waiting) = teller.waiting.as_ref().filter(|_| teller.alert.severity <= written.severity)
-                && waiting.try_send(Arc::clone(&written)).is_err()
-            {
+            teller.account.missed(lost);
+            let Some(waiting) = teller.waiting.as_ref().filter(|_| teller.alert.severity <= written.severity) else {
+                continue;
+            };
+            teller.account.queue();
+            if waiting.try_send(Arc::clone(&written)).is_err() {
                 teller.lost.fetch_add(1, Ordering::Relaxed);
+                teller.account.dropped();
             }
         }
     }
@@ -174,13 +198,14 @@ struct Teller {
     alert: Alert,
     waiting: Option<SyncSender<Arc<Written>>>,
     lost: Arc<AtomicU64>,
+    account: Account,
     stop: Option<PipeWriter>,
     done: Receiver<()>,
     thread: Option<thread::JoinHandle<()>>,
 }
 
 impl Teller {
-    fn start(alert: Alert) -> io::Result<Self> {
+    fn start(alert: Alert, account: Account) -> io::Result<Self> {
         let (stop, stopper) = io::pipe()?;
         let (waiting, events) = sync_channel(WAITING);
         let (at_end, done) = channel();
@@ -190,6 +215,7 @@ impl Teller {
             events,
             late: VecDeque::new(),
             lost: Arc::clone(&lost),
+            account: account.clone(),
             stop,
             runner: None,
             left: Left::default(),
@@ -201,7 +227,7 @@ impl Teller {
             work.run();
             at_end.send(()).ok();
         })?;
-        Ok(Self { alert, waiting: Some(waiting), lost, stop: Some(stopper), done, thread: Some(thread) })
+        Ok(Self { alert, waiting: Some(waiting), lost, account, stop: Some(stopper), done, thread: Some(thread) })
     }
 }
 
@@ -223,6 +249,7 @@ struct Work {
     /// What could not be told yet, the oldest first.
     late: VecDeque<Arc<Written>>,
     lost: Arc<AtomicU64>,
+    account: Account,
     stop: PipeReader,
     /// Of the thread that runs programs.
     runner: Option<Runner>,
@@ -253,10 +280,12 @@ impl Work {
                 continue;
             };
             let lost = self.lost.load(Ordering::Relaxed);
+            self.account.tries();
             match self.tell(&next, lost) {
                 Ok(()) => {
                     self.lost.fetch_sub(lost, Ordering::Relaxed);
                     self.late.pop_front();
+                    self.account.delivered();
                     pause = FIRST_PAUSE;
                     if self.troubled_at.take().is_some() {
                         info!(alert = self.alert.name, "alert {} gets through again", self.alert.name);
@@ -265,11 +294,13 @@ impl Work {
                 Err(None) => return,
                 Err(Some(why)) => {
                     self.complain(&why);
+                    self.account.failed(&why, Some(pause));
                     ends = ends || self.wait(pause).is_err();
                     pause = (pause * 2).min(LONGEST_PAUSE);
                     if ends {
                         // The last chance was this one's; the others have theirs.
                         self.late.pop_front();
+                        self.account.dropped();
                     }
                 }
             }
@@ -281,7 +312,10 @@ impl Work {
         let until = clock::now() + pause;
         loop {
             match self.events.recv_timeout(until.since(clock::now())) {
-                Ok(event) => self.late.push_back(event),
+                Ok(event) => {
+                    self.late.push_back(event);
+                    self.forget();
+                }
                 Err(RecvTimeoutError::Timeout) => return Ok(()),
                 Err(RecvTimeoutError::Disconnected) => return Err(Ending),
             }
@@ -294,6 +328,7 @@ impl Work {
         while self.late.len() > WAITING || self.late.front().is_some_and(|event| now.since(event.at) >= TOO_OLD) {
             self.late.pop_front();
             self.lost.fetch_add(1, Ordering::Relaxed);
+            self.account.dropped();
         }
     }
 

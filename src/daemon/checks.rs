@@ -25,8 +25,8 @@ impl Checks {
         Self { running: Arc::default(), to_loop }
     }
 
-    /// From now on these run: the names of those that are not as before. One that is the same goes on; one that goes ends with what it
-    /// is running.
+    /// From now on these run: the names of those that are not as before. One that is the same goes on; one that goes
+    /// ends with what it is running.
     pub(super) fn keep(&self, checks: Vec<Check>) -> Vec<String> {
         let mut running = self.running.lock().unwrap_or_else(PoisonError::into_inner);
         let mut changed: BTreeSet<String> = BTreeSet::new();

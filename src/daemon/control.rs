@@ -16,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use tokio::net::UnixListener;
 use tokio::sync::{mpsc, oneshot};
 
+use super::alert_accounts::Accounts;
 use super::handovers::{HandoverOutcome, HandoverRequest};
 use super::memory::Changed;
 use super::message::{HoldChange, Message};
@@ -75,8 +76,13 @@ impl ControlSocket {
     }
 
     /// Serves until the runtime ends.
-    pub(super) async fn serve(self, to_loop: mpsc::Sender<Message>, reloader: Reloader) -> io::Result<()> {
-        let statuses = Router::new().route("/v1/status", get(status)).with_state(to_loop.clone());
+    pub(super) async fn serve(
+        self,
+        to_loop: mpsc::Sender<Message>,
+        reloader: Reloader,
+        alerts: Accounts,
+    ) -> io::Result<()> {
+        let statuses = Router::new().route("/v1/status", get(status)).with_state((to_loop.clone(), alerts));
         let holds = Router::new()
             .route("/v1/drain", post(drain))
             .route("/v1/undrain", post(undrain))
@@ -145,20 +151,25 @@ async fn hand_over(
     };
     match tokio::time::timeout(PATIENCE, asked).await {
         Ok(Some(Some(outcome))) => Ok(Json(outcome)),
-        Ok(Some(None)) => Err((StatusCode::NOT_FOUND, format!("there is no vip {name:?}; `vipd status` lists them"))),
+        Ok(Some(None)) => {
+            let text = format!("there is no vip and no group {name:?}; `vipd status` lists them");
+            Err((StatusCode::NOT_FOUND, text))
+        }
         Ok(None) => Err((StatusCode::SERVICE_UNAVAILABLE, "the agent is stopping".to_owned())),
         Err(_) => Err((StatusCode::GATEWAY_TIMEOUT, format!("it has not ended within {PATIENCE:?}"))),
     }
 }
 
-async fn status(State(to_loop): State<mpsc::Sender<Message>>) -> Result<Json<Status>, (StatusCode, String)> {
+async fn status(
+    State((to_loop, alerts)): State<(mpsc::Sender<Message>, Accounts)>,
+) -> Result<Json<Status>, (StatusCode, String)> {
     let (answer, answered) = oneshot::channel();
     let asked = async {
         to_loop.send(Message::Status(answer)).await.ok()?;
         answered.await.ok()
     };
     match tokio::time::timeout(PATIENCE, asked).await {
-        Ok(Some(status)) => Ok(Json(status)),
+        Ok(Some(status)) => Ok(Json(Status { alerts: alerts.statuses(), ..status })),
         Ok(None) => Err((StatusCode::SERVICE_UNAVAILABLE, "the agent is stopping".to_owned())),
         Err(_) => Err((StatusCode::GATEWAY_TIMEOUT, format!("the loop did not answer within {PATIENCE:?}"))),
     }

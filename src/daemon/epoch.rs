@@ -1,7 +1,7 @@
 //! Which life of this node is this? Kept on disk, so that no two lives seal adverts alike.
 //!
-//! Each start takes a higher number than the last one. The seconds of the wall clock are only where it begins: a host that has lost its
-//! state directory is believed again, if its clock is right, and nothing depends on it otherwise.
+//! Each start takes a higher number than the last one. The seconds of the wall clock are only where it begins: a host
+//! that has lost its state directory is believed again, if its clock is right, and nothing depends on it otherwise.
 
 use std::io;
 use std::path::Path;

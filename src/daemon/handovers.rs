@@ -5,14 +5,14 @@ use std::collections::BTreeMap;
 use serde::{Deserialize, Serialize};
 use tokio::sync::oneshot;
 
-use crate::engine::{HandoverDone, HandoverFailure, HandoverOrder, RequestId};
+use crate::engine::{Engine, HandoverDone, HandoverFailure, HandoverOrder, RequestId, Vip, VipId};
 use crate::wire::handover::HandoverReason;
 
 /// What an operator wants.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct HandoverRequest {
-    /// Which vip.
+    /// Which vip, or group. Those of a group move together, whichever is named.
     pub vip: String,
     /// To which node; the one that would succeed this one where there is none. This node itself: from the owner.
     #[serde(default)]
@@ -41,7 +41,7 @@ pub enum RequestReason {
 /// What came of it.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub struct HandoverOutcome {
-    /// The vip.
+    /// The vip or group, as it was named.
     pub vip: String,
     /// The other node, where it is known.
     pub peer: Option<String>,
@@ -63,6 +63,13 @@ impl HandoverRequest {
             RequestReason::Back => HandoverReason::Back,
         };
         HandoverOrder { to: self.to.clone(), reason, dry_run: self.dry_run }
+    }
+
+    /// The vip that is meant, with which all of its group go.
+    pub(super) fn first(&self, engine: &Engine) -> Option<VipId> {
+        let of_name = |name: &str| engine.vips().iter().find(|vip| vip.settings().name == name).map(Vip::id);
+        let group = || engine.groups().find(|group| group.name == self.vip)?.vips.first();
+        of_name(&self.vip).or_else(|| of_name(group()?))
     }
 }
 

@@ -15,8 +15,8 @@ use super::log::Names;
 use super::message::Message;
 use super::record::Record;
 use crate::config::Hook;
-use crate::driver::checks::exec::Told;
-use crate::driver::programs::{Job, Queue};
+use crate::driver::program::Told;
+use crate::driver::program::queue::{Job, Queue};
 use crate::engine::hook::Reason;
 use crate::engine::{EffectError, Event, HookOrder};
 

@@ -1,8 +1,8 @@
-//! What an agent before this one left on the interfaces when it was killed: addresses, macvlans, routes, rules, and leases that
-//! may still run.
+//! What an agent before this one left on the interfaces when it was killed: addresses, macvlans, routes, rules, and
+//! leases that may still run.
 //!
-//! Addresses whose lease still runs are kept with their routes, for the engine to go on with; nobody else can have claimed them yet.
-//! All others are a second owner in waiting, and are removed before anything else is done.
+//! Addresses whose lease still runs are kept with their routes, for the engine to go on with; nobody else can have
+//! claimed them yet. All others are a second owner in waiting, and are removed before anything else is done.
 
 use std::collections::BTreeMap;
 use std::net::IpAddr;
@@ -73,8 +73,8 @@ struct Left {
 }
 
 impl Left {
-    /// Takes a vip's addresses out if all of them are there, each with a lease, and its routes with them. Until when the first lease
-    /// runs, and how long the shortest was.
+    /// Takes a vip's addresses out if all of them are there, each with a lease, and its routes with them. Until when
+    /// the first lease runs, and how long the shortest was.
     fn take_with_lease(
         &mut self,
         engine: &Engine,

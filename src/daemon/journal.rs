@@ -242,8 +242,8 @@ impl Thread {
         Record::of_agent(kind, text, &self.boot, &self.names)
     }
 
-    /// Where the agent is last known to have run, should it not get to say that it stops. Not of the journal, which would be full of it;
-    /// nor is it waited for, so that a disk may sleep.
+    /// Where the agent is last known to have run, should it not get to say that it stops. Not of the journal, which
+    /// would be full of it; nor is it waited for, so that a disk may sleep.
     fn leave_trace(&self) {
         let trace = self.of_agent("running", "vipd runs");
         let written = StateDir::open(&self.dir).and_then(|dir| write_last_seen(&dir, &trace));

@@ -1,7 +1,8 @@
 //! The journal's two files: lines are appended to the one, which becomes the other when it is full.
 //!
-//! A line is complete or it is none: what a crash cut off, and what anything else left there, is skipped by the reader and ended
-//! by the next writer. A killed agent loses nothing that it had written; a host that dies, what it wrote since the last sync.
+//! A line is complete or it is none: what a crash cut off, and what anything else left there, is skipped by the reader
+//! and ended by the next writer. A killed agent loses nothing that it had written; a host that dies, what it wrote
+//! since the last sync.
 
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
@@ -192,31 +193,26 @@ mod tests {
     use std::path::PathBuf;
 
     use super::*;
+    use crate::scratch::Scratch;
 
-    struct Place(PathBuf);
+    struct Place(Scratch);
 
     impl Place {
         fn new(name: &str) -> Self {
-            Self(std::env::temp_dir().join(format!("vipd-journal-{name}-{}", std::process::id())))
+            Self(Scratch::new(&format!("journal-{name}")))
         }
 
         fn writer(&self, limit: u64) -> Writer {
-            let dir = StateDir::open(&self.0).expect("it can be made");
+            let dir = StateDir::open(self.0.path()).expect("it can be made");
             Writer::open(dir, limit).expect("it can be written to")
         }
 
         fn reader(&self) -> Reader {
-            Reader::open(&self.0).expect("it can be read")
+            Reader::open(self.0.path()).expect("it can be read")
         }
 
         fn file(&self) -> PathBuf {
-            self.0.join(NEWEST)
-        }
-    }
-
-    impl Drop for Place {
-        fn drop(&mut self) {
-            std::fs::remove_dir_all(&self.0).expect("it is ours");
+            self.0.path().join(NEWEST)
         }
     }
 
@@ -268,7 +264,7 @@ mod tests {
         }
         seen.extend(numbers(&mut reader));
         assert_eq!(seen, (0..200).collect::<Vec<_>>());
-        let sizes: Vec<u64> = std::fs::read_dir(&place.0)
+        let sizes: Vec<u64> = std::fs::read_dir(place.0.path())
             .expect("a directory")
             .map(|entry| entry.expect("listed").metadata().expect("there").len())
             .collect();

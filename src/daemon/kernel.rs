@@ -1,7 +1,10 @@
-//! What may take time in the kernel, each on a thread of its own: addresses with their routes, announcements, and news of interfaces.
+//! What may take time in the kernel, each on a thread of its own: addresses with their routes, announcements, and news
+//! of interfaces.
 //!
-//! The threads run in real time as the loop does, but give way to it; they take their work from bounded queues, and answer by [`Message`]s.
+//! The threads run in real time as the loop does, but give way to it; they take their work from bounded queues, and
+//! answer by [`Message`]s.
 
+use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
 use std::thread;
@@ -31,7 +34,7 @@ const QUEUE: usize = 8192;
 pub(super) struct Kernel {
     addresses: Option<Sender<AddressOrder>>,
     announcements: Sender<(Interface, AddressSet, Right)>,
-    addresses_thread: Option<thread::JoinHandle<()>>,
+    addresses_thread: Option<thread::JoinHandle<BTreeSet<u32>>>,
     address_port: u32,
     routing_port: u32,
     watchlist: Watchlist,
@@ -47,13 +50,14 @@ enum AddressOrder {
 }
 
 impl Kernel {
-    /// Starts the threads.
+    /// Starts the threads. `spared` are the interfaces that an earlier agent changed and did not restore.
     ///
     /// # Errors
     ///
     /// What the system refuses.
-    pub(super) fn start(engine: &Engine, to_loop: &Sender<Message>) -> io::Result<Self> {
-        let addresses = Addresses::open()?;
+    pub(super) fn start(engine: &Engine, spared: BTreeSet<u32>, to_loop: &Sender<Message>) -> io::Result<Self> {
+        let mut addresses = Addresses::open()?;
+        addresses.inherit_spared(spared);
         let virtual_macs = VirtualMacs::open()?;
         let routing = RoutingTables::open()?;
         let announcer = Announcer::open()?;
@@ -69,7 +73,7 @@ impl Kernel {
         let (answers, news) = (to_loop.clone(), to_loop.clone());
         let addresses_thread = spawn("addresses", move || {
             let thread = AddressThread { addresses, routing, virtual_macs, backlog: Backlog::default() };
-            thread.run(address_orders, &answers);
+            thread.run(address_orders, &answers)
         })?;
         spawn("announce", move || announce(&announcer, announcements))?;
         spawn("links", move || watch(monitor, &news))?;
@@ -134,14 +138,15 @@ impl Kernel {
         self.announcements.try_send((interface, set, right)).map_err(|error| refused("announce", &error))
     }
 
-    /// Ends the thread of the addresses, once it has done what it was ordered, and restores what it changed.
-    pub(super) fn finish(&mut self) {
+    /// Ends the thread of the addresses, once it has done what it was ordered, and restores what it changed. The interfaces
+    /// on which that is left to the next agent, by index: with our addresses, or because the kernel refused.
+    pub(super) fn finish(&mut self) -> Option<BTreeSet<u32>> {
         self.addresses = None;
-        if let Some(thread) = self.addresses_thread.take()
-            && thread.join().is_err()
-        {
+        let ended = self.addresses_thread.take()?.join();
+        if ended.is_err() {
             tracing::error!("the thread of the addresses panicked");
         }
+        ended.ok()
     }
 
     fn order(&self, order: AddressOrder) -> Result<(), EffectError> {
@@ -173,11 +178,11 @@ fn refused<T>(thread: &str, error: &TrySendError<T>) -> EffectError {
     })
 }
 
-fn spawn(name: &str, run: impl FnOnce() + Send + 'static) -> io::Result<thread::JoinHandle<()>> {
+fn spawn<T: Send + 'static>(name: &str, run: impl FnOnce() -> T + Send + 'static) -> io::Result<thread::JoinHandle<T>> {
     thread::Builder::new().name(name.into()).spawn(move || {
         // Where it is not permitted the loop has said so already.
         let _permitted = schedule::run_in_real_time(Urgency::Worker).is_ok();
-        run();
+        run()
     })
 }
 
@@ -190,7 +195,9 @@ struct AddressThread {
 }
 
 impl AddressThread {
-    fn run(mut self, mut orders: Receiver<AddressOrder>, answers: &Sender<Message>) {
+    /// Runs until nobody can order any more. The interfaces on which what was changed is not restored.
+    fn run(mut self, mut orders: Receiver<AddressOrder>, answers: &Sender<Message>) -> BTreeSet<u32> {
+        let mut known = self.addresses.spared().clone();
         while let Some(order) = self.next(&mut orders) {
             let answer = match order {
                 AddressOrder::Install(interface, set, lifetime, right) => {
@@ -218,13 +225,19 @@ impl AddressThread {
                     Message::Removed { request: set.request, vip: set.vip, result }
                 }
             };
-            if answers.blocking_send(answer).is_err() {
+            let mut news = vec![answer];
+            if known != *self.addresses.spared() {
+                known.clone_from(self.addresses.spared());
+                news.push(Message::Spared(known.clone()));
+            }
+            if news.into_iter().any(|message| answers.blocking_send(message).is_err()) {
                 break;
             }
         }
         if let Err(error) = self.addresses.restore() {
             tracing::warn!("{error}");
         }
+        self.addresses.spared().clone()
     }
 
     /// The next order. Until there is one, lifetimes are renewed, a few at a time.

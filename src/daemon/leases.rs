@@ -47,7 +47,8 @@ impl Leases {
         }
     }
 
-    /// The engine has other vips: closes their new addresses, and ends the leases on those that went. What goes on is not touched.
+    /// The engine has other vips: closes their new addresses, and ends the leases on those that went. What goes on is
+    /// not touched.
     pub(super) fn reload(&mut self, engine: &Engine, log: &Log) {
         let before = self.managed();
         let owners: BTreeMap<_, _> = self.places();

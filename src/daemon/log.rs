@@ -13,7 +13,8 @@ use super::alerts::Alerts;
 use super::clock::{self, rfc3339};
 use super::journal::Journal;
 use super::journald::about;
-use super::record::{handover_reason, kind_of, shown_ms};
+use super::milliseconds;
+use super::record::{handover_reason, kind_of};
 use super::status::checksum_name;
 use crate::config::Alert;
 use crate::engine::silence::LONGEST_WAIT;
@@ -137,6 +138,12 @@ impl Names {
     pub(super) fn link(&self, link: LinkId) -> &str {
         self.links.get(usize::from(link.0)).map_or("-", String::as_str)
     }
+
+    /// Which way adverts go: on which interface, from whom, to whom.
+    pub(super) fn way<'n>(&'n self, link: LinkId, direction: Direction, peer: &'n str) -> (&'n str, &'n str, &'n str) {
+        let (from, to) = direction.between(peer, &self.node);
+        (self.link(link), from, to)
+    }
 }
 
 fn write(mut waiting: Receiver<Entry>, names: &mut Names, lost: &AtomicU64) {
@@ -218,7 +225,7 @@ fn write_event(event: &Event, names: &Names) {
         | EventKind::FenceFailed { .. }
         | EventKind::FenceMissing { .. } => write_fencing(&at, &event.kind),
         EventKind::HandedOver { peer, reason, gap } => {
-            let (gap, why) = (shown_ms(*gap), handover_reason(*reason));
+            let (gap, why) = (milliseconds::shown(*gap), handover_reason(*reason));
             info!(at, vip, peer, why, gap, "{vip}: {peer} took over ({reason}), {gap} after this node let go");
         }
         EventKind::HandoverFailed { reason, failure } => {
@@ -337,7 +344,7 @@ fn write_second_path(vip: &str, at: &str, kind: &EventKind, names: &Names) {
             warn!(at, peer, ?silence, "{peer} is no longer heard on the second path, since {silence:?}");
         }
         EventKind::AdvertsBlocked { peer, link, direction, lasts } => {
-            let (interface, (from, to)) = (names.link(*link), direction.between(peer, names.node()));
+            let (interface, from, to) = names.way(*link, *direction, peer);
             let seconds = lasts.as_secs();
             let what = match direction {
                 Direction::FromPeer => "it says on the second path that it is Active, so this node does not claim",
@@ -355,7 +362,7 @@ fn write_second_path(vip: &str, at: &str, kind: &EventKind, names: &Names) {
             );
         }
         EventKind::AdvertsThrough { peer, link, direction } => {
-            let (interface, (from, to)) = (names.link(*link), direction.between(peer, names.node()));
+            let (interface, from, to) = names.way(*link, *direction, peer);
             info!(
                 at,
                 vip,

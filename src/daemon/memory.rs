@@ -1,4 +1,5 @@
-//! What outlives the agent beside the journal: holds, and which addresses this host owned. One small file, written whole.
+//! What outlives the agent beside the journal: holds, which addresses this host owned, and what is to be restored. One small
+//! file, written whole.
 //!
 //! Written by a thread of its own: a slow disk delays nobody but who asked for a hold. A time is kept twice, by the clock of this boot and
 //! by the wall clock; the latter counts after a reboot only.
@@ -36,6 +37,9 @@ pub(super) struct State {
     vips: BTreeMap<String, Kept>,
     /// The vips that this host owned.
     owned: BTreeSet<String>,
+    /// The interfaces, by index, whose settings were changed and are to be restored.
+    #[serde(default)]
+    spared: BTreeSet<u32>,
 }
 
 /// A hold in the file.
@@ -59,8 +63,8 @@ enum KeptReason {
 }
 
 impl State {
-    /// As an engine has it now.
-    pub(super) fn of(engine: &Engine) -> Self {
+    /// As an engine has it now, and what is to be restored.
+    fn of(engine: &Engine, spared: &BTreeSet<u32>) -> Self {
         let (all, vips) = engine.holds();
         let owns = |state| matches!(state, StateName::Claiming | StateName::Active);
         let owned = engine.vips().iter().filter(|vip| owns(vip.state())).map(|vip| vip.settings().name.clone());
@@ -69,6 +73,7 @@ impl State {
             all: all.map(Kept::of),
             vips: vips.map(|(name, hold)| (name.to_owned(), Kept::of(hold))).collect(),
             owned: owned.collect(),
+            spared: spared.clone(),
         }
     }
 
@@ -84,6 +89,11 @@ impl State {
     pub(super) fn owned_at_death(&self) -> impl Iterator<Item = &str> {
         let rebooted = self.boot != clock::boot_id();
         self.owned.iter().filter(move |_| rebooted).map(String::as_str)
+    }
+
+    /// The interfaces, by index, that are still to be restored: none after a reboot, when indexes are given anew.
+    pub(super) fn spared(&self) -> BTreeSet<u32> {
+        if self.boot == clock::boot_id() { self.spared.clone() } else { BTreeSet::new() }
     }
 }
 
@@ -162,6 +172,7 @@ struct Order {
 pub(super) struct Memory {
     orders: Sender<Order>,
     last: Option<Arc<State>>,
+    spared: BTreeSet<u32>,
 }
 
 impl Memory {
@@ -177,8 +188,8 @@ impl Memory {
         })
     }
 
-    /// Starts the thread.
-    pub(super) fn start(dir: &Path) -> io::Result<(Self, Ended)> {
+    /// Starts the thread. `spared` is what an earlier agent left to be restored.
+    pub(super) fn start(dir: &Path, spared: BTreeSet<u32>) -> io::Result<(Self, Ended)> {
         let (orders, waiting) = mpsc::channel(QUEUE);
         let (at_end, ended) = Ended::pair("memory");
         let dir = dir.to_owned();
@@ -186,12 +197,17 @@ impl Memory {
             write(waiting, dir);
             drop(at_end);
         })?;
-        Ok((Self { orders, last: None }, ended))
+        Ok((Self { orders, last: None, spared }, ended))
+    }
+
+    /// The file is to say from its next writing on that these interfaces are to be restored.
+    pub(super) fn keep_spared(&mut self, spared: BTreeSet<u32>) {
+        self.spared = spared;
     }
 
     /// Has the file say what the engine says. Whether it was ordered: a full queue is tried again with the next change.
     pub(super) fn save(&mut self, engine: &Engine, waiting: Vec<Waiting>) -> bool {
-        let state = Arc::new(State::of(engine));
+        let state = Arc::new(State::of(engine, &self.spared));
         if waiting.is_empty() && self.last.as_ref() == Some(&state) {
             return true;
         }
@@ -251,5 +267,17 @@ mod tests {
         assert_eq!(state.owned_at_death().count(), 0);
         state.boot = "another".into();
         assert_eq!(state.owned_at_death().collect::<Vec<_>>(), ["db"]);
+    }
+
+    #[test]
+    fn what_was_changed_is_restored_in_the_same_boot_only() {
+        // As it was written before there was anything to restore.
+        let text = format!(r#"{{ "boot": "{}", "all": null, "vips": {{}}, "owned": [] }}"#, clock::boot_id());
+        let mut state: State = serde_json::from_str(&text).expect("an older file");
+        assert_eq!(state.spared(), BTreeSet::new());
+        state.spared = [7].into();
+        assert_eq!(state.spared(), [7].into());
+        state.boot = "another".into();
+        assert_eq!(state.spared(), BTreeSet::new());
     }
 }

@@ -1,5 +1,6 @@
 //! What the other threads tell the loop.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
@@ -29,8 +30,8 @@ pub(super) enum HoldChange {
     Undrain,
 }
 
-/// The loop's own end of the queue, and the way into it for threads that the loop starts later. Weak: the loop ends when all other
-/// senders have.
+/// The loop's own end of the queue, and the way into it for threads that the loop starts later. Weak: the loop ends
+/// when all other senders have.
 #[derive(Debug)]
 pub(super) struct Mailbox {
     pub(super) messages: mpsc::Receiver<Message>,
@@ -48,6 +49,8 @@ pub(super) enum Message {
     Prepared { request: RequestId, vip: VipId, result: Result<Prepared, EffectError> },
     /// The addresses of a vip are removed, or were refused.
     Removed { request: RequestId, vip: VipId, result: Result<(), EffectError> },
+    /// The interfaces, by index, whose settings the agent has changed by now, and has to restore.
+    Spared(BTreeSet<u32>),
     /// The way to a reference is known, or is another one.
     ReferencePath { link: LinkId, reference: Reference, path: Option<Path> },
     /// Somebody asks for the status.

@@ -16,11 +16,11 @@
 //! | [`enforcement`] | what enforces them, and what that is worth |
 //! | `lifetimes`, `prolonging` | the addresses' own lifetimes: when they are renewed, and how |
 //! | `inheritance` | what an agent before this one left |
-//! | [`memory`] | what must survive a restart: holds, and what this host owned |
+//! | [`memory`] | what must survive a restart: holds, what this host owned, and what is to be restored |
 //! | `links` | what it knows of its interfaces |
 //! | `control`, [`status`] | the control socket, and the document that it serves |
 //! | `log` | all log lines of events |
-//! | `alerts`, `severity` | who else is told of events, and of which |
+//! | `alerts`, `alert_accounts`, `severity` | who else is told of events, whether that gets through, and which |
 //! | [`journald`] | the log in the journal of systemd |
 //! | [`journal`], [`journal_file`], [`record`] | the events on disk: the thread that writes them, the files, a line |
 //! | [`accounts`] | figures of a time, reckoned from what the journals of nodes say |
@@ -30,7 +30,7 @@
 //! | `restart` | whether a stop is half of a restart |
 //! | `supervisor` | systemd's notifications and watchdog |
 //! | `checks`, `hooks` | the threads of the checks, and of the hooks |
-//! | [`clock`] | the one clock reader |
+//! | [`clock`], [`milliseconds`] | the one clock reader, and how times are shown |
 
 use std::io;
 use std::path::{Path, PathBuf};
@@ -42,6 +42,7 @@ use tokio::sync::mpsc;
 use tracing::{info, warn};
 
 pub mod accounts;
+pub mod alert_accounts;
 mod alerts;
 mod checks;
 pub mod clock;
@@ -64,6 +65,7 @@ mod links;
 mod log;
 pub mod memory;
 mod message;
+pub mod milliseconds;
 pub mod peers;
 mod prolonging;
 pub mod record;
@@ -80,6 +82,7 @@ pub mod votes;
 mod watch;
 pub mod witness;
 
+use alert_accounts::Accounts;
 use alerts::Alerts;
 use checks::Checks;
 use control::ControlSocket;
@@ -136,7 +139,8 @@ pub fn run(config: Config, options: &Options) -> io::Result<()> {
     let names = Names::of(&engine);
     let (journal, journal_end) = Journal::start(&options.state_dir, names.clone(), to_loop.clone())?;
     let (hooks, hooks_thread) = Hooks::start(names.clone(), wanted_hooks, &to_loop)?;
-    let (alerts, alerts_thread) = Alerts::start(names.clone(), alerts)?;
+    let accounts = Accounts::default();
+    let (alerts, alerts_thread) = Alerts::start(names.clone(), alerts, accounts.clone())?;
     let (log, log_thread) = Log::start(names, journal, alerts)?;
     let before = Memory::recall(&options.state_dir);
     for (vip, hold) in before.holds() {
@@ -150,11 +154,11 @@ pub fn run(config: Config, options: &Options) -> io::Result<()> {
         warn!("this host went down while it owned addresses, without a stop: it was fenced, or crashed, and keeps out");
         engine.handle(clock::now(), Input::Hold { vip: Some(vip), hold });
     }
-    let (memory, memory_end) = Memory::start(&options.state_dir)?;
+    let (memory, memory_end) = Memory::start(&options.state_dir, before.spared())?;
     let checks = Checks::new(to_loop.clone());
     let quorum = engine.quorum_settings().cloned();
     let reloader = Reloader::new(options.config.clone(), to_loop.clone(), checks.clone(), quorum);
-    spawn_control(control, to_loop.clone(), reloader)?;
+    spawn_control(control, to_loop.clone(), reloader, accounts)?;
 
     // The threads of the kernel's side ask for the same themselves: scheduling is not inherited.
     let (enforcement, mut gate) = Enforcement::open(options.enforcement);
@@ -170,7 +174,7 @@ pub fn run(config: Config, options: &Options) -> io::Result<()> {
         enforcement,
         memory_locked: granted("locked memory", schedule::lock_memory()),
     };
-    let kernel = Kernel::start(&engine, &to_loop)?;
+    let kernel = Kernel::start(&engine, before.spared(), &to_loop)?;
     let mailbox = Mailbox { messages, to_loop: to_loop.downgrade() };
     drop(to_loop);
     checks.keep(wanted_checks);
@@ -231,13 +235,22 @@ fn holds_after_death(engine: &Engine, before: &memory::State) -> Vec<(VipId, Hol
     vips.map(|vip| (vip.id(), hold)).collect()
 }
 
-fn spawn_control(control: ControlSocket, to_loop: mpsc::Sender<Message>, reloader: Reloader) -> io::Result<()> {
+fn spawn_control(
+    control: ControlSocket,
+    to_loop: mpsc::Sender<Message>,
+    reloader: Reloader,
+    alerts: Accounts,
+) -> io::Result<()> {
     let runtime = runtime()?;
     thread::Builder::new().name("control".into()).spawn(move || {
         let signals = (to_loop.clone(), reloader.clone());
         let served = runtime.block_on(async {
-            tokio::try_join!(control.serve(to_loop, reloader), pass_on_stops(signals.0), reload_at_signals(signals.1))
-                .map(|_| ())
+            tokio::try_join!(
+                control.serve(to_loop, reloader, alerts),
+                pass_on_stops(signals.0),
+                reload_at_signals(signals.1)
+            )
+            .map(|_| ())
         });
         if let Err(error) = served {
             warn!("the control socket is no longer served: {error}");

@@ -1,7 +1,7 @@
 //! What this node and others say to each other over UDP: names to addresses, sessions, and who is believed.
 //!
-//! It gives whoever owns it messages that are authentic and new, and answers hellos itself. It decides nothing else: what a message
-//! means, and when to say something, is the owner's business.
+//! It gives whoever owns it messages that are authentic and new, and answers hellos itself. It decides nothing else:
+//! what a message means, and when to say something, is the owner's business.
 
 use std::collections::BTreeMap;
 use std::io;
@@ -63,7 +63,8 @@ pub enum Heard {
         /// Which way it came.
         path: Path,
     },
-    /// A session toward a peer begins, or a peer answered a greeting on this path. What was said to it before may not have been believed: say what is true now.
+    /// A session toward a peer begins, or a peer answered a greeting on this path. What was said to it before may not
+    /// have been believed: say what is true now.
     Session {
         /// Which.
         peer: String,
@@ -402,8 +403,8 @@ impl Peers {
         }
     }
 
-    /// The way back. On a link that was named for it that is the link; else what the host's routes say, which may not be the way that
-    /// something came.
+    /// The way back. On a link that was named for it that is the link; else what the host's routes say, which may not
+    /// be the way that something came.
     fn outgoing(&self, path: Path) -> Path {
         let on_link = matches!(path.remote.ip(), IpAddr::V6(address) if address.is_unicast_link_local());
         let ifindex = if on_link || self.joined.contains(&path.ifindex) { path.ifindex } else { 0 };
@@ -411,7 +412,8 @@ impl Peers {
     }
 }
 
-/// What a wrong key or name brings about, which goes on until somebody mends it. The rest passes, or is an enemy's, and counted.
+/// What a wrong key or name brings about, which goes on until somebody mends it. The rest passes, or is an enemy's, and
+/// counted.
 const fn is_worth_a_line(error: SealError) -> bool {
     match error {
         SealError::UnknownVersion { .. }

@@ -11,8 +11,8 @@ use crate::driver::virtual_mac::VirtualMacs;
 use crate::engine::VipId;
 use crate::types::{Family, MacMode, VirtualAddress, Vrid};
 
-/// How many are renewed before another order is looked for. A claim waits no longer than they take: some milliseconds, for a host
-/// with a thousand IPv6 addresses renews one in 0.3 ms.
+/// How many are renewed before another order is looked for. A claim waits no longer than they take: some milliseconds,
+/// for a host with a thousand IPv6 addresses renews one in 0.3 ms.
 const IPV4_AT_ONCE: usize = 100;
 /// See [`IPV4_AT_ONCE`].
 const IPV6_AT_ONCE: usize = 10;

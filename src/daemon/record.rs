@@ -1,13 +1,13 @@
 //! An event as the journal keeps it: one JSON object a line. Fields are added; none goes or changes its meaning.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
 
 use super::clock::{self, rfc3339};
 use super::log::{Names, action_name, claim_name, silence_text};
+use super::milliseconds;
 use super::status::checksum_name;
 use crate::engine::{Cause, Event, EventKind, WaitEnd};
 use crate::wire::handover::HandoverReason;
@@ -86,11 +86,6 @@ impl Record {
     }
 }
 
-/// With what is less, since a gap of 10 ms is measured in parts of one.
-fn milliseconds(time: Duration) -> f64 {
-    time.as_secs_f64() * 1e3
-}
-
 /// What sort of event it is.
 pub(super) fn kind_of(kind: &EventKind, names: &Names) -> &'static str {
     tell(kind, names).kind
@@ -165,8 +160,7 @@ fn tell(kind: &EventKind, names: &Names) -> Told {
             told("peer-silent", text, [("peer", json!(peer)), ("silence_ms", json!(silence.as_millis()))])
         }
         EventKind::AdvertsBlocked { peer, link, direction, lasts } => {
-            let (from, to) = direction.between(peer, names.node());
-            let interface = names.link(*link);
+            let (interface, from, to) = names.way(*link, *direction, peer);
             let evidence = [
                 ("from", json!(from)),
                 ("to", json!(to)),
@@ -176,8 +170,7 @@ fn tell(kind: &EventKind, names: &Names) -> Told {
             told("adverts-blocked", format!("adverts from {from} to {to} on {interface} are blocked"), evidence)
         }
         EventKind::AdvertsThrough { peer, link, direction } => {
-            let (from, to) = direction.between(peer, names.node());
-            let interface = names.link(*link);
+            let (interface, from, to) = names.way(*link, *direction, peer);
             let evidence = [("from", json!(from)), ("to", json!(to)), ("interface", json!(interface))];
             told("adverts-through", format!("adverts from {from} to {to} on {interface} get through again"), evidence)
         }
@@ -306,7 +299,7 @@ fn tell(kind: &EventKind, names: &Names) -> Told {
             told("fence-missing", text, [("target", json!(target))])
         }
         EventKind::HandedOver { peer, reason, gap } => {
-            let text = format!("{peer} took over ({reason}), {} later", shown_ms(*gap));
+            let text = format!("{peer} took over ({reason}), {} later", milliseconds::shown(*gap));
             let evidence = [
                 ("peer", json!(peer)),
                 ("reason", handover_reason(*reason).into()),
@@ -323,11 +316,11 @@ fn tell(kind: &EventKind, names: &Names) -> Told {
                 Some(away) => format!("taken over; the addresses were away for at most {} ms", away.as_millis()),
                 None => "taken over; no owner was heard before".to_owned(),
             };
-            told("took-over", text, [("away_ms", json!(away.map(milliseconds)))])
+            told("took-over", text, [("away_ms", json!(away.map(milliseconds::exact)))])
         }
         EventKind::ClaimWaits { silence } => {
             let text = format!("{}, and the claim waits", silence_text(*silence));
-            told("claim-waits", text, [("silence_ms", json!(silence.map(milliseconds)))])
+            told("claim-waits", text, [("silence_ms", json!(silence.map(milliseconds::exact)))])
         }
         EventKind::OwnerBack { source } => {
             told("owner-back", format!("the owner {source} is heard again"), [("source", json!(source))])
@@ -357,9 +350,4 @@ pub(super) const fn handover_reason(reason: HandoverReason) -> &'static str {
         HandoverReason::Drill => "drill",
         HandoverReason::Back => "back",
     }
-}
-
-/// As an operator reads it.
-pub(super) fn shown_ms(time: Duration) -> String {
-    format!("{:.1} ms", time.as_secs_f64() * 1000.0)
 }

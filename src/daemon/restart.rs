@@ -7,7 +7,8 @@ use std::time::Duration;
 use tokio::process::Command;
 use tokio::time::timeout;
 
-/// How long systemd may take to answer. A stop that takes longer than this to begin would be felt; without an answer it is one.
+/// How long systemd may take to answer. A stop that takes longer than this to begin would be felt; without an answer it
+/// is one.
 const PATIENCE: Duration = Duration::from_millis(500);
 
 /// Asks systemd. No, where the agent is not its service or it does not answer.

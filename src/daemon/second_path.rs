@@ -1,7 +1,7 @@
 //! The second paths: where the other nodes are on them, and how they are found.
 //!
-//! On a link nodes find each other by multicast; a peer that is named by its address is greeted there. A path that a node was heard
-//! on is used for what is said to it, and each message takes all of its paths.
+//! On a link nodes find each other by multicast; a peer that is named by its address is greeted there. A path that a
+//! node was heard on is used for what is said to it, and each message takes all of its paths.
 
 use std::collections::BTreeMap;
 use std::net::SocketAddr;

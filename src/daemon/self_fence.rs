@@ -1,8 +1,8 @@
 //! `[fence.self]`: the hardware watchdog resets this host when it may be an owner that nobody can stop any more.
 //!
-//! Armed while this node owns addresses, and until they are gone; a node that owns nothing harms nobody, and its host is not reset for
-//! it. Fed by the loop itself: one that is stuck does not feed. Nor is it fed once addresses could not be taken away where the kernel does
-//! not enforce the lease. Stopping disarms it, once the addresses are gone.
+//! Armed while this node owns addresses, and until they are gone; a node that owns nothing harms nobody, and its host
+//! is not reset for it. Fed by the loop itself: one that is stuck does not feed. Nor is it fed once addresses could not
+//! be taken away where the kernel does not enforce the lease. Stopping disarms it, once the addresses are gone.
 
 use std::path::Path;
 

@@ -1,7 +1,7 @@
 //! What is said about grants: where the voters are, and what a status shows of them.
 //!
-//! All that one round of the loop has to say to a voter shares datagrams. What is lost, or is said before there is a session, is asked again
-//! soon enough; who does not answer is told by the engine.
+//! All that one round of the loop has to say to a voter shares datagrams. What is lost, or is said before there is a
+//! session, is asked again soon enough; who does not answer is told by the engine.
 
 use std::collections::BTreeMap;
 use std::net::{IpAddr, SocketAddr};
@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::milliseconds;
 use super::peers::Peers;
 use crate::config::VoterAddress;
 use crate::driver::datagrams::Path;
@@ -95,17 +96,17 @@ impl Votes {
             name: seat.voter.to_string(),
             this_node: seat.is_own,
             address: self.addresses.get(&seat.voter).copied(),
-            last_heard_age_ms: seat.heard_at.map(|at| milliseconds(now.since(at))),
-            round_trip_ms: seat.round_trip.map(milliseconds),
+            last_heard_age_ms: seat.heard_at.map(|at| milliseconds::exact(now.since(at))),
+            round_trip_ms: seat.round_trip.map(milliseconds::exact),
             votes_in_ms: match engine.voter().filter(|_| seat.is_own) {
-                Some(voter) => milliseconds(voter.wait(now)),
-                None => milliseconds(seat.wait),
+                Some(voter) => milliseconds::exact(voter.wait(now)),
+                None => milliseconds::exact(seat.wait),
             },
             silent: seat.is_silent,
         };
         Some(QuorumStatus {
             cluster: settings.cluster.to_string(),
-            longest_grant_ms: milliseconds(settings.longest_grant),
+            longest_grant_ms: milliseconds::exact(settings.longest_grant),
             needed: majority(settings.voters.len()),
             voters: engine.voters().iter().map(voter).collect(),
             granted_here: engine.voter().map(|voter| voter.grants(now)),
@@ -168,12 +169,8 @@ pub(super) fn grants_status(vip: &Vip, now: Instant) -> Option<GrantsStatus> {
     Some(GrantsStatus {
         granted: quorum.granted(now),
         needed: majority(quorum.seats().len()),
-        left_ms: quorum.held_until().filter(|until| now < *until).map(|until| milliseconds(until.since(now))),
+        left_ms: quorum.held_until().filter(|until| now < *until).map(|until| milliseconds::exact(until.since(now))),
         missing: quorum.missing(now).iter().map(ToString::to_string).collect(),
-        lacks_majority_ms: vip.lacks_majority_since().map(|since| milliseconds(now.since(since))),
+        lacks_majority_ms: vip.lacks_majority_since().map(|since| milliseconds::exact(now.since(since))),
     })
-}
-
-fn milliseconds(duration: Duration) -> f64 {
-    duration.as_secs_f64() * 1e3
 }

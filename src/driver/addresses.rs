@@ -4,7 +4,7 @@
 //! removing what is not are no errors. Removing takes exactly what it names: in IPv4 the kernel would remove
 //! with the first address of a subnet all others of that subnet, whoever configured them.
 
-use std::collections::BTreeMap;
+use std::collections::BTreeSet;
 use std::io;
 use std::net::IpAddr;
 use std::time::Duration;
@@ -31,8 +31,8 @@ const LIFETIME_MAX: u64 = 0xffff_fffe;
 /// The kernel looks for addresses whose lifetime is over so seldom, to let its processors sleep (`ADDRCONF_TIMER_FUZZ_MAX`).
 pub const LATE_BY: Duration = Duration::from_millis(250);
 
-/// What the kernel says is left of the lifetime of an address that it has just removed for its age, at most: it counts in whole
-/// seconds, and comes a moment early.
+/// What the kernel says is left of the lifetime of an address that it has just removed for its age, at most: it counts
+/// in whole seconds, and comes a moment early.
 const EXPIRED_LEFT: u32 = 1;
 
 /// How addresses are installed.
@@ -42,8 +42,8 @@ pub struct InstallOptions {
     /// it nothing could be sent from there.
     pub prefix_route: bool,
     /// The kernel removes the addresses after this time, in whole seconds rounded down, at least 1, and up to
-    /// [`LATE_BY`] later; installing again renews it. `None`: for ever. In IPv4 an interface's first address of a subnet takes the
-    /// others with it: see [`Addresses::spare_others`].
+    /// [`LATE_BY`] later; installing again renews it. `None`: for ever. In IPv4 an interface's first address of a
+    /// subnet takes the others with it: see [`Addresses::spare_others`].
     pub valid_lifetime: Option<Duration>,
 }
 
@@ -97,8 +97,11 @@ pub enum AddressError {
 #[derive(Debug)]
 pub struct Addresses {
     netlink: Netlink,
-    /// Interfaces whose settings were looked at, and whether they were changed.
-    spared: BTreeMap<u32, bool>,
+    /// Interfaces whose settings were looked at.
+    looked_at: BTreeSet<u32>,
+    /// Those whose settings were changed, by this agent or by one before it. By index: in one boot the kernel gives it to no
+    /// other interface, while a name may pass to one that nobody changed.
+    spared: BTreeSet<u32>,
 }
 
 impl Addresses {
@@ -108,25 +111,36 @@ impl Addresses {
     ///
     /// Where the kernel gives no socket.
     pub fn open() -> io::Result<Self> {
-        Ok(Self { netlink: Netlink::open()?, spared: BTreeMap::new() })
+        Ok(Self { netlink: Netlink::open()?, looked_at: BTreeSet::new(), spared: BTreeSet::new() })
     }
 
-    /// Has the end of an IPv4 address's lifetime spare the interface's others (`promote_secondaries`, which systemd sets everywhere): nobody
-    /// may be there then to see to it. [`Self::restore`] takes it back. Asks the kernel once for each interface.
+    /// Has the end of an IPv4 address's lifetime spare the interface's others (`promote_secondaries`, which systemd
+    /// sets everywhere): nobody may be there then to see to it. [`Self::restore`] takes it back. Asks the kernel once
+    /// for each interface.
     ///
     /// # Errors
     ///
     /// The kernel's refusal, or no answer.
     pub fn spare_others(&mut self, ifindex: u32) -> io::Result<()> {
-        if self.spared.contains_key(&ifindex) {
+        if self.looked_at.contains(&ifindex) {
             return Ok(());
         }
-        let changed = ipv4_conf::read(&mut self.netlink, ifindex, Setting::PromoteSecondaries)? == 0;
-        if changed {
+        if ipv4_conf::read(&mut self.netlink, ifindex, Setting::PromoteSecondaries)? == 0 {
             ipv4_conf::write(&mut self.netlink, ifindex, Setting::PromoteSecondaries, 1)?;
+            self.spared.insert(ifindex);
         }
-        self.spared.insert(ifindex, changed);
+        self.looked_at.insert(ifindex);
         Ok(())
+    }
+
+    /// The indexes of the interfaces that [`Self::restore`] has something to restore on.
+    pub const fn spared(&self) -> &BTreeSet<u32> {
+        &self.spared
+    }
+
+    /// What an earlier agent had changed in this boot and did not restore is this one's to restore.
+    pub fn inherit_spared(&mut self, spared: BTreeSet<u32>) {
+        self.spared.extend(spared);
     }
 
     /// Restores what [`Self::spare_others`] changed, where no address of ours is left.
@@ -136,7 +150,7 @@ impl Addresses {
     /// The kernel's refusal, or no answer.
     pub fn restore(&mut self) -> Result<(), AddressError> {
         let left = self.own_addresses(None)?;
-        for (ifindex, _) in std::mem::take(&mut self.spared).into_iter().filter(|(_, changed)| *changed) {
+        for ifindex in self.spared.clone() {
             if left.iter().any(|own| own.ifindex == ifindex && own.ip.is_ipv4()) {
                 continue;
             }
@@ -147,6 +161,8 @@ impl Addresses {
                     result.map_err(|error| AddressError::Conversation { action: "restore", ifindex, error })?;
                 }
             }
+            self.looked_at.remove(&ifindex);
+            self.spared.remove(&ifindex);
         }
         Ok(())
     }

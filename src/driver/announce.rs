@@ -1,6 +1,7 @@
 //! Tells the neighbours which MAC address has an address from now on: gratuitous ARP, unsolicited NA.
 //!
-//! An announcement is a burst that may fill a queue. It goes out behind the adverts, in batches, and with pauses once it is long.
+//! An announcement is a burst that may fill a queue. It goes out behind the adverts, in batches, and with pauses once
+//! it is long.
 
 #![allow(clippy::disallowed_methods, reason = "runs on a thread of its own, which paces a burst")]
 
@@ -15,15 +16,15 @@ use crate::types::{MacAddr, VirtualAddress};
 use crate::wire::arp::Arp;
 use crate::wire::ndisc::NeighborAdvertisement;
 
-/// Frames sent without a pause: 1,000 IPv4 addresses in both forms, which take a 1 Gb/s interface 1.4 ms. Its queue is drained
-/// about as fast as it is filled.
+/// Frames sent without a pause: 1,000 IPv4 addresses in both forms, which take a 1 Gb/s interface 1.4 ms. Its queue is
+/// drained about as fast as it is filled.
 const UNPAUSED_FRAMES: usize = 2_048;
 
 /// Between batches after that.
 const PAUSE: Duration = Duration::from_millis(1);
 
-/// How often a full queue is tried again, for the whole of an announcement, and after what pause. A queue that does not move for 20 ms belongs to
-/// an interface that sends nothing, and the announcement is repeated anyway.
+/// How often a full queue is tried again, for the whole of an announcement, and after what pause. A queue that does not
+/// move for 20 ms belongs to an interface that sends nothing, and the announcement is repeated anyway.
 const RETRIES: usize = 20;
 const RETRY_PAUSE: Duration = Duration::from_millis(1);
 

@@ -2,34 +2,33 @@
 //!
 //! | file | looks at |
 //! |---|---|
-//! | `exec` | a program's exit code, or the number that it prints |
 //! | `tcp`, `http` | a port, and what answers there; `place` connects, `tls` is for https |
 //! | `ping`, `arp` | a host, a neighbour |
 //! | `postgres` | a server's role, timeline and age |
 //! | `systemd` | a unit's state, by D-Bus |
 //! | `file` | a number in a file |
 //! | `process`, `interface`, `route` | what the kernel has |
-//! | `patience` | waiting with a deadline, without a clock |
 //! | `webhook` | nothing: it tells a page what somebody should know, by the same means |
 //!
-//! A check runs on a thread of its own, so it never overlaps with itself, and none waits for another. It blocks until its deadline
-//! at most. What it cannot look at is [`Unable`], which is not the same as ill; [`Probe::inspect`] finds that out before it is needed.
+//! Programs are run as all are that the agent runs ([`super::program`]). A check runs on a thread of its own, so it
+//! never overlaps with itself, and none waits for another. It blocks until its deadline at most. What it cannot look at
+//! is [`Unable`], which is not the same as ill; [`Probe::inspect`] finds that out before it is needed.
 
-use std::fmt;
 use std::io::{self, PipeReader, PipeWriter};
 use std::os::fd::AsFd;
 use std::path::PathBuf;
 use std::thread;
 use std::time::Duration;
 
+use super::attempt::{Failure, Unable, one_line};
+use super::patience::{Patience, Period};
+use super::program::{Program, Runner, Told};
 use crate::engine::{CheckOutcome, CheckResult};
 
 pub mod arp;
-pub mod exec;
 mod file;
 pub mod http;
 mod interface;
-pub(super) mod patience;
 pub mod ping;
 pub mod place;
 pub mod postgres;
@@ -40,11 +39,6 @@ mod tcp;
 mod tls;
 pub mod webhook;
 
-use exec::Told;
-use patience::{Patience, Period};
-
-/// How much of what a check said is kept: a line of a log.
-const MAX_OUTPUT: usize = 200;
 /// A check needs little: what it reads is bounded.
 const STACK_BYTES: usize = 256 * 1024;
 /// The first runs of all checks are spread over this time, or over the interval where that is shorter.
@@ -67,9 +61,9 @@ pub struct Check {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Probe {
     /// A program, by its exit code.
-    Exec(exec::Program),
+    Exec(Program),
     /// A program, by the number on its last line: how far the data is behind.
-    Lag(exec::Program),
+    Lag(Program),
     /// Whether somebody accepts connections.
     Tcp(place::Place),
     /// What a web server answers.
@@ -97,38 +91,6 @@ pub enum Probe {
     Route(route::Destination),
 }
 
-/// Why a check cannot be run.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Unable {
-    /// What is wrong, in one line.
-    pub problem: String,
-    /// What to do about it.
-    pub remedy: &'static str,
-}
-
-impl fmt::Display for Unable {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{}: {}", self.problem, self.remedy)
-    }
-}
-
-/// Why a run gave no pass.
-#[derive(Debug)]
-pub(super) enum Failure {
-    /// It looked, and this is not well.
-    Ill(String),
-    /// It could not look.
-    Unable(String),
-    /// Nobody wants to know any more.
-    Stopped,
-}
-
-impl From<Unable> for Failure {
-    fn from(unable: Unable) -> Self {
-        Self::Unable(unable.to_string())
-    }
-}
-
 /// What a run found: a number, if it is of the sort that gives one, and a line about it.
 type Found = Result<(Option<i64>, String), Failure>;
 
@@ -153,10 +115,12 @@ impl Probe {
     fn run(&self, patience: &Patience<'_>, memory: &mut Memory) -> Found {
         match self {
             Self::Exec(program) => {
-                exec::run(program, &Told::default(), patience, &mut memory.leftover).map(|line| (None, line))
+                let ended = memory.runner().run_within(program, &Told::default(), patience)?;
+                ended.passed().map(|line| (None, line))
             }
             Self::Lag(program) => {
-                exec::run(program, &Told::default(), patience, &mut memory.leftover).and_then(|line| number(&line))
+                let ended = memory.runner().run_within(program, &Told::default(), patience)?;
+                number(&ended.passed()?)
             }
             Self::Tcp(place) => tcp::run(place, patience, &mut memory.lookup).map(|line| (None, line)),
             Self::Http(request) => http::run(request, patience, &mut memory.lookup).map(|line| (None, line)),
@@ -175,9 +139,16 @@ impl Probe {
 /// What one run leaves for the next.
 #[derive(Debug, Default)]
 struct Memory {
-    leftover: Option<exec::Leftover>,
+    runner: Option<Runner>,
     lookup: Option<place::Lookup>,
     known: Option<postgres::Known>,
+}
+
+impl Memory {
+    /// Of the check's own thread.
+    fn runner(&mut self) -> &mut Runner {
+        self.runner.get_or_insert_with(Runner::on_this_thread)
+    }
 }
 
 /// A check that runs again and again on a thread of its own, until this is dropped.
@@ -189,7 +160,8 @@ pub struct Running {
 }
 
 impl Running {
-    /// Starts one. `turn` of `turns`: which it is of those that start together. `report` is told of each run, and says whether to go on.
+    /// Starts one. `turn` of `turns`: which it is of those that start together. `report` is told of each run, and says
+    /// whether to go on.
     ///
     /// # Errors
     ///
@@ -231,15 +203,9 @@ impl Drop for Running {
 
 fn repeat(check: &Check, period: &Period, stop: &PipeReader, report: &impl Fn(&str, CheckResult) -> bool) {
     let mut memory = Memory::default();
-    // Programs get none of the agent's capabilities.
-    let dropped = exec::drop_ambient_capabilities();
     while period.wait(stop.as_fd()) {
-        let found = match &dropped {
-            Ok(()) => Patience::new(check.timeout, stop.as_fd())
-                .map_err(|error| Failure::Unable(error.to_string()))
-                .and_then(|patience| check.probe.run(&patience, &mut memory)),
-            Err(error) => Err(Failure::Unable(format!("the agent's capabilities cannot be dropped: {error}"))),
-        };
+        let found =
+            Patience::new(check.timeout, stop.as_fd()).and_then(|patience| check.probe.run(&patience, &mut memory));
         let (outcome, output) = match found {
             Ok((number, output)) => (CheckOutcome::Passed(number), output),
             Err(Failure::Ill(output)) => (CheckOutcome::Failed, output),
@@ -258,9 +224,4 @@ fn number(line: &str) -> Found {
         Err(_) if line.trim().is_empty() => Err(Failure::Ill("no number, but nothing".to_owned())),
         Err(_) => Err(Failure::Ill(format!("no whole number: {line}"))),
     }
-}
-
-/// Safe for a terminal, and not longer than a line.
-pub(super) fn one_line(text: &str) -> String {
-    text.trim().chars().map(|c| if c.is_control() { ' ' } else { c }).take(MAX_OUTPUT).collect()
 }

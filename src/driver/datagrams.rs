@@ -1,7 +1,7 @@
 //! The UDP sockets that nodes speak to each other through: one a family, for all peers and interfaces.
 //!
-//! A socket says by which interface a datagram came, and sends by the one that it is told, or as the host's routes say. On interfaces
-//! that joined it hears the group too, by which nodes on one link find each other.
+//! A socket says by which interface a datagram came, and sends by the one that it is told, or as the host's routes say.
+//! On interfaces that joined it hears the group too, by which nodes on one link find each other.
 
 use std::io::{self, IoSlice, IoSliceMut};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, SocketAddrV4, SocketAddrV6};

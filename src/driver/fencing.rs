@@ -1,30 +1,20 @@
 //! Runs a fence agent: any program of the ClusterLabs convention (FenceAgentAPI of fence-agents).
 //!
-//! It reads `key=value` lines from its standard input, `action` among them, and ends with 0 where that was done; `status` ends with 0 for
-//! on, 2 for off, 1 for not known. A run that does not end in time has failed, and its whole process group is killed: a
-//! timeout is a guess, and what is wanted is a proof. Blocks: it belongs on a thread of its own.
+//! It reads `key=value` lines from its standard input, `action` among them, and ends with 0 where that was done;
+//! `status` ends with 0 for on, 2 for off, 1 for not known. A run that does not end in time has failed, and its whole
+//! process group is killed: a timeout is a guess, and what is wanted is a proof. Blocks: it belongs on a thread of its
+//! own.
 
-use std::io::{self, Read, Write};
-use std::os::unix::process::{CommandExt, ExitStatusExt};
-use std::process::{Child, Command, ExitStatus, Stdio};
-use std::sync::mpsc::{RecvTimeoutError, channel};
-use std::thread;
-use std::time::Duration;
+use std::fs::File;
+use std::io::{self, PipeReader, Read};
+use std::os::fd::AsFd;
 
-use nix::sys::signal::{Signal, killpg};
-use nix::sys::wait::{Id, WaitPidFlag, waitid};
-use nix::unistd::Pid;
-
+use super::attempt::{Failure, one_line};
+use super::program::{Ended, Program, Runner, Told};
 use crate::engine::{FenceAction, FencePeer};
 
-/// Where a fence agent finds the programs that it uses.
-const PATH: &str = "/usr/sbin:/usr/bin:/sbin:/bin";
 /// `status` of a peer that is off.
 const OFF: i32 = 2;
-/// How much of what it prints is kept, in bytes: the end, where the error stands.
-const KEPT: usize = 400;
-/// How long its last words are waited for, once its process group is dead: a daemon that it began may hold the pipe.
-const LAST_WORDS: Duration = Duration::from_millis(200);
 /// The longest secret, in bytes.
 const LONGEST_SECRET: u64 = 4096;
 
@@ -34,101 +24,51 @@ const LONGEST_SECRET: u64 = 4096;
 ///
 /// Why it may still live, in one line without a secret.
 pub fn fence(peer: &FencePeer) -> Result<String, String> {
+    // Nobody calls it back: what has begun may have been done.
+    let (stop, _stopper) = io::pipe().map_err(|error| error.to_string())?;
+    let mut agent = Agent {
+        program: Program { command: vec![peer.program.clone()], user: None },
+        runner: Runner::on_this_thread(),
+        stop,
+    };
     let mut last = String::new();
     for attempt in 1..=peer.attempts.max(1) {
         let action = match peer.action {
             FenceAction::Reboot => "reboot",
             FenceAction::Off => "off",
         };
-        let done = run(peer, action);
-        match (&done, peer.action) {
-            (Ok(Run { code: Some(0), .. }), FenceAction::Reboot) => {
+        let done = agent.run(peer, action);
+        match (done.as_ref().map(Ended::code), peer.action) {
+            (Ok(Some(0)), FenceAction::Reboot) => {
                 return Ok(format!("{} reports the reboot as done (attempt {attempt})", peer.program));
             }
             // What it says it did, and what failed but may have been done, is looked at.
             (Ok(_) | Err(_), FenceAction::Off | FenceAction::Reboot) => {}
         }
-        let status = run(peer, "status");
-        if let Ok(Run { code: Some(OFF), .. }) = status {
+        let status = agent.run(peer, "status");
+        if status.as_ref().is_ok_and(|ended| ended.code() == Some(OFF)) {
             return Ok(format!("{} reports that it is off (attempt {attempt})", peer.program));
         }
-        let told = |run: &Result<Run, String>| match run {
-            Ok(run) => run.to_string(),
-            Err(error) => error.clone(),
-        };
-        last = format!("{action}: {}; status: {}", told(&done), told(&status));
+        let told = |run: Result<Ended, String>| one_line(&run.map_or_else(|error| error, |ended| ended.to_string()));
+        last = format!("{action}: {}; status: {}", told(done), told(status));
     }
     Err(format!("{}: {last}", peer.program))
 }
 
-struct Run {
-    code: Option<i32>,
-    signal: Option<i32>,
-    said: String,
+struct Agent {
+    program: Program,
+    runner: Runner,
+    stop: PipeReader,
 }
 
-impl std::fmt::Display for Run {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        match (self.code, self.signal) {
-            (Some(code), _) => write!(f, "exit code {code}")?,
-            (None, signal) => write!(f, "killed by signal {}", signal.unwrap_or(0))?,
-        }
-        if self.said.is_empty() { Ok(()) } else { write!(f, " ({})", self.said) }
+impl Agent {
+    fn run(&mut self, peer: &FencePeer, action: &str) -> Result<Ended, String> {
+        let told = Told { environment: Vec::new(), input: input(peer, action)?.into_bytes() };
+        self.runner.try_run(&self.program, &told, peer.timeout, self.stop.as_fd()).map_err(|failure| match failure {
+            Failure::Ill(why) | Failure::Unable(why) => why,
+            Failure::Stopped => "nobody waited for it".to_owned(),
+        })
     }
-}
-
-fn run(peer: &FencePeer, action: &str) -> Result<Run, String> {
-    let input = input(peer, action)?;
-    let mut child = Command::new(&peer.program)
-        .env_clear()
-        .env("PATH", PATH)
-        .env("LC_ALL", "C")
-        .current_dir("/")
-        .stdin(Stdio::piped())
-        .stdout(Stdio::null())
-        .stderr(Stdio::piped())
-        .process_group(0)
-        .spawn()
-        .map_err(|error| format!("cannot run it: {error}"))?;
-    if let Some(mut stdin) = child.stdin.take() {
-        // One that does not read is judged by how it ends. What it is told fits into a pipe.
-        stdin.write_all(input.as_bytes()).ok();
-    }
-    let (last_words, words) = channel();
-    if let Some(mut stderr) = child.stderr.take() {
-        thread::spawn(move || last_words.send(end_of(&mut stderr)).ok());
-    }
-    let ended = wait(&mut child, peer.timeout).map_err(|error| format!("cannot wait for it: {error}"))?;
-    let said = words.recv_timeout(LAST_WORDS).unwrap_or_default();
-    match ended {
-        Some(status) => Ok(Run { code: status.code(), signal: status.signal(), said }),
-        None => Err(format!("did not end within {:?}, and was killed", peer.timeout)),
-    }
-}
-
-/// `None` where it did not end in time. Nothing of its process group is left.
-fn wait(child: &mut Child, timeout: Duration) -> io::Result<Option<ExitStatus>> {
-    let pid = Pid::from_raw(i32::try_from(child.id()).map_err(io::Error::other)?);
-    let (at_end, end) = channel();
-    // It stays a zombie, so that its number is nobody else's until its group is killed.
-    thread::spawn(move || at_end.send(waitid(Id::Pid(pid), WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT).is_ok()).ok());
-    let in_time = !matches!(end.recv_timeout(timeout), Err(RecvTimeoutError::Timeout));
-    killpg(pid, Signal::SIGKILL).ok();
-    let status = child.wait()?;
-    Ok(in_time.then_some(status))
-}
-
-/// The last that it prints, in one line.
-fn end_of(output: &mut impl Read) -> String {
-    let mut kept = Vec::new();
-    let mut buffer = [0; 1024];
-    while let Ok(length @ 1..) = output.read(&mut buffer) {
-        kept.extend_from_slice(buffer.get(..length).unwrap_or_default());
-        let surplus = kept.len().saturating_sub(KEPT);
-        kept.drain(..surplus);
-    }
-    let text = String::from_utf8_lossy(&kept);
-    text.split_whitespace().collect::<Vec<_>>().join(" ").chars().filter(|c| !c.is_control()).collect()
 }
 
 fn input(peer: &FencePeer, action: &str) -> Result<String, String> {
@@ -138,7 +78,7 @@ fn input(peer: &FencePeer, action: &str) -> Result<String, String> {
     }
     for (name, path) in &peer.secrets {
         let mut secret = String::new();
-        let read = std::fs::File::open(path).and_then(|file| file.take(LONGEST_SECRET).read_to_string(&mut secret));
+        let read = File::open(path).and_then(|file| file.take(LONGEST_SECRET).read_to_string(&mut secret));
         read.map_err(|error| format!("cannot read {path}: {error}"))?;
         let secret = secret.strip_suffix('\n').unwrap_or(&secret);
         if secret.contains('\n') {
@@ -151,46 +91,40 @@ fn input(peer: &FencePeer, action: &str) -> Result<String, String> {
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::PermissionsExt;
     use std::path::PathBuf;
+    use std::sync::mpsc::channel;
+    use std::time::Duration;
 
     use super::*;
+    use crate::scratch::Scratch;
 
-    struct Place(PathBuf);
+    struct Place(Scratch);
 
     impl Place {
         fn new(name: &str) -> Self {
-            let path = std::env::temp_dir().join(format!("vipd-fencing-{name}-{}", std::process::id()));
-            std::fs::create_dir_all(&path).expect("a directory");
-            std::fs::set_permissions(&path, PermissionsExt::from_mode(0o755)).expect("it is ours");
-            Self(path)
-        }
-
-        fn file(&self, name: &str, text: &str, mode: u32) -> String {
-            let path = self.0.join(name);
-            std::fs::write(&path, text).expect("written");
-            std::fs::set_permissions(&path, PermissionsExt::from_mode(mode)).expect("it is ours");
-            path.display().to_string()
+            Self(Scratch::new(&format!("fencing-{name}")))
         }
 
         fn peer(&self, script: &str) -> FencePeer {
             FencePeer {
                 name: "db-b".into(),
                 addresses: Vec::new(),
-                program: self.file("fence_test", &format!("#!/bin/sh\ncd {}\n{script}", self.0.display()), 0o755),
+                program: shown(self.0.file(
+                    "fence_test",
+                    &format!("#!/bin/sh\ncd {}\n{script}", self.0.path().display()),
+                    0o755,
+                )),
                 action: FenceAction::Off,
                 options: vec![("ip".into(), "192.0.2.7".into())],
-                secrets: vec![("password".into(), self.file("secret", "hunter2\n", 0o600))],
+                secrets: vec![("password".into(), shown(self.0.file("secret", "hunter2\n", 0o600)))],
                 timeout: Duration::from_secs(10),
                 attempts: 2,
             }
         }
     }
 
-    impl Drop for Place {
-        fn drop(&mut self) {
-            std::fs::remove_dir_all(&self.0).expect("it is ours");
-        }
+    fn shown(path: PathBuf) -> String {
+        path.display().to_string()
     }
 
     #[test]
@@ -198,10 +132,10 @@ mod tests {
         let place = Place::new("told");
         let peer = place.peer("cat >> told; env >> env; grep -q action=status told && exit 2; exit 0");
         assert!(fence(&peer).expect("it is off").contains("reports that it is off (attempt 1)"));
-        let told = std::fs::read_to_string(place.0.join("told")).expect("it ran");
+        let told = std::fs::read_to_string(place.0.path().join("told")).expect("it ran");
         let one = |action: &str| format!("nodename=db-b\naction={action}\nip=192.0.2.7\npassword=hunter2\n");
         assert_eq!(told, one("off") + &one("status"));
-        let env = std::fs::read_to_string(place.0.join("env")).expect("it ran");
+        let env = std::fs::read_to_string(place.0.path().join("env")).expect("it ran");
         assert!(!env.contains("CARGO"), "{env}");
     }
 
@@ -209,8 +143,8 @@ mod tests {
     fn what_is_said_to_be_off_and_is_not_is_not_believed() {
         let place = Place::new("lies");
         let error = fence(&place.peer("echo run >> runs; echo 'no way' >&2; exit 0")).expect_err("it is on");
-        assert!(error.contains("status: exit code 0 (no way)") && !error.contains("hunter2"), "{error}");
-        assert_eq!(std::fs::read_to_string(place.0.join("runs")).expect("it ran").lines().count(), 4);
+        assert!(error.contains("status: exit code 0: no way") && !error.contains("hunter2"), "{error}");
+        assert_eq!(std::fs::read_to_string(place.0.path().join("runs")).expect("it ran").lines().count(), 4);
         let reboot = FencePeer { action: FenceAction::Reboot, ..place.peer("exit 0") };
         assert!(fence(&reboot).is_ok(), "of a reboot nothing is left to be seen");
         assert!(fence(&FencePeer { action: FenceAction::Reboot, ..place.peer("exit 1") }).is_err());
@@ -222,8 +156,8 @@ mod tests {
         let mut peer = place.peer("sleep 1000 & echo $! > child; wait");
         (peer.timeout, peer.attempts) = (Duration::from_millis(300), 1);
         let error = fence(&peer).expect_err("it hangs");
-        assert!(error.contains("did not end within 300ms"), "{error}");
-        let child = std::fs::read_to_string(place.0.join("child")).expect("it ran");
+        assert!(error.contains("no answer within 300ms"), "{error}");
+        let child = std::fs::read_to_string(place.0.path().join("child")).expect("it ran");
         let state = || std::fs::read_to_string(format!("/proc/{}/stat", child.trim())).unwrap_or_default();
         // A killed process takes a moment to end.
         let (_open, never) = channel::<()>();

@@ -1,21 +1,25 @@
 //! The lease in the kernel: addresses that answer only as long as somebody keeps saying so.
 //!
 //! Each interface has an nftables table of its own that drops whatever would answer to a *managed* address or speak as
-//! it (ARP, IPv4, IPv6, neighbor discovery, in both directions), unless the address is *owned* as well. An owned address
-//! ceases to be one by the kernel's own clock. So a frozen, starved or killed agent stops answering, an announcement that
-//! it sends too late is dropped, and a table that outlives its agent stays closed until the next one takes it over.
-//! The hooks are those of the physical interface: they see what comes from and goes to a macvlan over it, too. Frames
-//! of a VLAN over it belong to the VLAN's own interface and pass; so does everything about any other address. A kernel without
-//! such hooks has those of its IP and its ARP ([`Layer::InetArp`]): they see less, and know of addresses only, not of interfaces.
+//! it (ARP, IPv4, IPv6, neighbor discovery, in both directions), unless the address is *owned* as well. An owned
+//! address ceases to be one by the kernel's own clock. So a frozen, starved or killed agent stops answering, an
+//! announcement that it sends too late is dropped, and a table that outlives its agent stays closed until the next one
+//! takes it over. The hooks are those of the physical interface: they see what comes from and goes to a macvlan over
+//! it, too. Frames of a VLAN over it belong to the VLAN's own interface and pass; so does everything about any other
+//! address. A kernel without such hooks has those of its IP and its ARP ([`Layer::InetArp`]): they see less, and know
+//! of addresses only, not of interfaces.
 //!
 //! Decides only how to word things to this kernel, and how to keep a term: never later than asked, by no clock but the
-//! monotonic one; earlier by at most two of the kernel's ticks, and by [`ALLOWANCES`]. A suspended host's clock stands still, and
-//! so does its lease: whoever wakes up has to call [`Gate::end`] before anything else.
+//! monotonic one; earlier by at most two of the kernel's ticks, and by [`ALLOWANCES`]. A suspended host's clock stands
+//! still, and so does its lease: whoever wakes up has to call [`Gate::end`] before anything else.
 //!
 //! A host that audits writes one `NETFILTER_CFG` record a renewal; `-a never,exclude -F msgtype=NETFILTER_CFG` in its audit
 //! rules keeps them out.
 
-#![allow(clippy::disallowed_methods, reason = "a term that is late on its way is sent anew")]
+#![allow(
+    clippy::disallowed_methods,
+    reason = "the kernel counts a term from when it learns of it: how long it was on its way shows only around the system call"
+)]
 
 mod probe;
 mod rules;
@@ -60,8 +64,9 @@ const MOMENT: Term = Term::Milliseconds(1000);
 pub enum Layer {
     /// At the interface: of whatever comes in and goes out there, an announcement that is sent too late included.
     Netdev,
-    /// In the host's IP and ARP: of what is for the host and from it. An address is closed at all interfaces at once, whichever one it
-    /// is managed at; what a program sends as a whole frame, and what is forwarded or translated, passes.
+    /// In the host's IP and ARP: of what is for the host and from it. An address is closed at all interfaces at once,
+    /// whichever one it is managed at; what a program sends as a whole frame, and what is forwarded or translated,
+    /// passes.
     InetArp,
 }
 
@@ -105,8 +110,9 @@ struct Interface {
 }
 
 impl Gate {
-    /// Opens a conversation with nftables, in the network namespace of the calling thread, and finds out what it can do: the strongest
-    /// layer that this kernel has. Changes nothing: tables of an agent before this one go on until they are managed anew, or removed.
+    /// Opens a conversation with nftables, in the network namespace of the calling thread, and finds out what it can
+    /// do: the strongest layer that this kernel has. Changes nothing: tables of an agent before this one go on until
+    /// they are managed anew, or removed.
     ///
     /// # Errors
     ///
@@ -253,8 +259,8 @@ impl Gate {
         self.remove_in(self.layer, &[interface.to_owned()]).map_err(context(&format!("remove the gate of {interface}")))
     }
 
-    /// Lets the addresses pass until then, and no longer: opens those that are closed, and renews those that this opened before and
-    /// that still pass. One transaction for each 1,000 addresses; does not wait.
+    /// Lets the addresses pass until then, and no longer: opens those that are closed, and renews those that this
+    /// opened before and that still pass. One transaction for each 1,000 addresses; does not wait.
     ///
     /// # Errors
     ///

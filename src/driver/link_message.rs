@@ -31,7 +31,8 @@ pub(super) struct LinkFacts {
 }
 
 impl LinkFacts {
-    /// Reads the body of a link message; `None` where it is another family's view of the interface, such as its place in a bridge.
+    /// Reads the body of a link message; `None` where it is another family's view of the interface, such as its place
+    /// in a bridge.
     ///
     /// Nothing but these attributes is looked at: kernels keep adding others, and none of them may hide an interface.
     pub(super) fn read(body: &[u8]) -> Option<Self> {

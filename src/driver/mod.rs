@@ -1,12 +1,14 @@
 //! The kernel's facilities, one a file: what vipd asks of sockets, netlink and the scheduler.
 //!
-//! Nothing here decides and nothing logs. A driver does what it is told, or says what it tried and why that failed.
-//! It knows the plain types of [`crate::types`] and the bytes of [`crate::wire`], and of the engine only the state
-//! of a link, the kinds of claims, the ways to references and the results of checks. Sockets that the loop polls never block; what can block (netlink) says so, and belongs on another thread.
+//! Nothing here decides and nothing logs. A driver does what it is told, or says what it tried and why that failed. It
+//! knows the plain types of [`crate::types`] and the bytes of [`crate::wire`], and of the engine only the state of a
+//! link, the kinds of claims, the ways to references and the results of checks. Sockets that the loop polls never
+//! block; what can block (netlink) says so, and belongs on another thread.
 
 pub mod addresses;
 pub mod adverts;
 pub mod announce;
+pub mod attempt;
 pub mod checks;
 pub mod datagrams;
 pub mod echo;
@@ -21,7 +23,8 @@ pub mod links;
 pub mod neighbour;
 pub mod netlink;
 pub mod nftables;
-pub mod programs;
+mod patience;
+pub mod program;
 pub mod random;
 pub mod readiness;
 pub mod routes;
@@ -29,6 +32,7 @@ pub mod routing;
 pub mod schedule;
 pub mod state_dir;
 pub mod timer;
+pub mod trust;
 pub mod virtual_mac;
 pub mod watch;
 pub mod watchdog;

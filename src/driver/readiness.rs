@@ -1,7 +1,7 @@
 //! Lets one task of the runtime wait for many kernel objects at once, and never miss that one became ready.
 //!
-//! The kernel tells only of changes from not ready to ready. Whoever reads a part and goes to sleep sleeps for ever; so the one way to read
-//! here is to try, and only a source that is exhausted is waited for.
+//! The kernel tells only of changes from not ready to ready. Whoever reads a part and goes to sleep sleeps for ever; so
+//! the one way to read here is to try, and only a source that is exhausted is waited for.
 #![allow(unsafe_code)] // The runtime cannot know that a descriptor stays open; the trait below promises it.
 
 use std::io;

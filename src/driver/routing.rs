@@ -1,8 +1,9 @@
 //! Routes and rules that move with a vip's addresses: installed, removed and listed.
 //!
-//! What is installed carries [`OWN_PROTOCOL`], as addresses do, so that it is known for ours by any later agent. Installing what is
-//! there and removing what is not are no errors. In IPv4 a route stands before another program's to the same network with the same
-//! metric, which counts again afterwards; in IPv6, where the kernel would share the packets out among the two, it is refused.
+//! What is installed carries [`OWN_PROTOCOL`], as addresses do, so that it is known for ours by any later agent.
+//! Installing what is there and removing what is not are no errors. In IPv4 a route stands before another program's to
+//! the same network with the same metric, which counts again afterwards; in IPv6, where the kernel would share the
+//! packets out among the two, it is refused.
 
 use std::io;
 use std::net::IpAddr;

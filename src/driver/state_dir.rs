@@ -1,7 +1,7 @@
 //! The directory that outlives the agent: files in it are written whole or line by line, and no symbolic link is followed.
 //!
-//! Every file is reached from the open directory, so that nobody who renames directories above it has the agent write elsewhere.
-//! All of this can block for as long as a disk does: it belongs on a thread of its own.
+//! Every file is reached from the open directory, so that nobody who renames directories above it has the agent write
+//! elsewhere. All of this can block for as long as a disk does: it belongs on a thread of its own.
 
 use std::fs::{DirBuilder, File, Permissions};
 use std::io::{self, Read, Write};
@@ -29,7 +29,8 @@ impl StateDir {
     ///
     /// # Errors
     ///
-    /// What the system refuses; a symbolic link in its place; a directory that others can write to and that is not ours to close.
+    /// What the system refuses; a symbolic link in its place; a directory that others can write to and that is not ours
+    /// to close.
     pub fn open(path: &Path) -> io::Result<Self> {
         let tried = format!("use the state directory {}", path.display());
         Self::make_and_open(path).map_err(context(&tried))
@@ -120,7 +121,8 @@ impl StateDir {
         written().map_err(context(&format!("write {name}")))
     }
 
-    /// Writes over a file's content, made where it is missing, without waiting for the disk. After a crash it may hold the old.
+    /// Writes over a file's content, made where it is missing, without waiting for the disk. After a crash it may hold
+    /// the old.
     ///
     /// # Errors
     ///
@@ -171,28 +173,12 @@ mod tests {
     use std::os::unix::fs::symlink;
 
     use super::*;
-
-    /// A directory of a test's own, removed when it ends.
-    struct Place(PathBuf);
-
-    impl Place {
-        fn new(name: &str) -> Self {
-            let path = std::env::temp_dir().join(format!("vipd-state-{name}-{}", std::process::id()));
-            std::fs::create_dir_all(&path).expect("a directory");
-            Self(path)
-        }
-    }
-
-    impl Drop for Place {
-        fn drop(&mut self) {
-            std::fs::remove_dir_all(&self.0).expect("it is ours");
-        }
-    }
+    use crate::scratch::Scratch;
 
     #[test]
     fn it_is_made_for_its_owner_alone_and_closed_to_others() {
-        let place = Place::new("mode");
-        let path = place.0.join("deep/er");
+        let place = Scratch::new("state-mode");
+        let path = place.path().join("deep/er");
         StateDir::open(&path).expect("it can be made");
         let mode = || std::fs::metadata(&path).expect("it is there").mode() & 0o777;
         assert_eq!(mode(), 0o700);
@@ -203,13 +189,13 @@ mod tests {
 
     #[test]
     fn no_link_is_followed_and_no_pipe_is_waited_for() {
-        let place = Place::new("links");
-        let (real, link) = (place.0.join("real"), place.0.join("link"));
+        let place = Scratch::new("state-links");
+        let (real, link) = (place.path().join("real"), place.path().join("link"));
         let dir = StateDir::open(&real).expect("it can be made");
         symlink(&real, &link).expect("a link");
         assert!(StateDir::open(&link).is_err(), "the directory itself is a link");
 
-        let victim = place.0.join("victim");
+        let victim = place.path().join("victim");
         std::fs::write(&victim, "precious").expect("a file");
         symlink(&victim, real.join("file")).expect("a link");
         assert!(dir.append_to("file").is_err());
@@ -224,8 +210,8 @@ mod tests {
 
     #[test]
     fn a_file_is_overwritten_whole() {
-        let place = Place::new("overwrite");
-        let dir = StateDir::open(&place.0.join("state")).expect("it can be made");
+        let place = Scratch::new("state-overwrite");
+        let dir = StateDir::open(&place.path().join("state")).expect("it can be made");
         for text in ["one", "a longer one", "2"] {
             dir.overwrite("file", text.as_bytes()).expect("it can be written");
             assert_eq!(dir.read("file", 12).expect("it can be read").as_deref(), Some(text.as_bytes()));
@@ -234,8 +220,8 @@ mod tests {
 
     #[test]
     fn a_file_is_replaced_whole_and_bounded() {
-        let place = Place::new("replace");
-        let dir = StateDir::open(&place.0.join("state")).expect("it can be made");
+        let place = Scratch::new("state-replace");
+        let dir = StateDir::open(&place.path().join("state")).expect("it can be made");
         assert_eq!(dir.read("file", 10).expect("no error"), None);
         for text in ["one", "a longer one", "2"] {
             dir.replace("file", text.as_bytes()).expect("it can be written");

@@ -1,14 +1,14 @@
 //! The virtual router MAC address (RFC 9568 §7.3): a macvlan over the interface, which then carries the virtual addresses.
 //!
 //! It exists on the owner only: an interface that is up, even without an address, can send with its MAC, and a switch
-//! would learn the wrong port. Mode `vepa`: what one virtual router broadcasts is no business of another on the same host, as in mode
-//! `private`; but a private macvlan also takes for itself, away from the interface below, each multicast frame that comes in with its own
-//! MAC address, and those are the adverts of a second owner.
+//! would learn the wrong port. Mode `vepa`: what one virtual router broadcasts is no business of another on the same
+//! host, as in mode `private`; but a private macvlan also takes for itself, away from the interface below, each
+//! multicast frame that comes in with its own MAC address, and those are the adverts of a second owner.
 //!
-//! With two interfaces on one link, either would answer ARP for the other's addresses, with its own MAC. So the parent's
-//! `arp_ignore` and `arp_announce` are raised while it carries such a macvlan. What they were is kept by the kernel, in the macvlan's
-//! alias: it outlives an agent that crashes, and the last macvlan's removal restores it. Settings under `all` are never touched;
-//! an `arp_ignore` of 3 or more, or an `arp_filter`, there would defeat this.
+//! With two interfaces on one link, either would answer ARP for the other's addresses, with its own MAC. So the
+//! parent's `arp_ignore` and `arp_announce` are raised while it carries such a macvlan. What they were is kept by the
+//! kernel, in the macvlan's alias: it outlives an agent that crashes, and the last macvlan's removal restores it.
+//! Settings under `all` are never touched; an `arp_ignore` of 3 or more, or an `arp_filter`, there would defeat this.
 
 use std::fs;
 use std::io;

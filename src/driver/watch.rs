@@ -1,8 +1,9 @@
 //! Hears who says that he has an address: ARP packets and neighbour advertisements of other hosts.
 //!
-//! One socket an interface and family, bound to its own ethertype, so that no other traffic touches it. A filter in the kernel
-//! passes only packets about watched addresses; the rest costs the agent nothing, however busy the network. Questions are not
-//! heard: to ask for an address, as duplicate detection does, claims nothing, and the owner's kernel answers.
+//! One socket an interface and family, bound to its own ethertype, so that no other traffic touches it. A filter in the
+//! kernel passes only packets about watched addresses; the rest costs the agent nothing, however busy the network.
+//! Questions are not heard: to ask for an address, as duplicate detection does, claims nothing, and the owner's kernel
+//! answers.
 #![allow(unsafe_code)] // Binding an AF_PACKET socket and receiving from one with the sender's address have no safe wrapper.
 
 use std::collections::BTreeSet;
@@ -25,8 +26,8 @@ pub const PACKET_LEN: usize = 2048;
 /// Some two hundred claims: a flood of them says nothing more than its first ones.
 const RECEIVE_BUFFER_LEN: usize = 128 * 1024;
 
-/// The most addresses that are looked for in the kernel: a filter has at most 4,096 instructions (`BPF_MAXINSNS`). Where there
-/// are more, all claims are heard, and looked through here.
+/// The most addresses that are looked for in the kernel: a filter has at most 4,096 instructions (`BPF_MAXINSNS`).
+/// Where there are more, all claims are heard, and looked through here.
 const MOST_FILTERED: usize = 2_000;
 
 /// A host says that it has an address.

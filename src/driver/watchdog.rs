@@ -1,6 +1,7 @@
 //! The hardware watchdog: resets the host unless it is fed. What the kernel's `watchdog-api` says of `/dev/watchdog`.
 //!
-//! Feeding is a write of one byte, which drivers do at once. A path that is no device is written to in the same way, for tests.
+//! Feeding is a write of one byte, which drivers do at once. A path that is no device is written to in the same way,
+//! for tests.
 #![allow(unsafe_code)] // The ioctl that sets the timeout.
 
 use std::fs::{File, OpenOptions};

@@ -140,6 +140,9 @@ impl Vip {
         interval: AdvertInterval,
     ) {
         let heard = Heard { at: step.now, source: sender.source, priority: sender.priority, interval };
+        if comparison != Comparison::Resigns {
+            self.forget_gift(step, sender.source);
+        }
         match comparison {
             Comparison::Resigns => self.backup_on_resignation(step, sender.source),
             // RFC 9568 §6.4.2: an equal priority is as good as a higher one, whatever the addresses.

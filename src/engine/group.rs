@@ -9,6 +9,7 @@
 //! | has yielded, was deposed, was refused | those that are owned are given up |
 //! | is due for a claim | waits until all that are not owned are due, and nothing speaks against any; then all are claimed at once |
 //! | has a lower priority through its checks | all have it |
+//! | is to be handed over | all are, in one step ([`super::handover`]) |
 //!
 //! Of equals the first member's addresses decide for all, as one family's do within a vip: two nodes that each won one would both
 //! yield. Voters are asked for the first member first, and for the others by nobody who does not have that: two nodes that each had
@@ -98,12 +99,16 @@ impl Engine {
     pub(super) fn follow_groups(&mut self, now: Instant, settings: Vec<GroupSettings>, are_new: bool) {
         let before: Vec<Group> = core::mem::take(&mut self.groups).groups;
         let mut memberships = BTreeMap::new();
+        let mut stay: BTreeSet<VipId> = BTreeSet::new();
         for settings in settings {
             let named = |name: &String| self.vips.iter().find(|vip| vip.settings().name == *name).map(Vip::id);
             let members: Vec<VipId> = settings.vips.iter().filter_map(named).collect();
             let is_known = |known: &&Group| known.settings == settings && known.members == members;
             let grows_until = match before.iter().find(is_known) {
-                Some(known) => known.grows_until,
+                Some(known) => {
+                    stay.extend(&known.members);
+                    known.grows_until
+                }
                 None if are_new => None,
                 None => Some(now + self.patience_of(&members) * 2 + GROWS_FOR),
             };
@@ -117,15 +122,16 @@ impl Engine {
         }
         for vip in self.vips.iter().map(Vip::id).collect::<Vec<_>>() {
             let membership = memberships.remove(&vip);
+            let was_member = self.vip(vip).is_some_and(|vip| vip.membership.is_some());
+            if !stay.contains(&vip) && (membership.is_some() || was_member) {
+                self.step(now, vip, Vip::abandon_handover);
+            }
             self.step(now, vip, |vip, step| vip.on_membership(step, membership));
         }
     }
 
     /// Has the members of each group do what follows from what one of them did.
     pub(super) fn settle_groups(&mut self, now: Instant) {
-        if self.stopping {
-            return;
-        }
         for _ in 0..ROUNDS {
             let unsettled = core::mem::take(&mut self.groups.unsettled);
             if unsettled.is_empty() {
@@ -134,6 +140,11 @@ impl Engine {
             for place in unsettled {
                 let Some(group) = self.groups.groups.get(place) else { continue };
                 let (members, grows) = (group.members.clone(), group.grows_until.is_some_and(|until| now < until));
+                self.hand_over_whole(now, &members);
+                // Each answer settles the group again.
+                if self.stopping || self.members(&members).any(Vip::is_letting_go) {
+                    continue;
+                }
                 self.share_faults(now, &members);
                 self.share_priority(now, &members);
                 self.keep_whole(now, &members, grows);
@@ -143,12 +154,18 @@ impl Engine {
         }
     }
 
+    /// A vip and those that move with it.
+    pub(super) fn moves_with(&self, vip: VipId) -> Vec<VipId> {
+        let group = self.groups.by_vip.get(&vip).and_then(|place| self.groups.groups.get(*place));
+        group.map_or_else(|| Vec::from([vip]), |group| group.members.clone())
+    }
+
     fn patience_of(&self, members: &[VipId]) -> Duration {
         let patience = |vip: &Vip| vip.active_down_interval(vip.settings().interval);
         members.iter().filter_map(|id| self.vip(*id)).map(patience).max().unwrap_or_default()
     }
 
-    fn members<'a>(&'a self, members: &'a [VipId]) -> impl Iterator<Item = &'a Vip> {
+    pub(super) fn members<'a>(&'a self, members: &'a [VipId]) -> impl Iterator<Item = &'a Vip> {
         members.iter().filter_map(|id| self.vip(*id))
     }
 
@@ -335,6 +352,8 @@ impl Vip {
     /// What keeps it out, whatever the others do.
     fn own_fault(&self) -> Option<Cause> {
         let held = || match (self.held_by(), self.state()) {
+            // It is being handed over, with the others.
+            (Some(_), StateName::Claiming | StateName::Active) => None,
             (Some(hold), _) => Some(hold.reason.cause()),
             (None, StateName::Held) => Some(self.cause().clone()),
             (None, StateName::Initialize | StateName::Backup | StateName::Claiming | StateName::Active) => None,

@@ -17,12 +17,15 @@
 //!
 //! What fails before (4) leaves the owner as it was; a stop then goes on as the standard says. What fails after (4) is a resignation.
 //!
+//! The members of a group are asked for, and given, in one step each (`whole`).
+//!
 //! Nodes that can do it know each other by the second path ([`super::second_path`]). Everybody else sees adverts of a new owner.
 
 mod order;
 mod owner;
 mod successor;
 mod wanting;
+mod whole;
 
 use alloc::boxed::Box;
 use alloc::string::String;
@@ -36,10 +39,12 @@ use super::time::Instant;
 use super::vip::{State, Step, Vip};
 use super::{Engine, VipId};
 use crate::types::{AdvertInterval, Priority};
-use crate::wire::handover::{HandoverMessage, HandoverReason, HandoverStep};
+use crate::wire::handover::{HandoverMessage, HandoverReason, HandoverStep, Refusal};
 use crate::wire::heartbeat::{Addresses, Standing};
 
 pub use order::{HandoverDone, HandoverFailure, HandoverOrder};
+pub(super) use whole::Joints;
+use whole::Proposal;
 
 /// How long an owner asks one node, and a node asks an owner. The addresses are installed meanwhile, a thousand in a tenth of that.
 const ASKING: Duration = Duration::from_millis(300);
@@ -65,8 +70,10 @@ pub(super) struct Handover {
     offer: Option<Box<Offer>>,
     /// This node would have it.
     wanting: Option<Box<Wanting>>,
-    /// When this node said what its last predecessor let go for.
-    ready_at: Option<Instant>,
+    /// It is to leave with the rest of its group.
+    proposed: Option<Box<Proposal>>,
+    /// The question for whose answer its last predecessor let go, and when this node said that it is ready.
+    accepted: Option<(u64, Instant)>,
     /// Whom it came from, and until when that one's word may be from before.
     taken: Option<(String, Instant)>,
     /// An operator gave it to another node of this priority, which is lower: as long as that one does not fall, this one does not take it back
@@ -84,6 +91,10 @@ struct Leaving {
     repeat_at: Instant,
     /// Who was asked before, in vain.
     tried: Vec<String>,
+    /// Of a group's member: the last question to which it was said in time that the peer is ready, and when that was asked.
+    ready: Option<(u64, Instant)>,
+    /// Of a group's member: why the peer does not take it.
+    failed: Option<HandoverFailure>,
 }
 
 /// What is to be done.
@@ -131,11 +142,15 @@ struct Offer {
     preparing: Option<RequestId>,
     /// The addresses are there.
     is_there: bool,
-    /// The latest question.
+    since: Instant,
+    /// The latest question, and whether it is to be answered yet.
     asked: u64,
+    owes_answer: bool,
     /// The questions that were answered, and when.
     readies: Vec<(u64, Instant)>,
-    /// The owner let go.
+    /// The owner let go for the answer to this question, which was given then.
+    told: Option<(u64, Instant)>,
+    /// The owner let go of all that go with it.
     is_given: bool,
     until: Instant,
 }
@@ -205,9 +220,14 @@ impl Engine {
         self.vips.iter().any(Vip::is_leaving)
     }
 
-    pub(super) fn on_hand_over(&mut self, now: Instant, vip: VipId, request: RequestId, order: HandoverOrder) {
+    pub(super) fn on_hand_over(&mut self, now: Instant, vip: VipId, request: RequestId, order: &HandoverOrder) {
         let is_here = order.to.as_deref() == Some(self.node.as_str());
-        self.step(now, vip, |vip, step| vip.on_order(step, request, order, is_here));
+        // What is fetched is asked for one by one; what goes, goes as a whole by the order for one.
+        let all = if is_here { self.moves_with(vip) } else { Vec::from([vip]) };
+        self.joints.begin(request, all.len());
+        for vip in all {
+            self.step(now, vip, |vip, step| vip.on_order(step, request, order.clone(), is_here));
+        }
     }
 
     pub(super) fn on_handover_message(&mut self, now: Instant, peer: &str, message: &HandoverMessage) {
@@ -229,8 +249,13 @@ impl Vip {
             HandoverStep::Ready => self.on_ready(step, peer, number),
             HandoverStep::Refuse(refusal) => {
                 let failure = HandoverFailure::Refused { peer: peer.into(), refusal };
-                if self.handover.wanting.as_ref().is_some_and(|it| it.peer == peer && it.number == number) {
-                    self.end_wanting(step, failure);
+                let wanting = self.handover.wanting.as_ref().filter(|it| it.peer == peer && it.number == number);
+                if let Some(wanting) = wanting {
+                    // One that just hands over to another is asked again: that will soon be done, or have failed.
+                    let waits = refusal == Refusal::Busy && wanting.reason == HandoverReason::Preempt;
+                    if !waits {
+                        self.end_wanting(step, failure);
+                    }
                 } else if self.handover.leaving.as_ref().is_some_and(|it| it.peer == peer) {
                     self.on_not_ready(step, failure);
                 }
@@ -266,7 +291,7 @@ impl Vip {
                 let peer = wanting.peer.clone();
                 self.end_wanting(step, HandoverFailure::NoAnswer { peer });
             }
-            Some(wanting) if step.now >= wanting.repeat_at => {
+            Some(wanting) if step.now >= wanting.repeat_at && !wanting.is_over => {
                 wanting.repeat_at = step.now + ASK_SPACING;
                 let (peer, number, reason) = (wanting.peer.clone(), wanting.number, wanting.reason);
                 self.say(step, &peer, number, HandoverStep::Want(reason));
@@ -296,6 +321,9 @@ impl Vip {
         if let Cause::TakesOver { peer, .. } = cause {
             let until = step.now + window(self.settings.interval) / 2;
             self.handover.taken = Some((peer.clone(), until));
+            if is_owner {
+                self.say(step, peer, self.handover.accepted.map_or(0, |(number, _)| number), HandoverStep::Taken);
+            }
         }
         let (is_asking, is_telling) =
             self.handover.leaving.as_ref().map_or((false, false), |leaving| match leaving.phase {
@@ -330,9 +358,27 @@ impl Vip {
 
     /// Other settings hold: what was agreed on was agreed on for the old ones.
     pub(super) fn abandon_handover(&mut self, step: &mut Step<'_>) {
-        self.cancel_handover(step);
+        self.leave_alone(step);
         self.drop_offer(step);
-        self.handover.wanting = None;
+        if let Some(wanting) = self.handover.wanting.take() {
+            self.tell_outcome(step, wanting.request, Err(HandoverFailure::Overtaken));
+        }
+    }
+
+    /// It is removed. Nobody waits for what becomes of it.
+    pub(super) fn forget_handover(&mut self, step: &mut Step<'_>) {
+        if let Some(leaving) = self.handover.leaving.take() {
+            self.tell_outcome(step, leaving.order.request, Err(HandoverFailure::Overtaken));
+        }
+    }
+
+    /// Nobody is asked any more: what was to become of this node becomes of it without a successor.
+    fn leave_alone(&mut self, step: &mut Step<'_>) {
+        let asks = |leaving: &mut Box<Leaving>| matches!(leaving.phase, Phase::Asking { .. });
+        let Some(leaving) = self.handover.leaving.take_if(asks) else { return };
+        self.say(step, &leaving.peer, 0, HandoverStep::Cancel);
+        self.tell_outcome(step, leaving.order.request, Err(HandoverFailure::Overtaken));
+        self.leave_all_the_same(step, leaving.order.then);
     }
 
     fn owner_by_name(&self, now: Instant) -> Option<String> {
@@ -356,7 +402,8 @@ impl Vip {
         request: Option<RequestId>,
         outcome: Result<HandoverDone, HandoverFailure>,
     ) {
-        if let Some(request) = request {
+        let Some(request) = request else { return };
+        if let Some(outcome) = step.joints.ended(request, outcome) {
             step.outputs.push_back(Output::HandoverEnded { request, outcome });
         }
     }

@@ -349,41 +349,108 @@ fn calls_for(moment: Moment, kind: &EventKind) -> bool {
         (Moment::BeforeRelease, EventKind::Transition { from, to, cause }) => {
             from.is_owner() && !to.is_owner() && *cause != Cause::HandedOn
         }
-        (Moment::Fault, EventKind::Transition { cause, .. }) => is_fault(cause),
+        (Moment::Fault, EventKind::Transition { cause, .. }) => gravity(cause).fault,
         (Moment::SplitBrain, kind) => is_second_owner(kind),
         (Moment::AfterClaim | Moment::BeforeRelease | Moment::Fault, _) => false,
     }
 }
 
-/// Whether a state is left for something that somebody has to mend.
-const fn is_fault(cause: &Cause) -> bool {
-    matches!(
-        cause,
+/// What a state is left for, as hooks see it.
+struct Gravity {
+    /// Somebody has to mend it.
+    fault: bool,
+    /// There are two owners, or may be.
+    second_owner: bool,
+}
+
+const fn gravity(cause: &Cause) -> Gravity {
+    let (fault, second_owner) = match cause {
+        Cause::AddressInUse { .. } => (true, true),
+        Cause::PeerOwns { .. } => (false, true),
         Cause::LinkMissing
-            | Cause::LinkDown
-            | Cause::NoSourceAddress(_)
-            | Cause::InstallRefused(_)
-            | Cause::AddressesKeepVanishing
-            | Cause::AddressInUse { .. }
-            | Cause::Isolated
-            | Cause::MajorityLost { .. }
-            | Cause::Late { .. }
-            | Cause::LeaseEnded
-            | Cause::HostDied
-            | Cause::CheckFails { .. }
-            | Cause::GroupFault { .. }
-    )
+        | Cause::LinkDown
+        | Cause::NoSourceAddress(_)
+        | Cause::GroupFault { .. }
+        | Cause::InstallRefused(_)
+        | Cause::AddressesKeepVanishing
+        | Cause::Isolated
+        | Cause::Late { .. }
+        | Cause::LeaseEnded
+        | Cause::MajorityLost { .. }
+        | Cause::HostDied
+        | Cause::CheckFails { .. } => (true, false),
+        Cause::LinkReady
+        | Cause::AddressOwner
+        | Cause::ActiveDown { .. }
+        | Cause::PeerResigned { .. }
+        | Cause::PeerWins { .. }
+        | Cause::GivenUp { .. }
+        | Cause::TakesOver { .. }
+        | Cause::HandedOver { .. }
+        | Cause::Preempts { .. }
+        | Cause::GroupReady
+        | Cause::GroupYields { .. }
+        | Cause::Installed
+        | Cause::Adopted
+        | Cause::AddressAnswers { .. }
+        | Cause::Challenged { .. }
+        | Cause::Drained
+        | Cause::Undrained
+        | Cause::CheckPending { .. }
+        | Cause::ChecksPass
+        | Cause::HoldOver
+        | Cause::Removed
+        | Cause::Shutdown
+        | Cause::HandedOn => (false, false),
+    };
+    Gravity { fault, second_owner }
 }
 
 /// Whether it says that there are two owners, or may be.
 const fn is_second_owner(kind: &EventKind) -> bool {
-    matches!(
-        kind,
+    match kind {
         EventKind::Rival { .. }
-            | EventKind::ConflictPersists { .. }
-            | EventKind::ClonedHost { .. }
-            | EventKind::SecondOwner { .. }
-            | EventKind::SilentOwnerEnds { end: WaitEnd::Overruled, .. }
-            | EventKind::Transition { cause: Cause::PeerOwns { .. } | Cause::AddressInUse { .. }, .. }
-    )
+        | EventKind::ConflictPersists { .. }
+        | EventKind::ClonedHost { .. }
+        | EventKind::SecondOwner { .. } => true,
+        EventKind::SilentOwnerEnds { end, .. } => match end {
+            WaitEnd::Overruled => true,
+            WaitEnd::FellSilent | WaitEnd::HeardAgain | WaitEnd::NoMajority => false,
+        },
+        EventKind::Transition { cause, .. } => gravity(cause).second_owner,
+        EventKind::Conflict { .. }
+        | EventKind::ForeignGroup { .. }
+        | EventKind::ReferenceLost { .. }
+        | EventKind::ReferenceBack { .. }
+        | EventKind::IsolatedFromReferences
+        | EventKind::SilentOwner { .. }
+        | EventKind::AddressRestored { .. }
+        | EventKind::RoutingRestored { .. }
+        | EventKind::ChecksumFollowed { .. }
+        | EventKind::IntervalLearned { .. }
+        | EventKind::AddressesDiffer { .. }
+        | EventKind::Dropped { .. }
+        | EventKind::NoMajority { .. }
+        | EventKind::VoterSilent { .. }
+        | EventKind::VoterAnswers { .. }
+        | EventKind::CheckFails { .. }
+        | EventKind::CheckPasses { .. }
+        | EventKind::PriorityChanged { .. }
+        | EventKind::PeerHeard { .. }
+        | EventKind::PeerSilent { .. }
+        | EventKind::AdvertsBlocked { .. }
+        | EventKind::AdvertsThrough { .. }
+        | EventKind::Fencing { .. }
+        | EventKind::Fenced { .. }
+        | EventKind::FenceFailed { .. }
+        | EventKind::FenceMissing { .. }
+        | EventKind::HandedOver { .. }
+        | EventKind::HandoverFailed { .. }
+        | EventKind::HookDone { .. }
+        | EventKind::HookFailed { .. }
+        | EventKind::RemoveFailed(_)
+        | EventKind::TookOver { .. }
+        | EventKind::ClaimWaits { .. }
+        | EventKind::OwnerBack { .. } => false,
+    }
 }

@@ -213,6 +213,9 @@ pub enum Input {
     Settings(Settings),
     /// Give up all that is owned, and start nothing more.
     Shutdown,
+    /// Another agent of this node is about to start, and may take its time: have the peers wait for it. The end is
+    /// [`Self::HandOn`], at [`Engine::may_hand_on_at`](super::Engine::may_hand_on_at).
+    PrepareHandOn,
     /// Another agent of this node is about to start: leave it what is owned, and start nothing more.
     HandOn,
     /// [`Engine::next_deadline`](super::Engine::next_deadline) has come.

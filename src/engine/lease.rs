@@ -80,6 +80,11 @@ impl Stretch {
         self.shorter
     }
 
+    /// From when on no peer can still wait by the shorter interval.
+    pub const fn until(self) -> Instant {
+        self.until
+    }
+
     /// Whether no peer can still wait by the shorter interval.
     pub fn is_over(self, now: Instant) -> bool {
         now >= self.until

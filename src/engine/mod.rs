@@ -110,6 +110,7 @@ pub use voter::Voter;
 
 use fence::Fences;
 use group::Groups;
+use handover::Joints;
 use heartbeat::Heartbeats;
 use roll::Roll;
 use stats::Drops;
@@ -146,6 +147,7 @@ pub struct Engine {
     hold: Option<Hold>,
     fences: Fences,
     groups: Groups,
+    joints: Joints,
     stopping: bool,
     /// Without it no vip asks anybody. As at the start: voters do not change under grants.
     quorum: Option<QuorumSettings>,
@@ -184,6 +186,7 @@ impl Engine {
             hold: None,
             fences: Fences::new(settings.fence),
             groups: Groups::default(),
+            joints: Joints::default(),
             stopping: false,
             voter: quorum.filter(|quorum| quorum.is_voter()).map(|quorum| Voter::new(now, quorum.longest_grant)),
             roll: quorum.map(|quorum| Roll::new(now, quorum)),
@@ -234,7 +237,7 @@ impl Engine {
                 self.step(now, vip, |vip, step| vip.on_prepared(step, request, &result));
             }
             Input::LetGo { vip, closed } => self.step(now, vip, |vip, step| vip.on_let_go(step, closed)),
-            Input::HandOver { vip, request, order } => self.on_hand_over(now, vip, request, order),
+            Input::HandOver { vip, request, order } => self.on_hand_over(now, vip, request, &order),
             Input::Handover { peer, message } => self.on_handover_message(now, &peer, &message),
             Input::Installed { request, vip, result } => {
                 self.step(now, vip, |vip, step| vip.on_installed(step, request, result));
@@ -260,6 +263,11 @@ impl Engine {
                     vip.leave(step, Cause::Shutdown);
                 }
             }),
+            Input::PrepareHandOn => {
+                for vip in self.vips.iter().map(Vip::id).collect::<Vec<_>>() {
+                    self.step(now, vip, Vip::on_prepare_hand_on);
+                }
+            }
             Input::HandOn => {
                 self.heartbeats.fall_silent();
                 self.on_end(now, Vip::on_hand_on);
@@ -282,6 +290,11 @@ impl Engine {
     pub fn next_deadline(&self) -> Option<Instant> {
         let call_at = self.roll.as_ref().and_then(Roll::next_call_at);
         [self.agenda.next(), self.heartbeats.next_at(), call_at].into_iter().flatten().min()
+    }
+
+    /// From when on no peer of an owner can be less patient than [`Input::PrepareHandOn`] asked it to be; `None`: nobody was asked.
+    pub fn may_hand_on_at(&self) -> Option<Instant> {
+        self.vips.iter().filter_map(Vip::may_hand_on_at).max()
     }
 
     /// The second path: who is heard there.
@@ -414,10 +427,10 @@ impl Engine {
     /// Every change of a vip goes through here, so that the agenda follows its deadline.
     fn step(&mut self, now: Instant, id: VipId, change: impl FnOnce(&mut Vip, &mut Step<'_>)) {
         let Some(vip) = self.places.get(&id).and_then(|place| self.vips.get_mut(*place)) else { return };
-        let Self { outputs, next_request, fences, .. } = self;
+        let Self { outputs, next_request, fences, joints, .. } = self;
         let voter = self.voter.as_mut();
         let from = outputs.len();
-        let mut step = Step { now, outputs, next_request, fences, voter };
+        let mut step = Step { now, outputs, next_request, fences, joints, voter };
         change(vip, &mut step);
         vip.run_hooks(&mut step, from);
         self.agenda.set(id, vip.deadline());

@@ -72,6 +72,11 @@ impl Ownership {
         }
     }
 
+    /// When its interval is the longer one that it promises.
+    pub(super) fn lengthens_at(&self) -> Option<Instant> {
+        self.stretch.map(Stretch::until)
+    }
+
     /// One that keeps to a shorter pace for a time.
     pub(super) fn stretched(self, stretch: Option<Stretch>) -> Self {
         Self { stretch, ..self }

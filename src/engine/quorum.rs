@@ -184,38 +184,18 @@ impl Quorum {
 
     /// In how long the first of those that refuse may grant.
     pub fn refused_for(&self, now: Instant) -> Option<Duration> {
-        let left = |seat: &Seat| match &seat.answer {
-            Some((_, at, Verdict::Refused { remaining, .. } | Verdict::Starting { remaining }))
-                if !seat.grants(now) =>
-            {
-                Some((*at + *remaining).since(now))
-            }
-            Some((
-                _,
-                _,
-                Verdict::Granted { .. }
-                | Verdict::Refused { .. }
-                | Verdict::Starting { .. }
-                | Verdict::TooLong { .. }
-                | Verdict::Full,
-            ))
-            | None => None,
+        let left = |seat: &Seat| {
+            let (_, at, verdict) = seat.answer.as_ref()?;
+            Some((*at + verdict.wait()?).since(now))
         };
-        self.seats.iter().filter_map(left).min()
+        self.seats.iter().filter(|seat| !seat.grants(now)).filter_map(left).min()
     }
 
     /// Who means to replace this node, where a majority of the voters has told so: that one can have the grants too.
     pub fn challenger(&self, now: Instant) -> Option<&Challenger> {
         let challengers = || {
-            self.seats.iter().filter(|seat| seat.grants(now)).filter_map(|seat| match &seat.answer {
-                Some((_, _, Verdict::Granted { challenger, .. })) => challenger.as_ref(),
-                Some((
-                    _,
-                    _,
-                    Verdict::Refused { .. } | Verdict::Starting { .. } | Verdict::TooLong { .. } | Verdict::Full,
-                ))
-                | None => None,
-            })
+            let granting = self.seats.iter().filter(|seat| seat.grants(now));
+            granting.filter_map(|seat| seat.answer.as_ref()?.2.challenger())
         };
         challengers()
             .find(|one| challengers().filter(|other| other.name == one.name).count() >= majority(self.seats.len()))
@@ -255,27 +235,15 @@ impl Seat {
     }
 
     fn absence(&self) -> Absence {
-        match &self.answer {
-            Some((_, _, Verdict::Refused { holder, .. })) if self.unanswered < UNANSWERED => {
-                Absence::GrantedTo(Arc::clone(holder))
-            }
-            Some((_, _, Verdict::Starting { remaining })) if self.unanswered < UNANSWERED => {
-                Absence::Starting(*remaining)
-            }
-            Some((_, _, Verdict::TooLong { longest })) if self.unanswered < UNANSWERED => {
-                Absence::GrantTooLong(*longest)
-            }
-            Some((_, _, Verdict::Full)) if self.unanswered < UNANSWERED => Absence::Full,
-            Some((
-                _,
-                _,
-                Verdict::Granted { .. }
-                | Verdict::Refused { .. }
-                | Verdict::Starting { .. }
-                | Verdict::TooLong { .. }
-                | Verdict::Full,
-            ))
-            | None => Absence::Silent,
+        let answer = self.answer.as_ref().filter(|_| self.unanswered < UNANSWERED);
+        let Some((_, _, verdict)) = answer else { return Absence::Silent };
+        match verdict {
+            Verdict::Refused { holder, .. } => Absence::GrantedTo(Arc::clone(holder)),
+            Verdict::Starting { remaining } => Absence::Starting(*remaining),
+            Verdict::TooLong { longest } => Absence::GrantTooLong(*longest),
+            Verdict::Full => Absence::Full,
+            // Its grant has ended, and it has said nothing since.
+            Verdict::Granted { .. } => Absence::Silent,
         }
     }
 }

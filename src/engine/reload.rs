@@ -57,7 +57,10 @@ impl Engine {
         }
         // What goes makes room for what comes: the same address may be in another vip from now on.
         for id in known.into_values() {
-            self.step(now, id, |vip, step| vip.leave(step, Cause::Removed));
+            self.step(now, id, |vip, step| {
+                vip.leave(step, Cause::Removed);
+                vip.forget_handover(step);
+            });
             self.hooks_of_removed(now, id);
         }
         for fate in &fates {

@@ -15,7 +15,7 @@ use super::canvass::Canvass;
 use super::election::{self, PATIENCE, Rank};
 use super::fence::Fences;
 use super::group::Membership;
-use super::handover::Handover;
+use super::handover::{Handover, Joints};
 use super::health::Health;
 use super::hold::Hold;
 use super::hook::Hooks;
@@ -37,6 +37,9 @@ use crate::types::{AdvertInterval, Family, Priority, Routing, Version, VirtualAd
 use crate::wire::DropReason;
 use crate::wire::advert::group;
 use crate::wire::grant::RouterId;
+
+/// What an owner that is restarted promises at least: its successor has three of it to begin, on a slow or busy host as well.
+const RESTART_INTERVAL: AdvertInterval = AdvertInterval::from_centiseconds(100).expect("1 s is an interval");
 
 /// A virtual IP of this node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -100,6 +103,7 @@ pub(super) struct Step<'a> {
     pub(super) outputs: &'a mut VecDeque<Output>,
     pub(super) next_request: &'a mut u64,
     pub(super) fences: &'a mut Fences,
+    pub(super) joints: &'a mut Joints,
     /// Where this node votes itself.
     pub(super) voter: Option<&'a mut Voter>,
 }
@@ -378,6 +382,36 @@ impl Vip {
                 Some(cause) => self.enter(step, State::Initialize, cause),
             },
             State::Held { .. } => {}
+        }
+    }
+
+    /// An owner promises longer intervals from now on, as after a reload: its peers wait for three of them, and when none can still wait
+    /// by the shorter one, so long is its lease. A starting agent may need more than the lease of a short interval.
+    pub(super) fn on_prepare_hand_on(&mut self, step: &mut Step<'_>) {
+        self.depose_if_late(step);
+        let is_owner = match &self.state {
+            State::Active(_) => true,
+            State::Initialize | State::Backup(_) | State::Claiming { .. } | State::Held { .. } => false,
+        };
+        // Voters refuse what is longer than their longest grant, which is the same for all.
+        let lease = RESTART_INTERVAL.duration() * PATIENCE;
+        let is_granted = self.quorum.is_none() || step.voter.as_ref().is_some_and(|voter| lease <= voter.longest());
+        if is_owner && is_granted && self.settings.interval < RESTART_INTERVAL {
+            let before = self.settings.clone();
+            self.settings.interval = RESTART_INTERVAL;
+            self.owner_on_settings(step, &before);
+        }
+    }
+
+    /// When it has the longer lease, if it is getting one.
+    pub(super) fn may_hand_on_at(&self) -> Option<Instant> {
+        match &self.state {
+            // Voters grant the longer lease when they are asked for it, which the next advert does.
+            State::Active(ownership) if self.quorum.is_some() => {
+                ownership.lengthens_at().map(|at| at + self.pace().duration() * 2)
+            }
+            State::Active(ownership) => ownership.lengthens_at(),
+            State::Initialize | State::Backup(_) | State::Claiming { .. } | State::Held { .. } => None,
         }
     }
 

@@ -163,9 +163,22 @@ impl Scenario {
         }
     }
 
-    /// Whether it is about nodes that know each other by a second path.
-    pub const fn needs_second_path(self) -> bool {
-        matches!(self, Self::OneWay | Self::Handover)
+    /// Whether the nodes know each other by a second path in it, too: as was asked for, unless it is about that.
+    pub const fn has_second_path(self, asked_for: bool) -> bool {
+        match self {
+            Self::OneWay | Self::Handover => true,
+            // About nodes that know each other by adverts alone: with a second path nobody would take over.
+            Self::Partition | Self::Firewall => false,
+            Self::HostKill
+            | Self::AgentKill
+            | Self::Freeze
+            | Self::Resume
+            | Self::Stop
+            | Self::LinkDown
+            | Self::Failback
+            | Self::ArpConflict
+            | Self::WitnessPartition => asked_for,
+        }
     }
 
     /// What happens, in words.

@@ -275,6 +275,22 @@ impl GrantMessage {
 }
 
 impl Verdict {
+    /// In how long this may be granted to who asked; `None`: it is, or nobody knows.
+    pub const fn wait(&self) -> Option<Duration> {
+        match self {
+            Self::Refused { remaining, .. } | Self::Starting { remaining } => Some(*remaining),
+            Self::Granted { .. } | Self::TooLong { .. } | Self::Full => None,
+        }
+    }
+
+    /// Who means to replace the one that this is granted to.
+    pub const fn challenger(&self) -> Option<&Challenger> {
+        match self {
+            Self::Granted { challenger, .. } => challenger.as_ref(),
+            Self::Refused { .. } | Self::Starting { .. } | Self::TooLong { .. } | Self::Full => None,
+        }
+    }
+
     fn put(&self, body: &mut Vec<u8>) {
         match self {
             Self::Granted { length, challenger: None } => {

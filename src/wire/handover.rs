@@ -179,8 +179,7 @@ impl HandoverMessage {
         out.extend(self.number.to_be_bytes());
         let bit = |is: bool, bit: u8| if is { bit } else { 0 };
         out.push(bit(self.addresses.v4.is_some(), present::V4) | bit(self.addresses.v6.is_some(), present::V6));
-        self.addresses.v4.iter().for_each(|address| out.extend(address.octets()));
-        self.addresses.v6.iter().for_each(|address| out.extend(address.octets()));
+        self.addresses.emit(out);
     }
 
     /// Reads a whole payload.
@@ -200,16 +199,8 @@ impl HandoverMessage {
         if present & !present::ALL != 0 {
             return Err(HandoverError::UnknownFlags { present: *present });
         }
-        let mut addresses = Addresses::default();
-        let mut rest = rest;
-        if present & present::V4 != 0 {
-            let (v4, after) = rest.split_first_chunk::<4>().ok_or(length)?;
-            (addresses.v4, rest) = (Some((*v4).into()), after);
-        }
-        if present & present::V6 != 0 {
-            let (v6, after) = rest.split_first_chunk::<16>().ok_or(length)?;
-            (addresses.v6, rest) = (Some((*v6).into()), after);
-        }
+        let has = |bit: u8| present & bit != 0;
+        let (addresses, rest) = Addresses::split_from(rest, has(present::V4), has(present::V6)).ok_or(length)?;
         if !rest.is_empty() {
             return Err(length);
         }

@@ -125,9 +125,23 @@ impl Addresses {
         (if self.v4.is_some() { 4 } else { 0 }) + (if self.v6.is_some() { 16 } else { 0 })
     }
 
-    fn emit(self, out: &mut Vec<u8>) {
+    pub(super) fn emit(self, out: &mut Vec<u8>) {
         self.v4.iter().for_each(|address| out.extend(address.octets()));
         self.v6.iter().for_each(|address| out.extend(address.octets()));
+    }
+
+    /// Those of these families, with which bytes begin, and what follows; `None` where that is cut short.
+    pub(super) fn split_from(bytes: &[u8], v4: bool, v6: bool) -> Option<(Self, &[u8])> {
+        let (mut addresses, mut rest) = (Self::default(), bytes);
+        if v4 {
+            let (octets, after) = rest.split_first_chunk::<4>()?;
+            (addresses.v4, rest) = (Some((*octets).into()), after);
+        }
+        if v6 {
+            let (octets, after) = rest.split_first_chunk::<16>()?;
+            (addresses.v6, rest) = (Some((*octets).into()), after);
+        }
+        Some((addresses, rest))
     }
 }
 
@@ -356,9 +370,10 @@ impl Rest<'_> {
     }
 
     fn addresses(&mut self, v4: bool, v6: bool) -> Result<Addresses, HeartbeatError> {
-        let v4 = if v4 { Some(self.take::<4>()?.into()) } else { None };
-        let v6 = if v6 { Some(self.take::<16>()?.into()) } else { None };
-        Ok(Addresses { v4, v6 })
+        let cut_short = HeartbeatError::Truncated { have: self.have };
+        let (addresses, rest) = Addresses::split_from(self.bytes, v4, v6).ok_or(cut_short)?;
+        self.bytes = rest;
+        Ok(addresses)
     }
 }
 

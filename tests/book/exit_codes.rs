@@ -1,4 +1,4 @@
-//! The commands and their exit codes as the program has them, in its help, in its manual page, in the README and in the book.
+//! The commands and their exit codes as the program has them, in its help, in its manual page and in the book.
 
 use std::fs;
 use std::process::Command;
@@ -13,7 +13,6 @@ pub fn are_the_same() -> Result<()> {
         [Exit::Done, Exit::No, Exit::Usage, Exit::Configuration, Exit::NoAgent, Exit::NotPermitted, Exit::Refused];
     let help = output(&["--help"])?;
     let manual = output(&["man"])?.replace("\\-", "-");
-    let readme = fs::read_to_string(root().join("README.md"))?;
     let book = fs::read_to_string(root().join("docs/src/commands.md"))?;
     for exit in codes {
         let code = exit as u8;
@@ -22,12 +21,10 @@ pub fn are_the_same() -> Result<()> {
         let meaning =
             help.lines().find_map(|line| line.strip_prefix(&start)).with_context(|| format!("{exit:?} in the help"))?;
         ensure!(manual.lines().any(|line| line.trim() == format!("{code}  {meaning}")), "{exit:?} in the manual page");
-        for (name, text) in [("README", &readme), ("the book", &book)] {
-            ensure!(text.contains(&format!("| {code} | {meaning} |")), "{exit:?} in {name}: {meaning:?}");
-        }
+        ensure!(book.contains(&format!("| {code} | {meaning} |")), "{exit:?} in the book: {meaning:?}");
     }
     let last = format!("| {} |", codes.len());
-    ensure!(!readme.contains(&last) && !book.contains(&last), "more codes are explained than there are");
+    ensure!(!book.contains(&last), "more codes are explained than there are");
     Ok(())
 }
 

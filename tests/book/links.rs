@@ -1,4 +1,5 @@
-//! Links within the book, files that it includes, and the table of contents. What lies on other servers is not asked.
+//! Links within the book and from the README to it, files that the book includes, and the table of contents. What lies on other servers is not
+//! asked.
 
 use std::collections::BTreeSet;
 use std::fs;
@@ -22,6 +23,11 @@ pub fn lead_somewhere() -> Result<()> {
             count += 1;
         }
     }
+    let readme = root().join("README.md");
+    for target in targets(&fs::read_to_string(&readme)?) {
+        leads_from(&readme, target).with_context(|| format!("README: the link to {target:?}"))?;
+        count += 1;
+    }
     for chapter in chapters()? {
         for rest in chapter.text.split("{{#include ").skip(1) {
             let file = rest.split("}}").next().unwrap_or_default();
@@ -38,6 +44,10 @@ fn check(from: &Path, target: &str) -> Result<()> {
         return Ok(());
     }
     ensure!(!target.contains('/'), "the pages that mdBook makes have nothing outside the book");
+    leads_from(from, target)
+}
+
+fn leads_from(from: &Path, target: &str) -> Result<()> {
     let (file, anchor) = target.split_once('#').unwrap_or((target, ""));
     let path = if file.is_empty() { from.to_owned() } else { from.parent().context("a folder")?.join(file) };
     let text = fs::read_to_string(&path).with_context(|| path.display().to_string())?;

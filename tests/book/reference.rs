@@ -14,7 +14,7 @@ use crate::{VIPD, root};
 const FILE: &str = "docs/src/configuration.md";
 
 const OPENING: &str = "\
-<!-- Made of the schema by `BLESS=1 cargo test --test book`. Change src/config/raw.rs instead. -->
+<!-- Made of the schema by `BLESS=1 cargo test --test book`. Change the types of src/config/raw instead. -->
 
 # Configuration reference
 

@@ -1,10 +1,11 @@
 //! Runs the commands of a chapter on a pair of hosts and a client, which are namespaces.
 //!
 //! There is no systemd in there: `systemctl` and `journalctl` are stand-ins that start, stop and show the agent. The real ones are the
-//! subject of `tests/service.sh` and `tests/package.sh`.
+//! subject of `tests/service.sh` and `tests/package.sh`. Nor is there a server for `scp -p FILE HOST:FILE`, which this module does by itself.
 
 use std::collections::BTreeMap;
 use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -123,7 +124,7 @@ impl World {
                 host.write_file(&Path::new("/run/bin").join(program), text)?;
             }
             host.run_in(|| -> std::io::Result<()> {
-                use std::os::unix::fs::{PermissionsExt as _, symlink};
+                use std::os::unix::fs::symlink;
                 symlink(VIPD, "/run/bin/vipd")?;
                 for program in ["systemctl", "journalctl"] {
                     fs::set_permissions(Path::new("/run/bin").join(program), fs::Permissions::from_mode(0o755))?;
@@ -143,8 +144,21 @@ impl World {
         self.host(host)?.write_file(Path::new(path), text)
     }
 
+    /// What `scp -p` does.
+    fn copy(&self, from: &str, files: &str) -> Result<()> {
+        let words = files.split_once(' ').and_then(|(file, to)| Some((file, to.split_once(':')?)));
+        let (file, (to, path)) = words.with_context(|| format!("scp -p {files}"))?;
+        let read = || std::io::Result::Ok((fs::read_to_string(file)?, fs::metadata(file)?.permissions()));
+        let (text, permissions) = self.host(from)?.run_in(read)??;
+        self.write(to, path, &text)?;
+        self.host(to)?.run_in(|| fs::set_permissions(path, permissions))?.with_context(|| path.to_owned())
+    }
+
     fn run(&self, step: &Step) -> Result<()> {
         let Step { host, command, expected } = step;
+        if let Some(files) = command.strip_prefix("scp -p ") {
+            return self.copy(host, files);
+        }
         let looks = LOOKS.iter().any(|look| command.starts_with(look));
         let begun = Instant::now();
         loop {
@@ -163,6 +177,7 @@ impl World {
                     lines.join("\n")
                 );
             }
+            // What a reader does who looks again: no command waits for what he wants to see.
             std::thread::sleep(Duration::from_millis(100));
         }
     }

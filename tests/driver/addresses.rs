@@ -250,20 +250,27 @@ fn a_lifetimes_end_spares() {
     let mut addresses = Addresses::open().expect("netlink opens");
     // The host's own come second, so that it is the vips that lead their subnets.
     let vips = [virtual_address("10.0.0.100", 24), virtual_address("2001:db8::100", 64)];
-    let second = InstallOptions { valid_lifetime: Some(Duration::from_secs(1)), ..Default::default() };
+    let lease = |seconds| InstallOptions { valid_lifetime: Some(Duration::from_secs(seconds)), ..Default::default() };
+    let routes = |file: &str| fs::read_to_string(format!("/proc/thread-self/net/{file}")).expect("routes are listed");
+    // Whether the route goes by itself, which no list of routes shows before it has gone (RTF_EXPIRES).
+    let expires = || {
+        let routes = routes("ipv6_route");
+        let route = routes.lines().find(|route| route.starts_with("20010db8000000000000000000000000 40"));
+        let flags = route.and_then(|route| route.split_whitespace().nth(8)).expect("there is a route, with flags");
+        u32::from_str_radix(flags, 16).expect("hexadecimal") & 0x0040_0000 != 0
+    };
     addresses.spare_others(ifindex).expect("the setting is written");
     assert_eq!(promoted().trim(), "1");
-    addresses.install(ifindex, &vips, second).expect("installed");
+    addresses.install(ifindex, &vips, lease(100)).expect("installed");
+    assert!(expires(), "the route of an address with a lifetime");
     add_address("eth0", "10.0.0.1", 24);
     add_address("eth0", "2001:db8::1", 64);
     addresses.restore().expect("the kernel answers");
     assert_eq!(promoted().trim(), "1", "as long as there is one of ours");
+    addresses.install(ifindex, &vips, lease(1)).expect("renewed, for the last time");
     eventually("the addresses lapse", || (listed() == ["10.0.0.1/24", "2001:db8::1/64"]).then_some(()));
-    // Longer than the life that the vip's route had.
-    std::thread::sleep(Duration::from_secs(2));
-    let routes = |file: &str| fs::read_to_string(format!("/proc/thread-self/net/{file}")).expect("routes are listed");
     assert!(routes("route").contains("0000000A"), "{}", routes("route"));
-    assert!(routes("ipv6_route").contains("20010db8000000000000000000000000 40"), "{}", routes("ipv6_route"));
+    assert!(!expires(), "the route of an address for ever");
     let mut next = Addresses::open().expect("netlink opens");
     promote(0);
     next.spare_others(ifindex).expect("the setting is written");

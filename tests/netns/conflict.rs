@@ -34,7 +34,7 @@ pub fn trials() -> Vec<Trial> {
 
 fn stranger() -> Result<()> {
     let segment = Segment::new()?;
-    let agents = pair(&segment, "")?;
+    let agents = segment.pair(Vip::new)?;
     for address in [V4, V6] {
         ensure!(learn(&segment.client, address)? == MAC_A, "{address} is not at a");
     }
@@ -76,7 +76,7 @@ fn stranger() -> Result<()> {
 fn stranger_and_virtual_mac() -> Result<()> {
     const VIRTUAL: [u8; 6] = [0, 0, 0x5e, 0, 1, 51];
     let segment = Segment::new()?;
-    let agents = pair(&segment, "mac = \"virtual\"")?;
+    let agents = segment.pair(|priority| Vip::new(priority).with("mac = \"virtual\""))?;
     ensure!(learn(&segment.client, V4)? == VIRTUAL, "the address is not at its virtual MAC address");
     // Beyond the first repeat of the announcement.
     thread::sleep(Duration::from_millis(1_300));
@@ -89,7 +89,7 @@ fn stranger_and_virtual_mac() -> Result<()> {
 
 fn ordinary_failover() -> Result<()> {
     let mut segment = Segment::new()?;
-    let [agent_a, agent_b] = pair(&segment, "")?;
+    let [agent_a, agent_b] = segment.pair(Vip::new)?;
     segment.a.kill()?;
     agent_b.await_state("Active")?;
     // What is left of it was killed as well.
@@ -115,7 +115,7 @@ fn ordinary_failover() -> Result<()> {
 
 fn foreign_group() -> Result<()> {
     let segment = Segment::new()?;
-    let agents = pair(&segment, "")?;
+    let agents = segment.pair(Vip::new)?;
     let before = agents.each_ref().map(|agent| agent.transitions().len());
     let other = host(&segment.network, "other", 77)?;
     let group = Agent::start(&other, &[Vip::new(250).addresses("[\"10.9.0.177/24\"]")])?;
@@ -136,7 +136,7 @@ fn busy_network() -> Result<()> {
     const A_SECOND: u32 = 10_000;
     const TIME: Duration = Duration::from_secs(2);
     let segment = Segment::new()?;
-    let agents = pair(&segment, "")?;
+    let agents = segment.pair(Vip::new)?;
     let busy = host(&segment.network, "busy", 66)?;
     let tap = Tap::open(&busy, "eth0", Duration::from_millis(1))?;
     let transitions = agents.each_ref().map(|agent| agent.transitions().len());
@@ -176,15 +176,6 @@ fn busy_network() -> Result<()> {
 }
 
 /// a owns, b follows.
-fn pair(segment: &Segment, more: &str) -> Result<[Agent; 2]> {
-    let agent_a = Agent::start(&segment.a, &[Vip::new(200).with(more)])?;
-    let agent_b = Agent::start(&segment.b, &[Vip::new(100).with(more)])?;
-    agent_a.await_state("Active")?;
-    agent_b.await_state("Backup")?;
-    eventually("b hears a", || Ok(agent_b.vip()?.owner))?;
-    Ok([agent_a, agent_b])
-}
-
 /// A host says of both addresses that it has them.
 fn announce(stranger: &Host) -> Result<Instant> {
     let tap = Tap::open(stranger, "eth0", Duration::from_millis(1))?;

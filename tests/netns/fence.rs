@@ -133,6 +133,9 @@ fn refused() -> Result<()> {
     let (code, _, said) =
         vipd(&host, &["run", "--config", CONFIG, "--control", CONTROL, "--state-dir", "/run/vipd/state"])?;
     ensure!(code == Some(3), "{code:?}: {said}");
-    ensure!(said.contains("others can write to /run/vipd/fence_test") && said.contains("everybody can read"), "{said}");
+    ensure!(
+        said.contains("`/run/vipd/fence_test` can be changed by others") && said.contains("can be read by everybody"),
+        "{said}"
+    );
     Ok(())
 }

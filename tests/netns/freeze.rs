@@ -10,7 +10,7 @@ use libtest_mimic::Trial;
 use nix::sys::signal::Signal;
 use vipd::lab::{Host, Process, Tap};
 
-use crate::support::{Agent, MAC_A, Segment, Vip, await_none, ensure_calm, eventually};
+use crate::support::{Agent, MAC_A, Segment, Vip, await_none, ensure_calm};
 use crate::{lone_trial, trial};
 
 /// Longer than the 361 ms after which the other takes over.
@@ -29,8 +29,8 @@ fn thaw() -> Result<()> {
     let segment = Segment::new()?;
     // Without preemption the thawed one has nothing to say for ever.
     let agent_a = Agent::start(&segment.a, &[Vip::new(200).with("preempt = false")])?;
-    let agent_b = Agent::start(&segment.b, &[Vip::new(100)])?;
     agent_a.await_state("Active")?;
+    let agent_b = Agent::start(&segment.b, &[Vip::new(100)])?;
     agent_b.await_state("Backup")?;
     let frozen = Instant::now();
     agent_a.process().signal(Signal::SIGSTOP)?;
@@ -61,11 +61,7 @@ fn busy() -> Result<()> {
     };
     let vip = |priority| Vip::new(priority).every_ms(interval_ms);
     let segment = Segment::new()?;
-    let agent_a = Agent::start(&segment.a, &[vip(200)])?;
-    let agent_b = Agent::start(&segment.b, &[vip(100)])?;
-    agent_a.await_state("Active")?;
-    agent_b.await_state("Backup")?;
-    eventually("b hears a", || Ok(agent_b.vip()?.owner))?;
+    let [agent_a, agent_b] = segment.pair(vip)?;
     let _loops = (0..loops).map(|_| busy_loop(&segment.client)).collect::<Result<Vec<_>>>()?;
     ensure_calm(&[&agent_a, &agent_b], Duration::from_secs(seconds.into()))?;
     for agent in [&agent_a, &agent_b] {

@@ -1,11 +1,15 @@
 //! Two real agents that hand an address over: by command, with its verification, and without.
 
+use std::net::Ipv4Addr;
+use std::time::{Duration, Instant};
+
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
 use serde_json::Value;
+use vipd::lab::{Kind, Probe};
 
-use crate::second_path::{Both, LINK, both};
-use crate::support::{Agent, MAC_A, MAC_B, V4, eventually, learn};
+use crate::second_path::{Both, LINK, all_are, both, both_with};
+use crate::support::{Agent, MAC_A, MAC_B, V4, eventually, ip, learn};
 use crate::trial;
 
 pub fn trials() -> Vec<Trial> {
@@ -15,6 +19,7 @@ pub fn trials() -> Vec<Trial> {
         trial("nothing_is_handed_over_to_a_node_that_is_drained", refused),
         trial("a_drain_and_the_preemption_after_it_are_handovers", drained),
         trial("a_drill_goes_there_and_back", drill),
+        trial("a_group_moves_as_one_by_any_of_its_names", group),
     ]
 }
 
@@ -127,4 +132,86 @@ fn drill() -> Result<()> {
         Ok((exit == Some(1)).then_some(()))
     })?;
     state_is(a, "Active")
+}
+
+/// The address of the other vip of the group.
+const OTHER: &str = "10.9.0.101";
+/// What a machine that is busy may do to a handover within a millisecond.
+const LONGEST_GAP: Duration = Duration::from_millis(500);
+
+fn group() -> Result<()> {
+    let both = both_with(&LINK, |vip| {
+        let other = vip.clone().named("outside").vrid(52).addresses(format!("[\"{OTHER}/24\"]")).alone();
+        vec![vip.named("inside").with("[[group]]\nname = \"gateway\"\nvips = [\"inside\", \"outside\"]"), other]
+    })?;
+    let Both { segment, a, b, .. } = &both;
+    let asked = json(a, &["handover", "gateway", "--dry-run"], 0)?;
+    ensure!(asked["done"] == true && asked["vips"] == serde_json::json!(["inside", "outside"]), "{asked}");
+    all_are(a, "Active")?;
+
+    for (name, on, to) in [("gateway", a, "b"), ("outside", b, "a"), ("inside", b, "b"), ("gateway", a, "a")] {
+        let probes = Probes::start(segment)?;
+        let done = json(on, &["handover", name, "--to", to], 0)?;
+        ensure!(done["done"] == true, "{done}");
+        let (owner, other) = if to == "a" { (a, b) } else { (b, a) };
+        all_are(owner, "Active")?;
+        all_are(other, "Backup")?;
+        let fetched = if done["gap_ms"].is_null() { "fetched" } else { "given" };
+        eprintln!("the group is {fetched} by {name:?}, with adverts of 1 s: {}", probes.stop(to)?);
+    }
+    let verified = json(a, &["handover", "outside", "--verify"], 0)?;
+    ensure!(verified["verified"].as_array().is_some_and(|seen| seen.len() == 4), "all addresses of both: {verified}");
+    let no = json(a, &["handover", "nonsense"], 1);
+    ensure!(no.is_err(), "there is none of that name");
+    // And back: the two are preempted as one.
+    json(b, &["drain", "outside"], 0)?;
+    all_are(a, "Active")?;
+    ensure!(cause(a)? == "handover from b (it is drained)", "{}", cause(a)?);
+    Ok(())
+}
+
+/// A client that asks for both addresses of the group each millisecond.
+struct Probes([(Probe, Instant); 2]);
+
+impl Probes {
+    fn start(segment: &crate::support::Segment) -> Result<Self> {
+        let probe = |address: &str, asker: u8| -> Result<(Probe, Instant)> {
+            learn(&segment.client, address)?;
+            let probe = Probe::start(&segment.client, "eth0", ip(address), Ipv4Addr::new(10, 9, 0, asker))?;
+            eventually("the owner answers", || Ok((probe.count() > 50).then_some(())))?;
+            Ok((probe, Instant::now()))
+        };
+        Ok(Self([probe(V4, 200)?, probe(OTHER, 201)?]))
+    }
+
+    /// What the client lost, once the new owner answers for both; an error where two answered, or the two did not go together.
+    fn stop(self, to: &str) -> Result<String> {
+        let (old, new) = if to == "a" { (MAC_B, MAC_A) } else { (MAC_A, MAC_B) };
+        let mut moved = Vec::new();
+        let mut told = Vec::new();
+        for (probe, from) in self.0 {
+            eventually("the new owner answers", || {
+                let answers = probe.record().answers;
+                Ok((answers.iter().filter(|it| it.from == new && matches!(it.kind, Kind::Echo(_))).count() > 50)
+                    .then_some(()))
+            })?;
+            let record = probe.stop()?;
+            let last = record.answers.iter().filter(|it| it.from == new).map(|it| it.at).max().unwrap_or(from);
+            let answers = record.answers.iter().filter(|it| it.kind != Kind::Announcement);
+            let ended = answers.clone().filter(|it| it.from == old).map(|it| it.at).max().context("the old owner")?;
+            let began = answers.filter(|it| it.from == new).map(|it| it.at).min().context("the new owner")?;
+            ensure!(began + Duration::from_millis(2) > ended, "both answered for {:?}", ended - began);
+            let gap = began.saturating_duration_since(ended);
+            ensure!(gap < LONGEST_GAP, "nobody answered for {gap:?}");
+            let answered = |number: u16| record.answers.iter().any(|it| it.kind == Kind::Echo(number));
+            // The last ones are on their way.
+            let echoes = record.echoes_asked.iter().filter(|(at, _)| *at > from && *at + LONGEST_GAP / 20 < last);
+            let lost = echoes.filter(|(_, number)| !answered(*number)).count();
+            told.push(format!("{lost} echoes lost, {gap:?} between two answers"));
+            moved.push(began);
+        }
+        let apart = moved[0].max(moved[1]) - moved[0].min(moved[1]);
+        ensure!(apart < LONGEST_GAP, "one went {apart:?} after the other");
+        Ok(format!("{}; {apart:?} apart", told.join("; ")))
+    }
 }

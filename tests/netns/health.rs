@@ -1,7 +1,6 @@
 //! The address follows the service: real agents, real checks.
 
 use std::os::fd::AsRawFd;
-use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -12,7 +11,8 @@ use socket2::{Domain, InterfaceIndexOrAddress, Protocol, Socket, Type};
 use vipd::lab::Host;
 
 use crate::support::{
-    Agent, CONFIG, CONTROL, PATIENCE, Segment, Vip, await_all, configure, ensure_calm, eventually, vipd,
+    Agent, CONFIG, CONTROL, PATIENCE, Segment, Vip, await_all, configure, ensure_calm, eventually, set_mode, vipd,
+    write_program,
 };
 use crate::trial;
 
@@ -33,16 +33,14 @@ pub fn trials() -> Vec<Trial> {
     ]
 }
 
-fn write_program(host: &Host, lines: &str) -> Result<()> {
-    host.write_file(PROGRAM.as_ref(), &format!("#!/bin/sh\n{lines}\n"))?;
-    host.run_in(|| std::fs::set_permissions(PROGRAM, std::fs::Permissions::from_mode(0o755)))??;
-    Ok(())
-}
-
 fn prepare(host: &Host) -> Result<()> {
     host.write_file(SERVICE.as_ref(), "well\n")?;
     host.write_file(WEIGHT.as_ref(), "0\n")?;
-    write_program(host, &format!("read state < {SERVICE}; echo \"the service is $state\"; [ \"$state\" = well ]"))
+    write_program(
+        host,
+        PROGRAM,
+        &format!("read state < {SERVICE}; echo \"the service is $state\"; [ \"$state\" = well ]"),
+    )
 }
 
 fn checked(priority: u8, what: &str) -> Vip {
@@ -53,20 +51,16 @@ fn with_program(priority: u8) -> Vip {
     checked(priority, &format!("exec = [\"{PROGRAM}\"]\nfault = true"))
 }
 
-fn pair(vip: impl Fn(u8) -> Vip) -> Result<(Segment, Agent, Agent)> {
+fn pair(vip: impl Fn(u8) -> Vip) -> Result<(Segment, [Agent; 2])> {
     let segment = Segment::new()?;
     prepare(&segment.a)?;
     prepare(&segment.b)?;
-    let agent_a = Agent::start(&segment.a, &[vip(200)])?;
-    let agent_b = Agent::start(&segment.b, &[vip(100)])?;
-    agent_a.await_state("Active")?;
-    agent_b.await_state("Backup")?;
-    eventually("b hears a", || Ok(agent_b.vip()?.owner))?;
-    Ok((segment, agent_a, agent_b))
+    let agents = segment.pair(vip)?;
+    Ok((segment, agents))
 }
 
 fn follows_a_program() -> Result<()> {
-    let (segment, agent_a, agent_b) = pair(with_program)?;
+    let (segment, [agent_a, agent_b]) = pair(with_program)?;
     let start = Instant::now();
     segment.a.write_file(SERVICE.as_ref(), "ill\n")?;
     let moved = agent_b.await_state("Active")?;
@@ -86,7 +80,7 @@ fn follows_a_program() -> Result<()> {
 }
 
 fn weights_decide() -> Result<()> {
-    let (segment, agent_a, agent_b) = pair(|priority| checked(priority, &format!("file = \"{WEIGHT}\"")))?;
+    let (segment, [agent_a, agent_b]) = pair(|priority| checked(priority, &format!("file = \"{WEIGHT}\"")))?;
     segment.a.write_file(WEIGHT.as_ref(), "-150\n")?;
     agent_b.await_state("Active")?;
     agent_a.await_state("Backup")?;
@@ -110,7 +104,7 @@ fn cannot_run() -> Result<()> {
     let agent = Agent::start(&segment.a, &[with_program(200)])?;
     agent.await_state("Active")?;
 
-    segment.a.run_in(|| std::fs::set_permissions(PROGRAM, std::fs::Permissions::from_mode(0o777)))??;
+    set_mode(&segment.a, PROGRAM, 0o777)?;
     for command in
         [&["check", "--config", CONFIG][..], &["run", "--config", CONFIG, "--control", "/run/vipd/other.sock"]]
     {
@@ -129,8 +123,8 @@ fn cannot_run() -> Result<()> {
 }
 
 fn hangs() -> Result<()> {
-    let (segment, agent_a, agent_b) = pair(with_program)?;
-    write_program(&segment.b, "sleep 1000 & sleep 1000")?;
+    let (segment, [agent_a, agent_b]) = pair(with_program)?;
+    write_program(&segment.b, PROGRAM, "sleep 1000 & sleep 1000")?;
     let why = agent_b.await_state("Initialize")?.cause;
     ensure!(why == "check db/service fails: no answer within 1s", "{why}");
     ensure_calm(&[&agent_a], Duration::from_secs(2))?;
@@ -178,9 +172,9 @@ fn asks_others() -> Result<()> {
 }
 
 fn restart() -> Result<()> {
-    let (segment, agent_a, agent_b) = pair(|priority| with_program(priority).every_ms(1_000))?;
+    let (segment, [agent_a, agent_b]) = pair(|priority| with_program(priority).every_ms(1_000))?;
     // The next agent's first run takes longer than the lease.
-    write_program(&segment.a, "sleep 0.9")?;
+    write_program(&segment.a, PROGRAM, "sleep 0.9")?;
     agent_a.process().signal(nix::sys::signal::Signal::SIGKILL)?;
     agent_a.process().wait(PATIENCE)?.context("a killed agent ends")?;
     let again = Agent::start(&segment.a, &[with_program(200).every_ms(1_000)])?;

@@ -13,10 +13,7 @@ pub fn trials() -> Vec<Trial> {
 
 fn drain() -> Result<()> {
     let segment = Segment::new()?;
-    let agent_a = Agent::start(&segment.a, &[Vip::new(200)])?;
-    let agent_b = Agent::start(&segment.b, &[Vip::new(100)])?;
-    agent_a.await_state("Active")?;
-    agent_b.await_state("Backup")?;
+    let [agent_a, agent_b] = segment.pair(Vip::new)?;
 
     let (code, _, said) = vipd(&segment.a, &["drain", "nobody", "--control", CONTROL])?;
     ensure!(code == Some(1) && said.contains("there is no vip \"nobody\""), "{code:?}: {said}");

@@ -1,6 +1,5 @@
 //! Hooks as real programs: what they are told, that nothing waits for a slow one, and that a veto is one.
 
-use std::os::unix::fs::PermissionsExt;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
@@ -8,8 +7,11 @@ use libtest_mimic::Trial;
 use serde_json::Value;
 use vipd::lab::Host;
 
-use crate::support::{Agent, CONTROL, Segment, Vip, await_all, await_none, configure, ensure_calm, eventually, vipd};
-use crate::trial;
+use crate::support::{
+    Agent, CONTROL, Segment, Vip, await_all, await_none, configure, ensure_calm, eventually, lines_of, set_mode, vipd,
+    write_program,
+};
+use crate::{support, trial};
 
 const HOOK: &str = "/run/vipd/hook";
 /// Where it writes what it was told.
@@ -25,12 +27,6 @@ pub fn trials() -> Vec<Trial> {
     ]
 }
 
-fn write_hook(host: &Host, lines: &str) -> Result<()> {
-    host.write_file(HOOK.as_ref(), &format!("#!/bin/sh\n{lines}\n"))?;
-    host.run_in(|| std::fs::set_permissions(HOOK, std::fs::Permissions::from_mode(0o755)))??;
-    Ok(())
-}
-
 /// All hooks, with these lines beside the program.
 fn hooked(priority: u8, more: &str) -> Vip {
     let mut tables = String::new();
@@ -39,11 +35,6 @@ fn hooked(priority: u8, more: &str) -> Vip {
         tables += &format!("[vip.hooks.{moment}]\nexec = [\"{HOOK}\", \"one argument\"]\n{policy}{more}\n");
     }
     Vip::new(priority).with(&tables)
-}
-
-fn lines_of(host: &Host, path: &str) -> Result<Vec<String>> {
-    let text = host.run_in(|| std::fs::read_to_string(path).unwrap_or_default())?;
-    Ok(text.lines().map(str::to_owned).collect())
 }
 
 /// Waits for so many runs, and gives the name of each.
@@ -56,8 +47,9 @@ fn runs(host: &Host, count: usize) -> Result<Vec<String>> {
 
 fn told() -> Result<()> {
     let segment = Segment::new()?;
-    write_hook(
+    write_program(
         &segment.a,
+        HOOK,
         &format!("echo \"$VIPD_HOOK\" >> {TOLD}; env > {TOLD}.$VIPD_HOOK; cat > {TOLD}.json; echo \"$1\""),
     )?;
     let agent = Agent::start(&segment.a, &[hooked(200, "")])?;
@@ -90,8 +82,9 @@ fn told() -> Result<()> {
 
 fn hangs() -> Result<()> {
     let segment = Segment::new()?;
-    write_hook(
+    write_program(
         &segment.a,
+        HOOK,
         &format!("echo \"$VIPD_HOOK\" >> {TOLD}; [ \"$VIPD_HOOK\" = before_claim ] || exec sleep 1000"),
     )?;
     let other = Vip::new(200).named("other").vrid(52).addresses("[\"10.9.0.101/24\"]");
@@ -123,7 +116,7 @@ fn hangs() -> Result<()> {
 
 fn vetoes() -> Result<()> {
     let segment = Segment::new()?;
-    write_hook(&segment.b, "echo not ready >&2; exit 3")?;
+    write_program(&segment.b, HOOK, "echo not ready >&2; exit 3")?;
     let agent_a = Agent::start(&segment.a, &[Vip::new(200)])?;
     agent_a.await_state("Active")?;
     let agent_b = Agent::start(&segment.b, &[hooked(100, "")])?;
@@ -133,15 +126,15 @@ fn vetoes() -> Result<()> {
     let veto = eventually("a veto", || Ok(agent_b.vip()?.hooks.into_iter().find(|hook| hook.state == "failed")))?;
     ensure!(veto.output == "exit code 3: not ready", "{veto:?}");
     ensure!(agent_b.vip()?.state == "Backup");
-    write_hook(&segment.b, "exit 0")?;
+    write_program(&segment.b, HOOK, "exit 0")?;
     agent_b.await_state("Active")?;
     await_all(&segment.b)
 }
 
 fn open_to_others() -> Result<()> {
     let segment = Segment::new()?;
-    write_hook(&segment.a, "exit 0")?;
-    segment.a.run_in(|| std::fs::set_permissions(HOOK, std::fs::Permissions::from_mode(0o777)))??;
+    write_program(&segment.a, HOOK, "exit 0")?;
+    set_mode(&segment.a, HOOK, 0o777)?;
     configure(&segment.a, &[hooked(200, "")])?;
     let (code, _, said) = vipd(&segment.a, &["check", "--config", crate::support::CONFIG])?;
     ensure!(code == Some(3) && said.contains("can be changed by others"), "{code:?} {said}");
@@ -150,18 +143,17 @@ fn open_to_others() -> Result<()> {
 
 fn reload() -> Result<()> {
     let segment = Segment::new()?;
-    write_hook(&segment.a, &format!("echo \"$VIPD_HOOK $1\" >> {TOLD}"))?;
+    write_program(&segment.a, HOOK, &format!("echo \"$VIPD_HOOK $1\" >> {TOLD}"))?;
     let agent = Agent::start(&segment.a, &[Vip::new(200)])?;
     agent.await_state("Active")?;
     let calm = agent.transitions().len();
     configure(&segment.a, &[hooked(200, "")])?;
-    let (code, said, _) = vipd(&segment.a, &["reload", "--control", CONTROL])?;
-    ensure!(code == Some(0) && said.contains("~ hooks of db"), "{code:?} {said}");
+    let said = support::reload(&segment.a)?;
+    ensure!(said.contains("~ hooks of db"), "{said}");
     agent.ensure_calm_since(calm)?;
     // One that goes runs the hooks of its release.
     configure(&segment.a, &[Vip::new(200).named("other").vrid(52).addresses("[\"10.9.0.101/24\"]")])?;
-    let (code, said, _) = vipd(&segment.a, &["reload", "--control", CONTROL])?;
-    ensure!(code == Some(0), "{code:?} {said}");
+    support::reload(&segment.a)?;
     let all = runs(&segment.a, 2)?;
     ensure!(all == ["before_release one argument", "after_release one argument"], "{all:?}");
     let first = agent.transitions().into_iter().next().context("a transition")?;

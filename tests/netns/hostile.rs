@@ -34,7 +34,7 @@ fn flood() -> Result<()> {
         Err(_) => PACKETS,
     };
     let segment = Segment::new()?;
-    let agents = pair(&segment)?;
+    let agents = segment.pair(|priority| Vip::new(priority).vrid(VRID))?;
     let forger = Forger::new(&host(&segment.network, "forger", 66)?)?;
     let mut random = Random(0x7669_7064);
     let before = agents.each_ref().map(|agent| agent.transitions().len());
@@ -77,7 +77,7 @@ fn flood() -> Result<()> {
 
 fn routed() -> Result<()> {
     let segment = Segment::new()?;
-    let agents = pair(&segment)?;
+    let agents = segment.pair(|priority| Vip::new(priority).vrid(VRID))?;
     let forger = Forger::new(&host(&segment.network, "forger", 66)?)?;
     let before = agents.each_ref().map(|agent| agent.transitions().len());
     let mut sent = 0;
@@ -98,15 +98,6 @@ fn routed() -> Result<()> {
 }
 
 /// a owns, b follows.
-fn pair(segment: &Segment) -> Result<[Agent; 2]> {
-    let agent_a = Agent::start(&segment.a, &[Vip::new(200).vrid(VRID)])?;
-    let agent_b = Agent::start(&segment.b, &[Vip::new(100).vrid(VRID)])?;
-    agent_a.await_state("Active")?;
-    agent_b.await_state("Backup")?;
-    eventually("b hears a", || Ok(agent_b.vip()?.owner))?;
-    Ok([agent_a, agent_b])
-}
-
 /// Anything but an advert of our virtual router.
 fn bad_packet(forger: &Forger, random: &mut Random) -> Forgery {
     loop {

@@ -202,7 +202,7 @@ fn lifetimes_alone() -> Result<()> {
     let agent = start()?;
     agent.await_state("Active")?;
     await_all(&segment.a)?;
-    let said = agent.process().lines_from(0).iter().any(|line| line.text.contains("lifetimes ALONE"));
+    let said = agent.has_said("lifetimes ALONE");
     ensure!(said, "its log does not say so");
     let (_, table, _) = vipd(&segment.a, &["status", "--control", CONTROL])?;
     ensure!(

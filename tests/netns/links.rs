@@ -117,11 +117,8 @@ fn late() -> Result<()> {
 /// a owns, b waits.
 fn pair() -> Result<(Segment, [Agent; 2])> {
     let segment = Segment::new()?;
-    let agent_a = Agent::start(&segment.a, &[Vip::new(200)])?;
-    let agent_b = Agent::start(&segment.b, &[Vip::new(100)])?;
-    agent_a.await_state("Active")?;
-    agent_b.await_state("Backup")?;
-    Ok((segment, [agent_a, agent_b]))
+    let agents = segment.pair(Vip::new)?;
+    Ok((segment, agents))
 }
 
 fn taken_back(segment: &Segment, agent_a: &Agent, agent_b: &Agent) -> Result<()> {

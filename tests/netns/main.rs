@@ -26,6 +26,7 @@ mod layers;
 mod links;
 mod many;
 mod peers;
+mod postgres;
 mod quorum;
 mod recipes;
 mod reload;
@@ -70,6 +71,7 @@ fn trials() -> Vec<Trial> {
         quorum::trials(),
         layers::trials(),
         health::trials(),
+        postgres::trials(),
         recipes::trials(),
         hostile::trials(),
         second_path::trials(),

@@ -26,8 +26,8 @@ fn unicast() -> Result<()> {
         Vip::new(priority).addresses(format!("[\"{V4}/24\"]")).with(&format!("peers = [\"{peer}\"]"))
     };
     let agent_a = Agent::start(&segment.a, &[vip(200, "10.9.0.2")])?;
-    let agent_b = Agent::start(&segment.b, &[vip(100, "10.9.0.1")])?;
     agent_a.await_state("Active")?;
+    let agent_b = Agent::start(&segment.b, &[vip(100, "10.9.0.1")])?;
     agent_b.await_state("Backup")?;
     ensure_calm(&[&agent_a, &agent_b], Duration::from_millis(800))?;
     ensure!(agent_b.vip()?.routers[0].received > 0, "b hears nothing");

@@ -12,10 +12,11 @@ use libtest_mimic::Trial;
 use nix::sys::signal::Signal;
 use vipd::lab::{Host, Measurement, Network, Probe, Process};
 
-use crate::support::{Agent, CONTROL, MAC_A, MAC_B, Segment, V4, Vip, configure, ensure_calm, eventually, ip, vipd};
-use crate::trial;
+use crate::support::{
+    Agent, CONTROL, KEY, MAC_A, MAC_B, Segment, V4, Vip, configure, ensure_calm, eventually, ip, vipd, write_keys,
+};
+use crate::{support, trial};
 
-const KEY: &str = "/run/vipd/key";
 /// No host has it.
 const ASKER: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 250);
 /// Of node b, at priority 100 and 100 ms between adverts: 3 intervals and the skew time.
@@ -54,13 +55,6 @@ fn node(name: &str, priority: u8) -> Vip {
     Vip::new(priority).with(&tables)
 }
 
-fn write_keys(host: &Host, keys: &[&str]) -> Result<()> {
-    let lines: Vec<String> = keys.iter().map(|key| key.repeat(32)).collect();
-    host.write_file(KEY.as_ref(), &lines.join("\n"))?;
-    ensure!(host.command("chmod").args(["640", KEY]).status()?.success(), "chmod 640 {KEY}");
-    Ok(())
-}
-
 fn start_witness(host: &Host) -> Result<Process> {
     let mut command = host.command(env!("CARGO_BIN_EXE_vipd"));
     let listen = ["--listen", "10.8.0.5", "--name", "w", "--longest-grant", "1s"];
@@ -75,7 +69,7 @@ impl Stage {
         let witness = Host::new("w")?;
         for (host, number) in [(&segment.a, 1), (&segment.b, 2), (&witness, 5)] {
             host.plug(&votes, "eth1", &[&format!("10.8.0.{number}/24")])?;
-            write_keys(host, &["5a"])?;
+            write_keys(host, &[0x5a])?;
         }
         let voting = start_witness(&witness)?;
         let probe = Probe::start(&segment.client, "eth0", ip(V4), ASKER)?;
@@ -248,7 +242,7 @@ fn stop_and_restart() -> Result<()> {
 fn change_of_keys() -> Result<()> {
     let stage = Stage::new()?;
     let counts = [&stage.a, &stage.b].map(|agent| agent.transitions().len());
-    for keys in [&["5a", "6b"][..], &["6b", "5a"], &["6b"]] {
+    for keys in [&[0x5a, 0x6b][..], &[0x6b, 0x5a], &[0x6b]] {
         for host in [&stage.witness, &stage.segment.a, &stage.segment.b] {
             write_keys(host, keys)?;
             if host.name() == "w" {
@@ -259,8 +253,7 @@ fn change_of_keys() -> Result<()> {
                     Ok(said.filter(|line| line.at.elapsed() < Duration::from_secs(2)).map(drop))
                 })?;
             } else {
-                let (code, _, error) = vipd(host, &["reload", "--control", CONTROL])?;
-                ensure!(code == Some(0), "{error}");
+                support::reload(host)?;
             }
             thread::sleep(Duration::from_millis(100));
         }
@@ -279,8 +272,8 @@ fn reload() -> Result<()> {
     ensure!(code == Some(3) && error.contains("the voters changed"), "{code:?} {error}");
     // The rest does.
     configure(&stage.segment.a, &[node("a", 210)])?;
-    let (code, said, error) = vipd(&stage.segment.a, &["reload", "--control", CONTROL])?;
-    ensure!(code == Some(0) && said.contains("priority 200 -> 210"), "{code:?} {said} {error}");
+    let said = support::reload(&stage.segment.a)?;
+    ensure!(said.contains("priority 200 -> 210"), "{said}");
     stage.a.ensure_calm_since(counts[0])?;
     stage.b.ensure_calm_since(counts[1])?;
     stage.settled()

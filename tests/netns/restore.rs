@@ -9,7 +9,7 @@ use vipd::engine::restore::LIMIT;
 use vipd::lab::Host;
 use vipd::types::VirtualAddress;
 
-use crate::support::{Agent, PATIENCE, Segment, V4, V6, Vip, await_all, await_none, ip};
+use crate::support::{PATIENCE, Segment, V4, V6, Vip, await_all, await_none, ip};
 use crate::trial;
 
 pub fn trials() -> Vec<Trial> {
@@ -18,10 +18,7 @@ pub fn trials() -> Vec<Trial> {
 
 fn removed() -> Result<()> {
     let segment = Segment::new()?;
-    let agent_a = Agent::start(&segment.a, &[Vip::new(200)])?;
-    let agent_b = Agent::start(&segment.b, &[Vip::new(100)])?;
-    agent_a.await_state("Active")?;
-    agent_b.await_state("Backup")?;
+    let [agent_a, agent_b] = segment.pair(Vip::new)?;
 
     let removals = [(V4, 24), (V6, 64)].into_iter().cycle();
     let mut times = Vec::new();

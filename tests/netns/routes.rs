@@ -9,7 +9,7 @@ use vipd::driver::routing::RoutingTables;
 use vipd::engine::restore::LIMIT;
 use vipd::lab::Host;
 
-use crate::support::{Agent, CONTROL, Segment, Vip, await_all, await_none, configure, ensure_calm, eventually, vipd};
+use crate::support::{Agent, Segment, Vip, await_all, await_none, configure, ensure_calm, eventually, reload};
 use crate::trial;
 
 /// As `ip route` and `ip rule` write what [`FILE`] says.
@@ -98,10 +98,7 @@ fn they_move() -> Result<()> {
 
 fn removed() -> Result<()> {
     let segment = Segment::new()?;
-    let agent_a = Agent::start(&segment.a, &[Vip::new(200).with(FILE)])?;
-    let agent_b = Agent::start(&segment.b, &[Vip::new(100).with(FILE)])?;
-    agent_a.await_state("Active")?;
-    agent_b.await_state("Backup")?;
+    let [agent_a, agent_b] = segment.pair(|priority| Vip::new(priority).with(FILE))?;
     await_routing(&segment.a, &ALL)?;
     for text in ALL.into_iter().cycle().take(LIMIT.into()) {
         delete(&segment.a, text)?;
@@ -163,18 +160,17 @@ fn reloaded() -> Result<()> {
     let other = "routes = [\"10.50.0.0/16 via 10.9.0.2\", \"10.60.0.0/16 via 10.9.0.9\"]\n\
                  rules = [{ from = \"10.9.0.100\", table = 100 }]";
     configure(&segment.a, &[Vip::new(200).with(other)])?;
-    let (code, said, errors) = vipd(&segment.a, &["reload", "--control", CONTROL])?;
-    ensure!(code == Some(0), "{errors}");
+    let said = reload(&segment.a)?;
     for line in ["- 10.50.0.0/16 via 10.9.0.9", "+ 10.50.0.0/16 via 10.9.0.2", "+ 10.60.0.0/16 via 10.9.0.9"] {
         ensure!(said.contains(line), "{said}");
     }
     await_routing(&segment.a, &["10.50.0.0/16 via 10.9.0.2", "10.60.0.0/16 via 10.9.0.9", ALL[2]])?;
     configure(&segment.a, &[Vip::new(200)])?;
-    vipd(&segment.a, &["reload", "--control", CONTROL])?;
+    reload(&segment.a)?;
     await_routing(&segment.a, &[])?;
     // The first that the agent hears of routes.
     configure(&segment.a, &[Vip::new(200).with(FILE)])?;
-    vipd(&segment.a, &["reload", "--control", CONTROL])?;
+    reload(&segment.a)?;
     await_routing(&segment.a, &ALL)?;
     delete(&segment.a, ALL[1])?;
     await_routing(&segment.a, &ALL)?;

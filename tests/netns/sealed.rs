@@ -15,10 +15,11 @@ use vipd::engine::seals::Sealing;
 use vipd::lab::{Host, Tap};
 use vipd::wire::seal::{Key, Keys, Topic};
 
-use crate::support::{Agent, CONFIG, CONTROL, PATIENCE, Segment, V4, Vip, configure, eventually, host, vipd};
+use crate::support::{
+    Agent, CONFIG, CONTROL, KEY, PATIENCE, Segment, V4, Vip, configure, eventually, host, reload, set_mode, vipd,
+    write_keys,
+};
 use crate::trial;
-
-const KEY: &str = "/run/vipd/key";
 
 pub fn trials() -> Vec<Trial> {
     vec![
@@ -200,7 +201,7 @@ fn drops(agent: &Agent, reason: &str) -> Result<u64> {
 fn readable() -> Result<()> {
     let segment = Segment::new()?;
     write_keys(&segment.a, &[1])?;
-    chmod(&segment.a, "644")?;
+    set_mode(&segment.a, KEY, 0o644)?;
     configure(&segment.a, &[sealed()])?;
     let (code, _, said) = vipd(&segment.a, &["run", "--config", CONFIG, "--control", CONTROL])?;
     ensure!(code == Some(3) && said.contains("chmod o= /run/vipd/key"), "{code:?} {said}");
@@ -214,23 +215,6 @@ fn sealed() -> Vip {
 fn status(agent: &Agent) -> Result<vipd::daemon::peers::SealStatus> {
     let Status { seal, .. } = agent.status()?;
     seal.context("a status without the sealed messages")
-}
-
-fn reload(host: &Host) -> Result<String> {
-    let (code, said, complaint) = vipd(host, &["reload", "--control", CONTROL])?;
-    ensure!(code == Some(0), "vipd reload: {code:?} {complaint}");
-    Ok(said)
-}
-
-fn write_keys(host: &Host, keys: &[u8]) -> Result<()> {
-    let lines: String = keys.iter().map(|key| format!("{key:02x}").repeat(32) + "\n").collect();
-    host.write_file(KEY.as_ref(), &lines)?;
-    chmod(host, "640")
-}
-
-fn chmod(host: &Host, mode: &str) -> Result<()> {
-    ensure!(host.command("chmod").args([mode, KEY]).status()?.success(), "chmod {mode} {KEY}");
-    Ok(())
 }
 
 /// Asks an agent for a session from another host, and says something in it.

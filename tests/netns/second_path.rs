@@ -6,10 +6,10 @@ use anyhow::{Result, ensure};
 use libtest_mimic::Trial;
 use vipd::lab::{Host, Network, set_firewall};
 
-use crate::support::{Agent, CONTROL, MAC_B, Segment, V4, Vip, ensure_calm, eventually, learn, vipd};
-use crate::trial;
-
-const KEY: &str = "/run/vipd/key";
+use crate::support::{
+    Agent, CONTROL, KEY, MAC_B, Segment, V4, Vip, configure, ensure_calm, eventually, learn, vipd, write_keys,
+};
+use crate::{support, trial};
 
 pub fn trials() -> Vec<Trial> {
     vec![
@@ -34,12 +34,6 @@ fn of(name: &str, priority: u8, path: &str) -> Vip {
     Vip::new(priority).every_ms(1_000).with(&node)
 }
 
-fn write_key(host: &Host) -> Result<()> {
-    host.write_file(KEY.as_ref(), &"5a".repeat(32))?;
-    ensure!(host.command("chmod").args(["640", KEY]).status()?.success(), "chmod 640 {KEY}");
-    Ok(())
-}
-
 /// Both agents, of which a is the owner, with adverts of 1 s.
 pub struct Both {
     pub segment: Segment,
@@ -49,29 +43,37 @@ pub struct Both {
 }
 
 pub fn both(paths: &[&str; 2]) -> Result<Both> {
+    both_with(paths, |vip| vec![vip])
+}
+
+/// The same with what is made of the vip of each.
+pub fn both_with(paths: &[&str; 2], vips: impl Fn(Vip) -> Vec<Vip>) -> Result<Both> {
     let segment = Segment::new()?;
     let second = Network::new()?;
     for (host, number) in [(&segment.a, 1), (&segment.b, 2)] {
         plug(&second, host, number)?;
-        write_key(host)?;
+        write_keys(host, &[0x5a])?;
     }
-    let a = Agent::start(&segment.a, &[of("a", 200, paths[0])])?;
+    let a = Agent::start(&segment.a, &vips(of("a", 200, paths[0])))?;
     a.await_state("Active")?;
-    let b = Agent::start(&segment.b, &[of("b", 100, paths[1])])?;
+    all_are(&a, "Active")?;
+    let b = Agent::start(&segment.b, &vips(of("b", 100, paths[1])))?;
     b.await_state("Backup")?;
-    eventually("b hears a's adverts", || Ok(b.vip()?.owner))?;
+    all_are(&b, "Backup")?;
+    eventually("b hears a's adverts", || Ok(b.status()?.vips.iter().all(|vip| vip.owner.is_some()).then_some(())))?;
     for (agent, other) in [(&a, "b"), (&b, "a")] {
         eventually("each hears the other on the second path", || Ok(hears(agent, other)?.then_some(())))?;
     }
     Ok(Both { segment, _second: second, a, b })
 }
 
-fn hears(agent: &Agent, peer: &str) -> Result<bool> {
-    Ok(agent.status()?.second_path.iter().any(|it| it.peer == peer && it.heard && it.received > 3))
+/// Waits until all vips of an agent are in a state.
+pub fn all_are(agent: &Agent, state: &str) -> Result<()> {
+    eventually(state, || Ok(agent.status()?.vips.iter().all(|vip| vip.state == state).then_some(())))
 }
 
-fn has_said(agent: &Agent, text: &str) -> bool {
-    agent.process().lines_from(0).iter().any(|line| line.text.contains(text))
+fn hears(agent: &Agent, peer: &str) -> Result<bool> {
+    Ok(agent.status()?.second_path.iter().any(|it| it.peer == peer && it.heard && it.received > 3))
 }
 
 fn link_down(paths: &[&str; 2]) -> Result<()> {
@@ -107,7 +109,7 @@ fn one_way() -> Result<()> {
     ensure!((blocked.from.as_str(), blocked.to.as_str()) == ("a", "b"), "{blocked:?}");
     let blocked = eventually("a names the direction", || Ok(a.vip()?.blocked.first().cloned()))?;
     ensure!((blocked.from.as_str(), blocked.to.as_str()) == ("a", "b"), "{blocked:?}");
-    ensure!(has_said(&b, "adverts from a to b on eth0 are blocked"), "b has not told");
+    ensure!(b.has_said("adverts from a to b on eth0 are blocked"), "b has not told");
     let (_, table, _) = vipd(&segment.b, &["status", "--control", CONTROL])?;
     ensure!(
         table.contains("adverts from a to b on eth0 are blocked") && table.contains("second path: a heard"),
@@ -119,35 +121,30 @@ fn one_way() -> Result<()> {
     eventually("both hear that it is over", || {
         Ok((a.vip()?.blocked.is_empty() && b.vip()?.blocked.is_empty()).then_some(()))
     })?;
-    ensure!(has_said(&b, "get through again"), "b has not told that it is over");
+    ensure!(b.has_said("get through again"), "b has not told that it is over");
     ensure_calm(&[&a, &b], Duration::from_secs(1))
 }
 
 fn reload() -> Result<()> {
     let segment = Segment::new()?;
     let second = Network::new()?;
-    [&segment.a, &segment.b].into_iter().try_for_each(write_key)?;
+    [&segment.a, &segment.b].into_iter().try_for_each(|host| write_keys(host, &[0x5a]))?;
     let a = Agent::start(&segment.a, &[of("a", 200, LINK[0])])?;
-    let b = Agent::start(&segment.b, &[of("b", 100, LINK[1])])?;
     a.await_state("Active")?;
+    let b = Agent::start(&segment.b, &[of("b", 100, LINK[1])])?;
     b.await_state("Backup")?;
     ensure!(a.status()?.second_path.is_empty(), "nobody can be heard yet");
     plug(&second, &segment.a, 1)?;
     plug(&second, &segment.b, 2)?;
     eventually("each is found", || Ok((hears(&a, "b")? && hears(&b, "a")?).then_some(())))?;
     let reload = |host: &Host, vip: Vip| -> Result<String> {
-        crate::support::configure(host, &[vip])?;
-        let (code, said, complaint) = vipd(host, &["reload", "--control", CONTROL])?;
-        ensure!(code == Some(0), "vipd reload: {code:?} {complaint}");
-        Ok(said)
+        configure(host, &[vip])?;
+        support::reload(host)
     };
     let said = reload(&segment.b, of("b", 100, ""))?;
     ensure!(said.contains("heartbeat: no path"), "{said}");
     ensure!(b.status()?.second_path.is_empty(), "b still knows a");
-    eventually(
-        "a says that b is silent",
-        || Ok(has_said(&a, "b is no longer heard on the second path").then_some(())),
-    )?;
+    eventually("a says that b is silent", || Ok(a.has_said("b is no longer heard on the second path").then_some(())))?;
     reload(&segment.b, of("b", 100, UNICAST[1]))?;
     eventually("each hears the other again", || Ok((hears(&a, "b")? && hears(&b, "a")?).then_some(())))?;
     ensure_calm(&[&a, &b], Duration::from_millis(500))

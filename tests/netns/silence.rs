@@ -23,10 +23,6 @@ pub fn trials() -> Vec<Trial> {
 
 const ALARM: &str = " still answers at ";
 
-fn has_said(agent: &Agent, text: &str) -> bool {
-    agent.process().lines_from(0).iter().any(|line| line.text.contains(text))
-}
-
 /// Its kernel answers until the lease lapses, which is no reason to wait.
 fn dead_agent(signal: Signal) -> Result<()> {
     for (every_ms, priority) in [(100, 100), (100, 254), (10, 100), (10, 254)] {
@@ -47,7 +43,7 @@ fn dead_agent(signal: Signal) -> Result<()> {
         let cause = agent_b.vip()?.cause;
         eprintln!("{signal} at {every_ms} ms and priority {priority}: {cause}");
         ensure!(cause.starts_with("no advert for "), "b claimed because {cause:?}");
-        ensure!(!has_said(&agent_b, ALARM), "b took a lease that lapsed for an owner");
+        ensure!(!agent_b.has_said(ALARM), "b took a lease that lapsed for an owner");
     }
     Ok(())
 }
@@ -55,28 +51,24 @@ fn dead_agent(signal: Signal) -> Result<()> {
 fn firewall(address: &str) -> Result<()> {
     let segment = Segment::new()?;
     let of = |priority| Vip::new(priority).addresses(format!("[\"{address}/64\"]").replace("0/64", "0/24"));
-    let agent_a = Agent::start(&segment.a, &[of(200)])?;
-    let agent_b = Agent::start(&segment.b, &[of(100)])?;
-    agent_a.await_state("Active")?;
-    agent_b.await_state("Backup")?;
-    eventually("b hears a", || Ok(agent_b.vip()?.owner))?;
+    let [agent_a, agent_b] = segment.pair(of)?;
     set_firewall(&segment.b, "eth0", true)?;
     let silent = eventually("b waits", || Ok(agent_b.vip()?.silent_owner))?;
     ensure!(silent.address.is_ipv4() == address.contains('.'), "{silent:?}");
     ensure!(mac(MAC_A) == silent.mac, "{silent:?}");
-    ensure!(has_said(&agent_b, ALARM), "no alarm");
+    ensure!(agent_b.has_said(ALARM), "no alarm");
     // Most of the wait.
     ensure_calm(&[&agent_a, &agent_b], LONGEST_WAIT / 2)?;
     ensure!(learn(&segment.client, address)? == MAC_A, "{address} is not at a");
     // Mended in time, nothing has happened.
     set_firewall(&segment.b, "eth0", false)?;
-    eventually("b hears a again", || Ok(has_said(&agent_b, "adverts are heard again").then_some(())))?;
+    eventually("b hears a again", || Ok(agent_b.has_said("adverts are heard again").then_some(())))?;
     ensure!(agent_b.vip()?.silent_owner.is_none(), "b waits still");
     ensure_calm(&[&agent_a, &agent_b], Duration::from_secs(1))?;
     // Not mended, it takes over, and says that there are two.
     set_firewall(&segment.b, "eth0", true)?;
     agent_b.await_state("Active")?;
-    ensure!(has_said(&agent_b, "taking over all the same"), "no alarm");
+    ensure!(agent_b.has_said("taking over all the same"), "no alarm");
     set_firewall(&segment.b, "eth0", false)?;
     agent_b.await_state("Backup").context("after the firewall was mended")?;
     Ok(())
@@ -85,14 +77,10 @@ fn firewall(address: &str) -> Result<()> {
 fn take() -> Result<()> {
     let segment = Segment::new()?;
     let of = |priority| Vip::new(priority).with("on_silent_owner = \"take\"");
-    let agent_a = Agent::start(&segment.a, &[of(200)])?;
-    let agent_b = Agent::start(&segment.b, &[of(100)])?;
-    agent_a.await_state("Active")?;
-    agent_b.await_state("Backup")?;
-    eventually("b hears a", || Ok(agent_b.vip()?.owner))?;
+    let [_agent_a, agent_b] = segment.pair(of)?;
     set_firewall(&segment.b, "eth0", true)?;
     agent_b.await_state("Active")?;
-    ensure!(!has_said(&agent_b, ALARM), "b asked");
+    ensure!(!agent_b.has_said(ALARM), "b asked");
     Ok(())
 }
 

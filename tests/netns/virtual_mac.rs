@@ -29,10 +29,7 @@ pub fn trials() -> Vec<Trial> {
 
 fn failover() -> Result<()> {
     let segment = Segment::new()?;
-    let agent_a = Agent::start(&segment.a, &[vip(200)])?;
-    let agent_b = Agent::start(&segment.b, &[vip(100)])?;
-    agent_a.await_state("Active")?;
-    agent_b.await_state("Backup")?;
+    let [_agent_a, agent_b] = segment.pair(vip)?;
     let probe = Probe::start(&segment.client, "eth0", ip(V4), ASKER)?;
     ensure_macs(&segment)?;
     await_answers(&probe, 20)?;

@@ -18,13 +18,13 @@ use super::voters::{WITNESS, Witness, quorum};
 use super::world::{World, vip_id};
 
 const INSIDE: LinkId = LinkId(0);
-const OUTSIDE: LinkId = LinkId(1);
+pub const OUTSIDE: LinkId = LinkId(1);
 
 /// How long a host may have one side only while nothing is dead: what its kernel takes for an effect, and a little.
-const TORN_ALIVE: Nanos = 2 * MILLISECOND;
+pub const TORN_ALIVE: Nanos = 2 * MILLISECOND;
 
 /// Both sides of a gateway.
-fn sides(priority: u8) -> Vec<VipSettings> {
+pub fn sides(priority: u8) -> Vec<VipSettings> {
     let inside = VipSettings { name: "inside".into(), ..vip(priority) };
     let outside = VipSettings {
         name: "outside".into(),
@@ -36,11 +36,11 @@ fn sides(priority: u8) -> Vec<VipSettings> {
     vec![inside, outside]
 }
 
-fn group() -> Vec<GroupSettings> {
+pub fn group() -> Vec<GroupSettings> {
     vec![GroupSettings { name: "gateway".into(), vips: vec!["inside".into(), "outside".into()] }]
 }
 
-fn gateway(place: u8, vips: Vec<VipSettings>) -> HostSpec {
+pub fn gateway(place: u8, vips: Vec<VipSettings>) -> HostSpec {
     let mut spec = host(place, vips);
     spec.settings.groups = group();
     spec
@@ -61,15 +61,15 @@ fn pair() -> World {
     world
 }
 
-fn owners(world: &World) -> [Option<Port>; 2] {
+pub fn owners(world: &World) -> [Option<Port>; 2] {
     [world.owner_of(0), world.owner_of(1)]
 }
 
-fn states(world: &World, host: Port) -> [StateName; 2] {
+pub fn states(world: &World, host: Port) -> [StateName; 2] {
     [0, 1].map(|vip| world.hosts[host].agent[vip].state)
 }
 
-fn cause_of(world: &World, host: Port, vip: usize) -> Cause {
+pub fn cause_of(world: &World, host: Port, vip: usize) -> Cause {
     let engine = world.hosts[host].engine.as_ref().expect("an agent that is asked runs");
     engine.vip(vip_id(vip)).expect("each host has both").cause().clone()
 }

@@ -10,7 +10,7 @@ use vipd::wire::handover::{HandoverReason, HandoverStep, Refusal};
 
 use super::build::{STRANGER, VIP_V4, advert, forge, host, interval, ms, secs, vip};
 use super::clock::{MILLISECOND, Nanos, nanos};
-use super::host::{HostSpec, Life, Wire};
+use super::host::{AgentVip, HostSpec, KernelVip, Life, Wire};
 use super::network::{Network, Port};
 use super::second_path::HEARTBEAT;
 use super::seeds;
@@ -101,6 +101,27 @@ fn a_preemption_is_a_handover() {
             assert_eq!(world.cause(0), takes_over("host 1", HandoverReason::Preempt));
             assert_seamless(&world, &format!("{preempt:?}, adverts each {every} ms"));
         }
+    }
+}
+
+/// The owner is busy with one when the other asks.
+#[test]
+fn two_that_would_have_it_together_are_served_one_after_the_other() {
+    for every in INTERVALS {
+        let mut world = world(every, &[229, 227, 200]);
+        // By the standard the owner's host is the only one that remains.
+        world.crash(0);
+        world.crash(1);
+        world.run(8 * interval(every).duration() + secs(2));
+        assert_eq!(world.owner(), Some(2));
+        world.watch.forget_silence();
+        world.start(1);
+        world.start(0);
+        world.run(6 * interval(every).duration() + secs(2));
+        assert_eq!(world.owner(), Some(0));
+        let cause = world.cause(0);
+        assert!(matches!(cause, Cause::TakesOver { .. }), "adverts each {every} ms: {cause:?}");
+        assert_seamless(&world, &format!("adverts each {every} ms"));
     }
 }
 
@@ -317,10 +338,16 @@ fn broken(seed: u64, trace: bool) -> (Counted, World) {
     let pick = |rng: &mut super::rng::Rng, of: u64| rng.within(0, of - 1);
     let every = [10, 100, 1_000][pick(&mut rng, 3) as usize];
     let hosts = 2 + pick(&mut rng, 2) as u8;
+    let grouped = seed.is_multiple_of(3);
     // A preemption that is refused follows the standard, with the overlap that this has.
     let specs = (0..hosts).map(|place| {
-        let mut spec =
-            spec(place, VipSettings { interval: interval(every), preempt: Preempt::Off, ..vip(200 - 50 * place) });
+        let with = |vip| VipSettings { interval: interval(every), preempt: Preempt::Off, ..vip };
+        let priority = 200 - 50 * place;
+        let mut spec = spec(place, with(vip(priority)));
+        if grouped {
+            spec.settings.vips = super::group::sides(priority).into_iter().map(with).collect();
+            spec.settings.groups = super::group::group();
+        }
         spec.effect_time = (20_000, [80_000, 3 * MILLISECOND][usize::from(seed.is_multiple_of(2))]);
         spec.lateness = (0, 100_000);
         spec
@@ -328,6 +355,10 @@ fn broken(seed: u64, trace: bool) -> (Counted, World) {
     let mut world = World::new(seed, Network::quiet(), specs.collect());
     world.trace = trace.then(Vec::new);
     world.gate = pick(&mut rng, 8) != 0;
+    if grouped && world.gate {
+        // The leases of a dead host's vips end within an interval of each other.
+        world.watch.together = Some((2, nanos(interval(every).duration()) + super::group::TORN_ALIVE));
+    }
     world.start_all();
     world.run_unchecked(nanos(5 * interval(every).duration() + secs(2)));
     world.second.lost_permille = [0, 0, 200, 500][pick(&mut rng, 4) as usize];
@@ -382,13 +413,20 @@ fn broken(seed: u64, trace: bool) -> (Counted, World) {
                 let states: Vec<_> = world.hosts.iter().map(|host| host.agent[0].state).collect();
                 return Err(format!("no single owner after all is well: {states:?}"));
             }
+            if grouped && world.owner_of(1) != world.owner() {
+                return Err(format!("the group is torn after all is well: {:?}", super::group::owners(&world)));
+            }
             let leavings =
                 world.hosts.iter().filter(|host| host.engine.as_ref().is_some_and(|engine| engine.hands_over()));
             if leavings.count() > 0 {
                 return Err("a handover has no end".into());
             }
             let kept = (0..usize::from(hosts)).find(|host| {
-                world.state(*host) != StateName::Active && !world.hosts[*host].kernel[0].installed.is_empty()
+                let it = &world.hosts[*host];
+                let kept = |(agent, kernel): (&AgentVip, &KernelVip)| {
+                    agent.state != StateName::Active && !kernel.installed.is_empty()
+                };
+                it.agent.iter().zip(&it.kernel).any(kept)
             });
             if let Some(host) = kept {
                 return Err(format!("host {host} kept what it had prepared"));

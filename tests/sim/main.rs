@@ -50,6 +50,7 @@ mod forged;
 mod freeze;
 mod group;
 mod handover;
+mod handover_group;
 mod heal;
 mod health;
 mod hold;

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use vipd::engine::lease::STRETCH;
-use vipd::engine::{Cause, EventKind, StateName};
+use vipd::engine::{Cause, EventKind, Input, Instant, StateName};
 
 use super::build::{host, interval, ms, secs, vip};
 use super::clock::{MILLISECOND, Nanos};
@@ -53,6 +53,41 @@ fn a_restart_within_the_lease_moves_nothing_and_announces_nothing() {
     }
     assert_eq!(transitions(&world, 1, before), []);
     assert_eq!(world.announcements(0, before), 0);
+}
+
+/// An emulated or a busy host needs a second to start an agent.
+#[test]
+fn a_restart_that_takes_longer_than_the_usual_lease_moves_nothing_where_the_peers_were_asked_for_patience() {
+    let mut world = world(100);
+    world.watch.settled = Some(vec![0]);
+    let before = world.now;
+    world.input(0, Input::PrepareHandOn);
+    let at = world.hosts[0].engine.as_ref().and_then(|engine| engine.may_hand_on_at()).expect("it is the owner");
+    world.run(Duration::from_nanos(at.as_nanos()) - world.hosts[0].local(world.now).since(Instant::ZERO));
+    world.hand_on(0);
+    world.run(ms(2_500));
+    world.restart(0);
+    world.run(secs(2));
+    assert_eq!(world.cause(0), Cause::Adopted);
+    assert_eq!(transitions(&world, 1, before), []);
+    assert_eq!(world.announcements(0, before), 0);
+}
+
+/// It is asked for by adverts, which may be lost.
+#[test]
+fn a_restart_asks_for_patience_and_relies_on_it_once_no_backup_can_have_missed_it() {
+    for death_after in [0, 1, 100, 299, 300, 350] {
+        let mut world = world(100);
+        world.cut(0, 1);
+        world.input(0, Input::PrepareHandOn);
+        world.run(ms(death_after));
+        world.crash(0);
+        let it = &world.hosts[0];
+        let left = it.kernel[0].lease_until.expect("it owned").since(it.local(world.now));
+        assert!(left <= ms(300), "the lease outlives the patience of a backup: {left:?}");
+        world.run(secs(1));
+        assert_eq!(world.owner(), Some(1));
+    }
 }
 
 #[test]

@@ -8,6 +8,7 @@
 //! - **A dead agent** (frozen, crashed) and its successor never overlap, since the lease has lapsed before the successor's
 //!   patience ended. Excused is only who did not wait: see [`Watch::excuse_for_not_waiting`].
 
+use vipd::engine::silence::LONGEST_WAIT;
 use vipd::engine::{Cause, Preempt};
 use vipd::types::Priority;
 
@@ -112,7 +113,7 @@ impl Watch {
                 self.owners[vip][place] = answers;
             }
             if changed {
-                self.on_change(now, vip, hosts, network);
+                self.on_change(now, vip, hosts, network, gate);
             }
         }
         self.judge_overlaps(now, hosts, network);
@@ -153,7 +154,7 @@ impl Watch {
         }
     }
 
-    fn on_change(&mut self, now: Nanos, vip: usize, hosts: &[Host], network: &Network) {
+    fn on_change(&mut self, now: Nanos, vip: usize, hosts: &[Host], network: &Network, gate: bool) {
         let owners: Vec<Port> = (0..self.hosts).filter(|host| self.owners[vip][*host]).collect();
         if self.exclusive && owners.len() > 1 {
             self.fail(now, format!("vip {vip} has the owners {owners:?}, in spite of voters"));
@@ -177,13 +178,13 @@ impl Watch {
             for other in &owners[n + 1..] {
                 let known = self.overlaps.iter().any(|o| o.vip == vip && o.pair == (*one, *other));
                 if !known {
-                    self.begin(now, vip, (*one, *other), hosts, network);
+                    self.begin(now, vip, (*one, *other), hosts, network, gate);
                 }
             }
         }
     }
 
-    fn begin(&mut self, now: Nanos, vip: usize, pair: (Port, Port), hosts: &[Host], network: &Network) {
+    fn begin(&mut self, now: Nanos, vip: usize, pair: (Port, Port), hosts: &[Host], network: &Network, gate: bool) {
         let mut excused = false;
         for (dead, successor) in [pair, (pair.1, pair.0)] {
             if !hosts[dead].is_dead() {
@@ -191,6 +192,9 @@ impl Watch {
             }
             excused = true;
             if hosts[successor].is_dead() {
+                continue;
+            }
+            if !gate && overruled(hosts, vip, successor) {
                 continue;
             }
             match Self::excuse_for_not_waiting(now, vip, dead, successor, hosts, network) {
@@ -241,6 +245,9 @@ impl Watch {
                 Some("it knew no owner, and its own interval is shorter")
             }
             Cause::PeerResigned { source } if !is_of(lost, *source) => Some("it heeded another's resignation"),
+            Cause::GivenUp { peer, .. } if preempted(hosts, vip, peer) => {
+                Some("it heeded the word of one that meant to preempt a live owner")
+            }
             Cause::PeerResigned { .. } if network.reorders() => Some("an old resignation came late"),
             _ => None,
         }
@@ -285,6 +292,20 @@ impl Watch {
 
 fn lateness(hosts: &[Host], pair: (Port, Port)) -> Nanos {
     2 * (hosts[pair.0].spec.lateness.1 + hosts[pair.1].spec.lateness.1)
+}
+
+/// Whether a host claimed after it had waited for a silent owner as long as anybody does. Without a gate a dead agent's addresses answer
+/// for ever.
+fn overruled(hosts: &[Host], vip: usize, host: Port) -> bool {
+    let claimed = &hosts[host].agent[vip].claimed;
+    matches!(claimed, Some((_, Cause::ActiveDown { silence: Some(silence) })) if *silence >= LONGEST_WAIT)
+}
+
+/// Whether that node's last claim of a vip was a preemption.
+fn preempted(hosts: &[Host], vip: usize, node: &str) -> bool {
+    let host = hosts.iter().find(|host| host.spec.settings.node == node);
+    let claimed = host.and_then(|host| host.agent[vip].claimed.as_ref());
+    claimed.is_some_and(|(_, cause)| matches!(cause, Cause::Preempts { .. }))
 }
 
 fn is_of(host: &Host, source: std::net::IpAddr) -> bool {

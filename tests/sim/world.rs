@@ -420,7 +420,9 @@ impl World {
         if it.wake_at.is_some_and(|wake| wake >= due && wake <= due + lateness.1) {
             return;
         }
-        let at = due.max(self.now) + self.rng.within(lateness.0, lateness.1);
+        let drawn = due.max(self.now) + self.rng.within(lateness.0, lateness.1);
+        // Nor is what is overdue put off by each message that comes meanwhile.
+        let at = it.wake_at.filter(|wake| *wake >= due).map_or(drawn, |wake| wake.min(drawn));
         self.hosts[host].wake_at = Some(at);
         self.push(at, Entry::Wake { host, incarnation });
     }

@@ -32,8 +32,8 @@ pub(super) enum Knowledge {
 #[derive(Clone, Debug)]
 pub(super) struct Course {
     changes: Vec<(Nanos, Knowledge)>,
-    /// An agent that owned the vip has gone without giving it up: how many changes there were by then. Should the next one adopt
-    /// it, it was owned all the time.
+    /// An agent that owned the vip has gone without giving it up: how many changes there were by then. Should the next
+    /// one adopt it, it was owned all the time.
     orphaned: Option<usize>,
     claims_because: String,
 }

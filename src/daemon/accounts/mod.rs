@@ -1,8 +1,8 @@
 //! Accounts of a time: how long each vip was up, what ended it, and how quickly it came back. Computed from journals alone.
 //!
-//! A journal tells what its node knew: that it owned the addresses, that it heard another owner, that it heard none, or nothing.
-//! [`course`] makes that of the records, node by node; [`figures`] lays the nodes' knowledge side by side, and counts.
-//! What nobody knew stays unknown, and is neither up nor down.
+//! A journal tells what its node knew: that it owned the addresses, that it heard another owner, that it heard none, or
+//! nothing. [`course`] makes that of the records, node by node; [`figures`] lays the nodes' knowledge side by side, and
+//! counts. What nobody knew stays unknown, and is neither up nor down.
 
 use std::time::SystemTime;
 
@@ -119,7 +119,8 @@ pub const DEFINITIONS: [Definition; 11] = [
     },
 ];
 
-/// Reckons up what journals say. `None`: they say nothing. Records may be of any nodes, in any order of files, and more than once.
+/// Reckons up what journals say. `None`: they say nothing. Records may be of any nodes, in any order of files, and more
+/// than once.
 pub fn reckon(records: Vec<Record>, question: &Question) -> Option<Accounts> {
     let (nodes, mut notes) = course::nodes(records);
     let first = nodes.iter().map(|node| node.first).min()?;

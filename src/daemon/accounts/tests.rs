@@ -105,7 +105,8 @@ fn db_b() -> Script {
         .agent(1_600_000, "stopped")
 }
 
-/// db-a: owns from the first moment, dies after 95 s, is there again at 150 s, preempts, is drained, comes back, and succeeds db-b.
+/// db-a: owns from the first moment, dies after 95 s, is there again at 150 s, preempts, is drained, comes back, and
+/// succeeds db-b.
 fn db_a() -> Script {
     Script::of("db-a")
         .agent(0, "started")

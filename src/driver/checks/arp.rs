@@ -7,8 +7,8 @@ use nix::ifaddrs::{InterfaceAddress, getifaddrs};
 use nix::net::if_::if_nametoindex;
 
 use super::Failure;
-use super::patience::{Patience, readable};
 use crate::driver::frames::{FrameSocket, Urgency};
+use crate::driver::patience::{Patience, readable};
 use crate::driver::watch::{ClaimSocket, PACKET_LEN};
 use crate::types::{Family, MacAddr};
 use crate::wire::arp::Arp;
@@ -42,8 +42,8 @@ pub(super) fn run(neighbour: &Neighbour, patience: &Patience<'_>) -> Result<Stri
     }
 }
 
-/// From nobody over IPv4, so that no neighbour learns anything by it (RFC 5227 §2.1.1); over IPv6 from this host's own link-local
-/// address, for without a sender it would be duplicate detection.
+/// From nobody over IPv4, so that no neighbour learns anything by it (RFC 5227 §2.1.1); over IPv6 from this host's own
+/// link-local address, for without a sender it would be duplicate detection.
 fn question(Neighbour { address, interface }: &Neighbour) -> Result<Vec<u8>, Failure> {
     let all = getifaddrs().map_err(|error| Failure::Unable(format!("getifaddrs: {error}")))?;
     let own: Vec<InterfaceAddress> = all.filter(|it| it.interface_name == *interface).collect();

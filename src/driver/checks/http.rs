@@ -4,9 +4,9 @@ use std::io::{self, Read, Write};
 use std::ops::RangeInclusive;
 
 use super::Failure;
-use super::patience::Patience;
 use super::place::{Lookup, Place};
 pub use super::tls::{Trust, server_name};
+use crate::driver::patience::Patience;
 
 /// How much of an answer is read: a page about health is short.
 const MAX_ANSWER: usize = 64 * 1024;

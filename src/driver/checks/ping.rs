@@ -4,8 +4,8 @@ use std::net::IpAddr;
 use std::os::fd::AsFd;
 
 use super::Failure;
-use super::patience::{Patience, readable};
 use crate::driver::echo::EchoSocket;
+use crate::driver::patience::{Patience, readable};
 
 /// Whom to ask.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -11,7 +11,7 @@ use std::thread;
 use socket2::{Domain, Protocol, Socket, Type};
 
 use super::Failure;
-use super::patience::{Patience, readable, writable};
+use crate::driver::patience::{Patience, readable, writable};
 
 /// The longest name of a host (RFC 1035 §2.3.4).
 const MAX_NAME: usize = 253;

@@ -2,10 +2,11 @@
 //!
 //! # How old
 //!
-//! A primary's data is new. A standby's that streams and has replayed all that it was told of is new too. One that is behind, or does
-//! not stream, gets older from then on, for nobody can tell what it misses: the primary may be dead, or only out of its reach. But
-//! never is it older than the last transaction that it has replayed. So for `max_lag` after the death of the primary its standbys
-//! may claim, and an agent that has not seen its standby up to date since it started goes by the last transaction alone.
+//! A primary's data is new. A standby's that streams and has replayed all that it was told of is new too. One that is
+//! behind, or does not stream, gets older from then on, for nobody can tell what it misses: the primary may be dead, or
+//! only out of its reach. But never is it older than the last transaction that it has replayed. So for `max_lag` after
+//! the death of the primary its standbys may claim, and an agent that has not seen its standby up to date since it
+//! started goes by the last transaction alone.
 //!
 //! Transactions carry the clock of the primary, so the clocks of both hosts must agree to what `max_lag` can bear.
 
@@ -14,8 +15,8 @@ use std::time::Duration;
 
 use tokio_postgres::{Client, Config, NoTls, SimpleQueryMessage};
 
-use super::patience::Patience;
 use super::{Failure, Unable};
+use crate::driver::patience::Patience;
 
 /// What is asked for.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -26,7 +27,8 @@ pub struct Database {
     pub role: Role,
     /// Whether the age of its data is wanted.
     pub ages: bool,
-    /// How to connect to the servers of the other nodes: if one of them is a primary on a later timeline, this one is history.
+    /// How to connect to the servers of the other nodes: if one of them is a primary on a later timeline, this one is
+    /// history.
     pub peers: Vec<String>,
 }
 
@@ -242,8 +244,8 @@ fn judge(
     Ok((Some(age_ms), format!("{is}{how}, {age_ms} ms behind")))
 }
 
-/// Each of two things is an upper bound, where it is known: the time since the last transaction that was replayed, which is long ago
-/// where the primary has had nothing to do; and what the age was, and the time since then.
+/// Each of two things is an upper bound, where it is known: the time since the last transaction that was replayed,
+/// which is long ago where the primary has had nothing to do; and what the age was, and the time since then.
 fn age(own: Answer, known: Option<Known>) -> Result<i64, Failure> {
     match own.reception {
         _ if !own.is_standby => return Ok(0),

@@ -15,7 +15,7 @@ pub(super) fn inspect() -> Result<(), Unable> {
     }
     Err(Unable {
         problem: "the processes of other users are hidden from the agent".to_owned(),
-        remedy: "install systemd/vipd.service.d/process-checks.conf, which has ProtectProc=default, or mount /proc without hidepid",
+        remedy: "give the unit ProtectProc=default (systemctl edit vipd), or mount /proc without hidepid",
     })
 }
 

@@ -1,7 +1,7 @@
 //! Whether a unit of systemd's is active, asked over D-Bus.
 //!
-//! Of D-Bus this takes two calls: *Hello*, without which a bus delivers nothing, and *Get* of a property that is a text. A crate for
-//! all of it would bring some forty others, and an executor.
+//! Of D-Bus this takes two calls: *Hello*, without which a bus delivers nothing, and *Get* of a property that is a
+//! text. A crate for all of it would bring some forty others, and an executor.
 
 use std::io::{Read, Write};
 use std::os::fd::AsFd;
@@ -10,8 +10,8 @@ use std::path::{Path, PathBuf};
 
 use nix::unistd::geteuid;
 
-use super::patience::{Patience, readable};
 use super::{Failure, Unable};
+use crate::driver::patience::{Patience, readable};
 
 /// Where the system's bus is (D-Bus Specification, "System message bus").
 pub const SYSTEM_BUS: &str = "/run/dbus/system_bus_socket";
@@ -237,7 +237,8 @@ struct Message<'a> {
 
 impl<'a> Message<'a> {
     fn parse(bytes: &'a [u8]) -> Option<Self> {
-        // A bus passes on in the order of the sender's machine, and that is this one: little-endian, as all that we are built for.
+        // A bus passes on in the order of the sender's machine, and that is this one: little-endian, as all that we are
+        // built for.
         if bytes.first() != Some(&b'l') {
             return None;
         }

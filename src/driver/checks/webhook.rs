@@ -6,10 +6,10 @@ use std::os::fd::BorrowedFd;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::patience::Patience;
 use super::place::{Lookup, Place};
 use super::tls::Trust;
 use super::{Failure, one_line};
+use crate::driver::patience::Patience;
 
 /// Where the status stands is in the first bytes of an answer.
 const HEAD: usize = 1024;
@@ -55,9 +55,7 @@ impl Webhook {
         stop: BorrowedFd<'_>,
         Left(lookup): &mut Left,
     ) -> Result<(), Option<String>> {
-        let told = Patience::new(timeout, stop)
-            .map_err(|error| Failure::Unable(error.to_string()))
-            .and_then(|patience| self.try_tell(document, &patience, lookup));
+        let told = Patience::new(timeout, stop).and_then(|patience| self.try_tell(document, &patience, lookup));
         told.map_err(|failure| match failure {
             Failure::Ill(why) | Failure::Unable(why) => Some(one_line(&why)),
             Failure::Stopped => None,

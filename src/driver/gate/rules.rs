@@ -70,8 +70,8 @@ pub(super) fn egress() -> Vec<Rule> {
     [tagged(), vec![arp.concat(), ipv4.concat(), ipv6.concat(), advertisement]].concat()
 }
 
-/// The same in the host's own IP, which sees what is for the host itself, whichever interface it came by. What the host says to itself
-/// passes.
+/// The same in the host's own IP, which sees what is for the host itself, whichever interface it came by. What the host
+/// says to itself passes.
 pub(super) fn ip_input() -> Vec<Rule> {
     let ipv4 = [of_family(NFPROTO_IPV4), drop_unless_owned(NETWORK_HEADER, IPV4_DESTINATION_OFFSET, Family::V4)];
     let ipv6 = [of_family(NFPROTO_IPV6), drop_unless_owned(NETWORK_HEADER, IPV6_DESTINATION_OFFSET, Family::V6)];

@@ -110,8 +110,8 @@ impl View {
         }
     }
 
-    /// Takes in one message about a route or rule. Another program may put its own route in the place of ours, of which the kernel
-    /// says nothing else.
+    /// Takes in one message about a route or rule. Another program may put its own route in the place of ours, of which
+    /// the kernel says nothing else.
     pub(super) fn apply_routing(&mut self, kind: u16, body: &[u8], port: u32, replaces: bool) {
         if !News::is_told_by(kind) || (is_route(kind) && !is_own_route(body) && !replaces) {
             return;

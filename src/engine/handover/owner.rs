@@ -59,7 +59,7 @@ impl Vip {
             return Err(HandoverFailure::AddressOwner);
         }
         if self.is_claimed_by_group() {
-            return Err(HandoverFailure::Refused { peer: "this node".into(), refusal: Refusal::InGroup });
+            return self.propose(order);
         }
         if let Some(leaving) = &mut self.handover.leaving {
             // A stop or a drain does not wait for less.
@@ -79,14 +79,35 @@ impl Vip {
     /// Asks the best that was not asked yet.
     fn ask_successor(&mut self, step: &mut Step<'_>, order: Order, tried: Vec<String>) -> Result<(), HandoverFailure> {
         let peer = self.choose_successor(step.now, order.to.as_deref(), &tried)?;
-        let (until, repeat_at) = (step.now + ASKING, step.now);
-        let (phase, asked) = (Phase::Asking { until }, Vec::new());
-        self.handover.leaving = Some(Box::new(Leaving { peer, order, phase, asked, repeat_at, tried }));
-        self.repeat_leaving(step);
+        self.ask_peer(step, peer, order, tried);
         Ok(())
     }
 
-    fn choose_successor(&self, now: Instant, to: Option<&str>, tried: &[String]) -> Result<String, HandoverFailure> {
+    pub(super) fn ask_peer(&mut self, step: &mut Step<'_>, peer: String, order: Order, tried: Vec<String>) {
+        let (until, repeat_at) = (step.now + ASKING, step.now);
+        let (phase, asked) = (Phase::Asking { until }, Vec::new());
+        self.handover.leaving =
+            Some(Box::new(Leaving { peer, order, phase, asked, repeat_at, tried, ready: None, failed: None }));
+        self.repeat_leaving(step);
+    }
+
+    /// Whether a peer's word is that it listens for this vip.
+    pub(super) fn is_listened_for(&self, now: Instant, peer: &str) -> bool {
+        let mut reports = self.second_path.reports(now);
+        reports.any(|(name, report)| name == peer && report.standing == Standing::Backup && report.link_up)
+    }
+
+    /// Those that are heard of it.
+    pub(super) fn peers(&self, now: Instant) -> impl Iterator<Item = &str> {
+        self.second_path.reports(now).map(|(peer, _)| peer)
+    }
+
+    pub(super) fn choose_successor(
+        &self,
+        now: Instant,
+        to: Option<&str>,
+        tried: &[String],
+    ) -> Result<String, HandoverFailure> {
         let mut best = None;
         for (peer, report) in self.second_path.reports(now) {
             let listens = report.standing == Standing::Backup && report.link_up;
@@ -112,14 +133,28 @@ impl Vip {
     /// A node is ready: nothing is left to be waited for, unless its answer took so long that the owner's word may come too late as well.
     /// An answer to a later question is quicker, for by then the addresses are there.
     pub(super) fn on_ready(&mut self, step: &mut Step<'_>, peer: &str, number: u64) {
-        let pace = self.pace();
+        let in_time = self.time_to_answer();
+        let is_whole = !self.is_claimed_by_group();
         let Some(leaving) = self.handover.leaving.as_mut().filter(|leaving| leaving.peer == peer) else { return };
         let Phase::Asking { .. } = leaving.phase else { return };
         let asked_at = leaving.asked.iter().find(|(known, _)| *known == number).map(|(_, at)| *at);
-        if asked_at.is_none_or(|at| step.now.since(at) > window(pace) / 2) {
-            leaving.repeat_at = step.now;
-            return;
+        match asked_at.filter(|at| step.now.since(*at) <= in_time) {
+            None => leaving.repeat_at = step.now,
+            Some(_) if is_whole => self.close(step, number),
+            // The others may not be ready yet.
+            Some(asked_at) => leaving.ready = Some((number, asked_at)),
         }
+    }
+
+    /// How old the question to an answer may be.
+    pub(super) fn time_to_answer(&self) -> Duration {
+        window(self.pace()) / 2
+    }
+
+    /// The successor is ready.
+    pub(super) fn close(&mut self, step: &mut Step<'_>, number: u64) {
+        let pace = self.pace();
+        let Some(leaving) = &mut self.handover.leaving else { return };
         if leaving.order.then == Then::Stay {
             let (peer, request) = (leaving.peer.clone(), leaving.order.request);
             self.handover.leaving = None;
@@ -215,26 +250,34 @@ impl Vip {
 
     /// It stays here, or goes to the next.
     pub(super) fn on_not_ready(&mut self, step: &mut Step<'_>, failure: HandoverFailure) {
+        if self.is_claimed_by_group() {
+            self.fail_with_group(failure);
+            return;
+        }
+        let Some((order, tried)) = self.end_asking(step, &failure) else { return };
+        if self.ask_successor(step, order.clone(), tried).is_err() {
+            self.stay_after_all(step, order, failure);
+        }
+    }
+
+    /// The peer does not take it: what was to be done, and who has been asked.
+    pub(super) fn end_asking(
+        &mut self,
+        step: &mut Step<'_>,
+        failure: &HandoverFailure,
+    ) -> Option<(Order, Vec<String>)> {
         let asks = |leaving: &mut Box<Leaving>| matches!(leaving.phase, Phase::Asking { .. });
-        let Some(mut leaving) = self.handover.leaving.take_if(asks) else { return };
+        let mut leaving = self.handover.leaving.take_if(asks)?;
         let reason = leaving.order.reason;
         self.event(step, EventKind::HandoverFailed { reason, failure: failure.clone() });
         leaving.tried.push(leaving.peer);
-        if self.ask_successor(step, leaving.order.clone(), leaving.tried).is_ok() {
-            return;
-        }
-        match leaving.order.then {
-            Then::Follow | Then::Stay => {}
-            Then::KeepOut(hold) => {
-                self.give_up(step);
-                self.keep_out(step, hold);
-            }
-            Then::Leave(cause) => {
-                self.give_up(step);
-                self.enter(step, State::Initialize, cause);
-            }
-        }
-        self.tell_outcome(step, leaving.order.request, Err(failure));
+        Some((leaving.order, leaving.tried))
+    }
+
+    /// Nobody takes it. A stop and a drain go on by the standard.
+    pub(super) fn stay_after_all(&mut self, step: &mut Step<'_>, order: Order, failure: HandoverFailure) {
+        self.leave_all_the_same(step, order.then);
+        self.tell_outcome(step, order.request, Err(failure));
     }
 
     /// This node let go, and nobody says that he owns. The others are told, as by an owner that resigns.
@@ -279,7 +322,10 @@ impl Vip {
                 let order = Order { reason, to: Some(peer.into()), then: Then::Follow, request: None };
                 match self.begin_handover(step, order) {
                     // It asks again; the answer is under way.
-                    Ok(()) => return,
+                    Ok(()) => {
+                        self.note_asker(peer, number);
+                        return;
+                    }
                     Err(HandoverFailure::Busy) if self.handover.leaving.as_ref().is_some_and(|it| it.peer == peer) => {
                         return;
                     }
@@ -294,9 +340,14 @@ impl Vip {
         self.say(step, peer, number, HandoverStep::Refuse(refusal));
     }
 
-    /// An operator wants it to stay after all.
+    /// An operator wants it to stay after all. A stop is no matter of his.
     pub(in crate::engine) fn cancel_handover(&mut self, step: &mut Step<'_>) {
-        let asks = |leaving: &mut Box<Leaving>| matches!(leaving.phase, Phase::Asking { .. });
+        let asks = |leaving: &mut Box<Leaving>| {
+            matches!(
+                (leaving.phase, &leaving.order.then),
+                (Phase::Asking { .. }, Then::Follow | Then::Stay | Then::KeepOut(_))
+            )
+        };
         if let Some(leaving) = self.handover.leaving.take_if(asks) {
             self.say(step, &leaving.peer, 0, HandoverStep::Cancel);
             self.tell_outcome(step, leaving.order.request, Err(HandoverFailure::Overtaken));

@@ -18,6 +18,17 @@ use crate::wire::handover::{HandoverReason, HandoverStep, Refusal};
 /// How long a successor stays ready for a question that is not repeated.
 const READY_FOR: Duration = Duration::from_secs(1);
 
+impl Offer {
+    pub(super) const fn is_ready(&self) -> bool {
+        self.preparing.is_none()
+    }
+
+    /// Whether the owner has let go, and this node's word for which it did holds.
+    pub(super) fn is_to_be_taken(&self, now: Instant) -> bool {
+        !self.is_given && self.told.is_some_and(|(_, at)| now.since(at) < window(self.interval))
+    }
+}
+
 impl Vip {
     pub(super) fn on_ask(
         &mut self,
@@ -41,9 +52,8 @@ impl Vip {
         let until = step.now + READY_FOR;
         if let Some(offer) = &mut self.handover.offer {
             (offer.asked, offer.until, offer.reason, offer.interval) = (number, until, reason, interval);
-            if offer.preparing.is_none() {
-                self.say_ready(step);
-            }
+            offer.owes_answer = true;
+            self.answer_alone(step);
             return;
         }
         // Routes and rules would be heeded at once: they wait for the claim.
@@ -57,8 +67,11 @@ impl Vip {
             interval,
             preparing,
             is_there: false,
+            since: step.now,
             asked: number,
+            owes_answer: true,
             readies,
+            told: None,
             is_given: false,
             until,
         };
@@ -85,11 +98,7 @@ impl Vip {
 
     /// Why this node takes nothing over that is handed to it: its claims wait for others first.
     pub(super) fn unable(&self) -> Option<Refusal> {
-        if self.is_claimed_by_group() {
-            Some(Refusal::InGroup)
-        } else {
-            self.has_hook(Moment::BeforeClaim).then_some(Refusal::AsksHook)
-        }
+        self.has_hook(Moment::BeforeClaim).then_some(Refusal::AsksHook)
     }
 
     /// The addresses are there, behind the closed gate, or will be when they are claimed.
@@ -104,21 +113,35 @@ impl Vip {
         match result {
             Ok(prepared) => {
                 offer.is_there = *prepared == Prepared::There;
-                self.say_ready(step);
+                self.answer_alone(step);
             }
             Err(_) => {
-                let (peer, asked) = (offer.peer.clone(), offer.asked);
                 // Some of them may be there.
                 offer.is_there = true;
-                self.drop_offer(step);
-                self.say(step, &peer, asked, HandoverStep::Refuse(Refusal::NotInstalled));
+                self.refuse_offer(step, Refusal::NotInstalled);
             }
         }
     }
 
-    fn say_ready(&mut self, step: &mut Step<'_>) {
+    /// It is not to come.
+    pub(super) fn refuse_offer(&mut self, step: &mut Step<'_>, refusal: Refusal) {
+        let Some(offer) = &self.handover.offer else { return };
+        let (peer, asked) = (offer.peer.clone(), offer.asked);
+        self.drop_offer(step);
+        self.say(step, &peer, asked, HandoverStep::Refuse(refusal));
+    }
+
+    /// A member of a group answers with the others.
+    fn answer_alone(&mut self, step: &mut Step<'_>) {
+        if !self.is_claimed_by_group() && self.handover.offer.as_deref().is_some_and(Offer::is_ready) {
+            self.say_ready(step);
+        }
+    }
+
+    pub(super) fn say_ready(&mut self, step: &mut Step<'_>) {
         let Some(offer) = &mut self.handover.offer else { return };
         let (peer, number) = (offer.peer.clone(), offer.asked);
+        offer.owes_answer = false;
         // A question that comes twice is answered twice, and counts from the first time.
         if !offer.readies.iter().any(|(known, _)| *known == number) {
             if offer.readies.len() >= MOST_READIES {
@@ -144,23 +167,29 @@ impl Vip {
             State::Initialize | State::Held { .. } => return,
         }
         let Some(offer) = self.handover.offer.as_mut().filter(|offer| offer.peer == peer) else { return };
-        let said_at = offer.readies.iter().find(|(known, _)| *known == number).map(|(_, at)| *at);
-        let holds = said_at.is_some_and(|at| step.now.since(at) < window(offer.interval));
-        if offer.preparing.is_some() || !holds || offer.is_given {
+        let answer = offer.readies.iter().find(|(known, _)| *known == number);
+        let Some(answer) = answer.filter(|(_, at)| step.now.since(*at) < window(offer.interval)) else { return };
+        if !offer.is_ready() || offer.is_given {
             return;
         }
-        offer.is_given = true;
-        self.handover.ready_at = said_at;
-        let cause = Cause::TakesOver { peer: peer.into(), reason: offer.reason };
-        self.seek(step, cause);
-        if self.state().is_owner() {
-            self.say(step, peer, number, HandoverStep::Taken);
+        offer.told = Some(*answer);
+        if !self.is_claimed_by_group() {
+            self.take(step);
         }
     }
 
+    /// All that the owner let go of is this node's.
+    pub(super) fn take(&mut self, step: &mut Step<'_>) {
+        let Some(offer) = &mut self.handover.offer else { return };
+        offer.is_given = true;
+        self.handover.accepted = offer.told;
+        let cause = Cause::TakesOver { peer: offer.peer.clone(), reason: offer.reason };
+        self.seek(step, cause);
+    }
+
     /// Since when nobody may have answered, where this node took over by a handover: the owner let go after that.
-    pub(in crate::engine) const fn gap_since(&self) -> Option<Instant> {
-        self.handover.ready_at
+    pub(in crate::engine) fn gap_since(&self) -> Option<Instant> {
+        self.handover.accepted.map(|(_, at)| at)
     }
 
     /// Whether this is the word of a former owner from before it let go, which the news of that has overtaken: it came by another way. One that claims
@@ -179,6 +208,14 @@ impl Vip {
     pub(in crate::engine) fn cause_to_take(&self) -> Option<Cause> {
         let offer = self.handover.offer.as_ref().filter(|offer| offer.is_given)?;
         Some(Cause::TakesOver { peer: offer.peer.clone(), reason: offer.reason })
+    }
+
+    /// Another than the giver is heard as the owner: what was given is that one's by now.
+    pub(in crate::engine) fn forget_gift(&mut self, step: &mut Step<'_>, owner: IpAddr) {
+        let given = self.handover.offer.as_ref().filter(|offer| offer.is_given);
+        if given.is_some_and(|offer| !self.second_path.speaks_from(&offer.peer, owner)) {
+            self.drop_offer(step);
+        }
     }
 
     /// Whether the addresses are there already. One that preempts an owner which is still there has to begin anew: they would answer before that

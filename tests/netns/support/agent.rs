@@ -80,6 +80,11 @@ impl Vip {
         self
     }
 
+    /// Without those that were added.
+    pub fn alone(self) -> Self {
+        Self { more: String::new(), ..self }
+    }
+
     fn table(&self) -> String {
         let Self { name, interface, vrid, priority, interval_ms, addresses, more } = self;
         format!(
@@ -174,6 +179,11 @@ impl Agent {
         self.process.lines_from(0).iter().filter_map(|line| transition(line.at, &line.text)).collect()
     }
 
+    /// Whether its log has such a line.
+    pub fn has_said(&self, text: &str) -> bool {
+        self.process.lines_from(0).iter().any(|line| line.text.contains(text))
+    }
+
     /// Waits until the first vip has entered a state and is in it.
     pub fn await_state(&self, state: &str) -> Result<Transition> {
         self.await_that(&format!("{} enters {state}", self.name), |transitions| {
@@ -220,6 +230,13 @@ pub fn configure(host: &Host, vips: &[Vip]) -> Result<()> {
         text
     });
     host.write_file(CONFIG.as_ref(), &tables)
+}
+
+/// Has a host's agent read its file anew: what changed by that.
+pub fn reload(host: &Host) -> Result<String> {
+    let (code, said, complaint) = vipd(host, &["reload", "--control", CONTROL])?;
+    ensure!(code == Some(0), "vipd reload: {code:?}: {complaint}");
+    Ok(said)
 }
 
 /// Runs a command on a host: its exit code, and what it said on standard output and standard error.

@@ -5,7 +5,7 @@ use std::net::{IpAddr, UdpSocket};
 use anyhow::{Context as _, Result};
 use vipd::lab::{Host, Network};
 
-use super::{eventually, neighbour};
+use super::{Agent, Vip, eventually, neighbour};
 
 /// The address that most tests are about, with [`V6`].
 pub const V4: &str = "10.9.0.100";
@@ -32,6 +32,18 @@ impl Segment {
         let network = Network::new()?;
         let [a, b, client] = [("a", 1), ("b", 2), ("client", 9)].map(|(name, number)| host(&network, name, number));
         Ok(Self { a: a?, b: b?, client: client?, network })
+    }
+
+    /// Two agents with a vip that is the same but for its priority: a, with 200, is the owner, and b, with 100, has heard it.
+    ///
+    /// One after the other: started together, on a busy machine b may be first, and it is a that takes over while a test begins.
+    pub fn pair(&self, vip: impl Fn(u8) -> Vip) -> Result<[Agent; 2]> {
+        let a = Agent::start(&self.a, &[vip(200)])?;
+        a.await_state("Active")?;
+        let b = Agent::start(&self.b, &[vip(100)])?;
+        b.await_state("Backup")?;
+        eventually("b hears a", || Ok(b.vip()?.owner))?;
+        Ok([a, b])
     }
 
     /// Node a comes back from its death as a machine does: with nothing but its own addresses.

@@ -1,17 +1,13 @@
-//! Runs programs one after the other on a thread of its own, each with a deadline: hooks, and alerts that are programs.
-//!
-//! What a program may and may not is that of a check's ([`super::checks::exec`]).
+//! Programs that wait for each other, on a thread of their own: hooks.
 
 use std::io::{self, PipeReader, PipeWriter};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::AsFd;
 use std::sync::Arc;
 use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 use std::time::Duration;
 
-use super::checks::exec::{self, Program, Told};
-use super::checks::patience::Patience;
-use super::checks::{Failure, one_line};
+use super::{Program, Runner, Told};
 
 /// How many wait for their turn: a vip that changes its state so often while one hook runs has other troubles.
 const WAITING: usize = 32;
@@ -82,46 +78,6 @@ fn run_all(waiting: &Receiver<Job>, stop: &PipeReader) {
             Ok(said) => report(Ok(said)),
             Err(Some(why)) => report(Err(why)),
             Err(None) => return,
-        }
-    }
-}
-
-/// Runs one program after the other on the thread that it was made on.
-#[derive(Debug)]
-pub struct Runner {
-    leftover: Option<exec::Leftover>,
-    dropped: io::Result<()>,
-}
-
-impl Runner {
-    /// From now on programs get none of the agent's capabilities.
-    pub fn on_this_thread() -> Self {
-        Self { leftover: None, dropped: exec::drop_ambient_capabilities() }
-    }
-
-    /// The last line that it said, if it ended with 0.
-    ///
-    /// # Errors
-    ///
-    /// What was wrong, in one line; `None`: nobody wanted to wait for it any longer, and it was killed.
-    pub fn run(
-        &mut self,
-        program: &Program,
-        told: &Told,
-        timeout: Duration,
-        stop: BorrowedFd<'_>,
-    ) -> Result<String, Option<String>> {
-        let Self { leftover, dropped } = self;
-        let done = match dropped {
-            Ok(()) => Patience::new(timeout, stop)
-                .map_err(|error| Failure::Unable(error.to_string()))
-                .and_then(|patience| exec::run(program, told, &patience, leftover)),
-            Err(error) => Err(Failure::Unable(format!("the agent's capabilities cannot be dropped: {error}"))),
-        };
-        match done {
-            Ok(said) => Ok(one_line(&said)),
-            Err(Failure::Ill(why) | Failure::Unable(why)) => Err(Some(one_line(&why))),
-            Err(Failure::Stopped) => Err(None),
         }
     }
 }

@@ -9,7 +9,7 @@ use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::time::TimeSpec;
 use nix::sys::timerfd::{ClockId, Expiration, TimerFd, TimerFlags, TimerSetTimeFlags};
 
-use super::Failure;
+use super::attempt::Failure;
 
 /// A beat. A beat that was missed is not made up for.
 #[derive(Debug)]
@@ -40,7 +40,7 @@ impl Period {
 
 /// What one run may take.
 #[derive(Debug)]
-pub(in crate::driver) struct Patience<'a> {
+pub(super) struct Patience<'a> {
     timer: TimerFd,
     timeout: Duration,
     stop: BorrowedFd<'a>,
@@ -48,9 +48,13 @@ pub(in crate::driver) struct Patience<'a> {
 
 impl<'a> Patience<'a> {
     /// From now on.
-    pub(in crate::driver) fn new(timeout: Duration, stop: BorrowedFd<'a>) -> io::Result<Self> {
-        let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_CLOEXEC)?;
-        timer.set(Expiration::OneShot(TimeSpec::from_duration(timeout)), TimerSetTimeFlags::empty())?;
+    pub(super) fn new(timeout: Duration, stop: BorrowedFd<'a>) -> Result<Self, Failure> {
+        let set = || {
+            let timer = TimerFd::new(ClockId::CLOCK_MONOTONIC, TimerFlags::TFD_CLOEXEC)?;
+            timer.set(Expiration::OneShot(TimeSpec::from_duration(timeout)), TimerSetTimeFlags::empty())?;
+            Ok(timer)
+        };
+        let timer = set().map_err(|error: Errno| Failure::Unable(error.to_string()))?;
         Ok(Self { timer, timeout, stop })
     }
 

@@ -1,0 +1,49 @@
+//! Drains and their ends, whose askers are answered when it is clear what came of them.
+
+use std::mem;
+
+use tokio::sync::oneshot;
+
+use super::EventLoop;
+use crate::daemon::memory::{Changed, ChangedVip, Waiting};
+use crate::daemon::message::HoldChange;
+use crate::engine::{Hold, HoldReason, Input, Instant, Vip};
+
+impl EventLoop {
+    pub(super) fn on_hold_change(
+        &mut self,
+        now: Instant,
+        name: Option<&str>,
+        change: HoldChange,
+        answer: oneshot::Sender<Option<Changed>>,
+    ) {
+        let known = self.engine.vips().iter().find(|vip| Some(vip.settings().name.as_str()) == name).map(Vip::id);
+        if name.is_some() && known.is_none() {
+            // One that has left does not want to know.
+            answer.send(None).ok();
+            return;
+        }
+        let input = match change {
+            HoldChange::Drain { time } => {
+                let hold = Hold { reason: HoldReason::Drained, until: time.map(|time| now + time) };
+                Input::Hold { vip: known, hold }
+            }
+            HoldChange::Undrain => Input::Release { vip: known },
+        };
+        self.engine.handle(now, input);
+        self.settling.push((known, answer));
+    }
+
+    /// Who changed a hold is answered when it is clear what came of it: a drain may be a handover first.
+    pub(super) fn answer_settled(&mut self) {
+        for (known, answer) in mem::take(&mut self.settling) {
+            let concerned = || self.engine.vips().iter().filter(|vip| known.is_none_or(|known| known == vip.id()));
+            if concerned().any(Vip::is_leaving) {
+                self.settling.push((known, answer));
+            } else {
+                let vips = concerned().map(ChangedVip::of).collect();
+                self.waiting.push(Waiting { answer, changed: Changed { vips, not_saved: None } });
+            }
+        }
+    }
+}

@@ -1,0 +1,200 @@
+//! What is to be done: the engine's outputs, each handed to who carries it out.
+
+use std::thread;
+
+use super::EventLoop;
+use crate::daemon::kernel::Kernel;
+use crate::daemon::links::Interface;
+use crate::daemon::log::Entry;
+use crate::daemon::message::Message;
+use crate::driver::fencing;
+use crate::engine::{
+    AddressSet, EffectError, EventKind, FenceOrder, HookOrder, Input, Instant, Output, Prepared, StateName, Vip, VipId,
+};
+use crate::types::MacMode;
+
+type RemovalOrder = fn(&Kernel, Interface, AddressSet) -> Result<(), EffectError>;
+
+impl EventLoop {
+    pub(super) fn carry_out(&mut self, now: Instant) {
+        let mut owner_may_be_new = false;
+        while let Some(output) = self.engine.poll_output() {
+            match output {
+                Output::Transmit(transmit) => {
+                    if let Err(error) = self.sockets.send(&transmit) {
+                        self.log.write(Entry::Trouble(error.to_string()));
+                    }
+                }
+                Output::RenewLease { vip, until } => {
+                    if self.leases.renew(vip, until, &self.log) {
+                        self.lifetimes.hold(vip, until);
+                        self.renew_lifetimes(now, vip);
+                    } else {
+                        self.engine.handle(now, Input::LeaseLapsed { vip });
+                    }
+                }
+                Output::EndLease { vip } => {
+                    self.lifetimes.end(vip);
+                    self.leases.end(vip, &self.log);
+                }
+                Output::LetGo { vip } => {
+                    let closed = self.leases.let_go(vip, &self.log);
+                    self.lifetimes.end(vip);
+                    self.engine.handle(now, Input::LetGo { vip, closed });
+                }
+                Output::Prepare(set) => self.prepare(now, set),
+                Output::Install(set) => self.install(now, set),
+                Output::Remove(set) => self.remove(now, set, Kernel::remove),
+                Output::Trim(set) => self.remove(now, set, Kernel::trim),
+                Output::Announce(set) => {
+                    if let Some(interface) = self.links.interface(set.link)
+                        && let Err(error) = self.kernel.announce(interface, set.clone(), self.lifetimes.right(set.vip))
+                    {
+                        self.log.write(Entry::Trouble(error.to_string()));
+                    }
+                }
+                Output::Vote { to, message } => {
+                    if let Some(peers) = &mut self.peers {
+                        self.votes.put(peers, &to, &message);
+                    }
+                }
+                Output::Ask(question) => {
+                    if let Some(interface) = self.links.interface(question.link)
+                        && let Err(error) = self.sockets.ask(interface, &question)
+                    {
+                        self.log.write(Entry::Trouble(error.to_string()));
+                    }
+                }
+                Output::Echo(question) => self.references.ask(&self.engine, &self.links, &question, &self.log),
+                Output::SendHeartbeat { peer, heartbeat } => {
+                    if let Some(peers) = &mut self.peers {
+                        self.second_path.send(peers, &peer, &heartbeat);
+                    }
+                }
+                Output::SendHandover { peer, message } => {
+                    if let Some(peers) = &mut self.peers {
+                        self.second_path.send_handover(peers, &peer, &message);
+                    }
+                }
+                Output::HandoverEnded { request, outcome } => self.handovers.on_ended(request, outcome),
+                Output::Fence(order) => self.fence(now, order),
+                Output::RunHook(order) => self.run_hook(now, order),
+                Output::KeepHolds => self.unsaved_since = self.unsaved_since.or(Some(now)),
+                Output::Event(event) => {
+                    if matches!(event.kind, EventKind::Transition { .. }) {
+                        self.unsaved_since = self.unsaved_since.or(Some(now));
+                        owner_may_be_new = true;
+                    }
+                    self.log.write(Entry::Event(event));
+                }
+            }
+        }
+        if let Some(peers) = &mut self.peers {
+            self.votes.flush(peers);
+        }
+        if owner_may_be_new {
+            self.follow_ownership(now);
+        }
+        self.answer_settled();
+        if !self.waiting.is_empty() || self.save_at().is_some_and(|at| now >= at) {
+            self.save(now);
+        }
+    }
+
+    /// Off the loop, once nothing more urgent is to be done.
+    pub(super) fn renew_lifetimes(&mut self, now: Instant, vip: VipId) {
+        let link = self.engine.vip(vip).map(|vip| vip.link());
+        let Some(interface) = link.and_then(|link| self.links.interface(link)) else { return };
+        let Self { lifetimes, kernel, .. } = self;
+        lifetimes.renew(vip, now, |what| kernel.prolong(interface, what));
+    }
+
+    /// Has the watchdog armed while anything is owned, or is still there.
+    pub(super) fn follow_ownership(&mut self, now: Instant) {
+        if self.self_fence.is_configured() {
+            self.self_fence.follow(self.owns(), now, &self.log);
+        }
+    }
+
+    pub(super) fn owns(&self) -> bool {
+        let owns = |vip: &Vip| matches!(vip.state(), StateName::Claiming | StateName::Active);
+        self.removals > 0 || self.engine.vips().iter().any(owns)
+    }
+
+    /// On a thread of its own, which may take minutes.
+    fn fence(&mut self, now: Instant, FenceOrder { request, peer }: FenceOrder) {
+        let to_loop = self.to_loop.clone();
+        let spawned = thread::Builder::new().name("fence".into()).spawn(move || {
+            let result = fencing::fence(&peer).map_err(EffectError);
+            // An agent that has ended claims nothing.
+            if let Some(to_loop) = to_loop.upgrade() {
+                to_loop.blocking_send(Message::Fenced { request, result }).ok();
+            }
+        });
+        if let Err(error) = spawned {
+            let result = Err(EffectError(format!("no thread for it: {error}")));
+            self.engine.handle(now, Input::Fenced { request, result });
+        }
+    }
+
+    fn run_hook(&mut self, now: Instant, order: HookOrder) {
+        let (request, vip, moment) = (order.request, order.vip, order.moment);
+        match self.hooks.run(order) {
+            Ok(()) => self.hooks_under_way += 1,
+            Err(error) => self.engine.handle(now, Input::HookEnded { request, vip, moment, result: Err(error) }),
+        }
+    }
+
+    fn install(&mut self, now: Instant, set: AddressSet) {
+        let (request, vip) = (set.request, set.vip);
+        // The order may be carried out before the lease is renewed, which comes next.
+        if let Some(until) = self.engine.vip(vip).and_then(|vip| vip.lease_until()) {
+            self.lifetimes.hold(vip, until);
+        }
+        let ordered = match self.links.interface(set.link) {
+            Some(interface) => {
+                let (lifetime, right) = (self.lifetimes.install(vip, now), self.lifetimes.right(vip));
+                self.kernel.install(interface, set, lifetime, right)
+            }
+            None => Err(EffectError::from("the interface is missing")),
+        };
+        if ordered.is_err() {
+            self.engine.handle(now, Input::Installed { request, vip, result: ordered });
+        }
+    }
+
+    /// Behind a gate that is closed. Where there is none, or where a switch would learn of the virtual MAC address at
+    /// once, it waits for the claim.
+    fn prepare(&mut self, now: Instant, set: AddressSet) {
+        let (request, vip) = (set.request, set.vip);
+        let can = self.circumstances.enforcement.is_in_time() && set.mac == MacMode::Interface;
+        let ordered = match self.links.interface(set.link).filter(|_| can) {
+            Some(interface) => {
+                let lifetime = self.lifetimes.install(vip, now);
+                match self.kernel.prepare(interface, set, lifetime) {
+                    Ok(()) => return,
+                    Err(error) => Err(error),
+                }
+            }
+            None => Ok(Prepared::Later),
+        };
+        self.engine.handle(now, Input::Prepared { request, vip, result: ordered });
+    }
+
+    /// An interface that is gone has no addresses, which the thread of the addresses finds out.
+    fn remove(&mut self, now: Instant, set: AddressSet, order: RemovalOrder) {
+        let (request, vip) = (set.request, set.vip);
+        let Some(interface) = self.links.interface(set.link) else {
+            self.engine.handle(now, Input::Removed { request, vip, result: Ok(()) });
+            return;
+        };
+        self.leases.on_remove(&set);
+        match order(&self.kernel, interface, set) {
+            Ok(()) => self.removals += 1,
+            Err(error) => {
+                self.leases.on_removed(request, false, &self.log);
+                self.engine.handle(now, Input::Removed { request, vip, result: Err(error) });
+            }
+        }
+    }
+}
