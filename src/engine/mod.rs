@@ -117,10 +117,6 @@ use stats::Drops;
 use time::Agenda;
 use vip::Step;
 
-/// How many vips one deadline serves. Where more are due together, it is due again at once: what the first want is done before the others
-/// want more, and need not be kept meanwhile.
-const DUE_AT_ONCE: usize = 256;
-
 /// Names a vip for the life of an engine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct VipId(pub u32);
@@ -274,7 +270,7 @@ impl Engine {
             }
             Input::Deadline => {
                 self.call_roll(now);
-                for vip in self.agenda.due(now, DUE_AT_ONCE) {
+                for vip in self.agenda.due(now) {
                     self.step(now, vip, Vip::on_deadline);
                 }
             }

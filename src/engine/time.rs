@@ -77,9 +77,9 @@ impl<K: Copy + Ord> Agenda<K> {
         self.by_time.first().map(|(at, _)| *at)
     }
 
-    /// The keys that are due at `now`, earliest first, and not more than so many. They stay on until [`Self::set`] moves them.
-    pub fn due(&self, now: Instant, most: usize) -> alloc::vec::Vec<K> {
-        self.by_time.iter().take_while(|(at, _)| *at <= now).take(most).map(|(_, key)| *key).collect()
+    /// The keys that are due at `now`, earliest first. They stay on until [`Self::set`] moves them.
+    pub fn due(&self, now: Instant) -> alloc::vec::Vec<K> {
+        self.by_time.iter().take_while(|(at, _)| *at <= now).map(|(_, key)| *key).collect()
     }
 }
 
@@ -100,9 +100,8 @@ mod tests {
         agenda.set('b', Some(Instant::from_nanos(20)));
         agenda.set('a', Some(Instant::from_nanos(10)));
         assert_eq!(agenda.next(), Some(Instant::from_nanos(10)));
-        assert_eq!(agenda.due(Instant::from_nanos(20), 2), ['a', 'b']);
-        assert_eq!(agenda.due(Instant::from_nanos(20), 1), ['a']);
+        assert_eq!(agenda.due(Instant::from_nanos(20)), ['a', 'b']);
         agenda.set('a', None);
-        assert_eq!(agenda.due(Instant::from_nanos(30), 2), ['b']);
+        assert_eq!(agenda.due(Instant::from_nanos(30)), ['b']);
     }
 }
