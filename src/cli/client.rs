@@ -103,7 +103,7 @@ pub(super) fn refused(control: &Path, status: StatusCode, text: &str) -> NoAnswe
 ///
 /// See [`NoAnswer`].
 pub(super) fn request<T: DeserializeOwned>(control: &Path, method: Method, route: &str) -> Result<Answer<T>, NoAnswer> {
-    exchange(control, method, route, Vec::new())
+    exchange(control, method, route, Vec::new(), PATIENCE)
 }
 
 /// Asks for something to be done, with a JSON document that says what.
@@ -112,7 +112,21 @@ pub(super) fn request<T: DeserializeOwned>(control: &Path, method: Method, route
 ///
 /// See [`NoAnswer`].
 pub(super) fn post<T: DeserializeOwned>(control: &Path, route: &str, body: Vec<u8>) -> Result<Answer<T>, NoAnswer> {
-    exchange(control, Method::POST, route, body)
+    exchange(control, Method::POST, route, body, PATIENCE)
+}
+
+/// The same for what takes its time.
+///
+/// # Errors
+///
+/// See [`NoAnswer`].
+pub(super) fn post_and_wait<T: DeserializeOwned>(
+    control: &Path,
+    route: &str,
+    body: Vec<u8>,
+    patience: Duration,
+) -> Result<Answer<T>, NoAnswer> {
+    exchange(control, Method::POST, route, body, patience)
 }
 
 fn exchange<T: DeserializeOwned>(
@@ -120,6 +134,7 @@ fn exchange<T: DeserializeOwned>(
     method: Method,
     route: &str,
     body: Vec<u8>,
+    patience: Duration,
 ) -> Result<Answer<T>, NoAnswer> {
     let improper = |reason: String| NoAnswer::Improper { path: control.display().to_string(), reason };
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -127,9 +142,9 @@ fn exchange<T: DeserializeOwned>(
         .build()
         .map_err(|error| improper(error.to_string()))?;
     let (status, body) = runtime.block_on(async {
-        match tokio::time::timeout(PATIENCE, ask(control, method, route, body)).await {
+        match tokio::time::timeout(patience, ask(control, method, route, body)).await {
             Ok(answer) => answer,
-            Err(_) => Err(improper(format!("none within {PATIENCE:?}"))),
+            Err(_) => Err(improper(format!("none within {patience:?}"))),
         }
     })?;
     match status {

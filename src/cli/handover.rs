@@ -12,6 +12,7 @@ use serde::Serialize;
 use super::Exit;
 use super::client::{self, Answer, NoAnswer};
 use super::output::{complain, print};
+use crate::daemon::control::HANDOVER_PATIENCE;
 use crate::daemon::handovers::{HandoverOutcome, HandoverRequest, RequestReason};
 use crate::daemon::status::{Status, VipStatus};
 use crate::driver::neighbour;
@@ -212,7 +213,7 @@ pub(super) fn together<'a>(vips: &'a [VipStatus], name: &str) -> Vec<&'a VipStat
 /// Has the agent hand over, and waits for the outcome.
 pub(super) fn order(control: &Path, request: &HandoverRequest) -> Result<HandoverOutcome, Failed> {
     let body = serde_json::to_vec(request).map_err(|error| Failed { text: error.to_string(), exit: Exit::Refused })?;
-    match client::post(control, "/v1/handover", body)? {
+    match client::post_and_wait(control, "/v1/handover", body, HANDOVER_PATIENCE)? {
         Answer::Document(outcome) => Ok(outcome),
         Answer::Refusal(StatusCode::NOT_FOUND, text) => Err(Failed { text, exit: Exit::No }),
         Answer::Refusal(status, text) => Err(client::refused(control, status, &text).into()),

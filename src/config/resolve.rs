@@ -17,6 +17,7 @@ use super::parts::Parts;
 use super::problem::{Findings, Kind, Lines, Problem};
 use super::read::{Table, Value};
 use super::seal::{check_room, seal};
+use super::spread::Spreads;
 use super::system::System;
 use super::{Config, fence, quorum, vip};
 use crate::engine::{FenceSettings, HeartbeatSettings, Settings, VipSettings};
@@ -84,6 +85,7 @@ fn root(document: &DeTable<'_>, parts: Option<&Parts<'_>>, system: &System, find
         Some(fence::fence(value.table("[fence]", "[fence]", findings)?, system, findings))
     });
     let alerts = alerts(root.value("alert"), system, findings);
+    let spreads = Spreads::read(root.value("spread"), &node, findings);
     let mut across = Across::default();
     let mut hooks = Vec::new();
     let mut vips = Vec::new();
@@ -93,7 +95,7 @@ fn root(document: &DeTable<'_>, parts: Option<&Parts<'_>>, system: &System, find
             tables.and_then(|tables| tables.array("[[vip]] with double brackets, once for each vip", findings));
         for table in tables.unwrap_or_default() {
             if let Some(table) = table.table("[[vip]]", "[[vip]]", findings) {
-                vips.extend(vip::vip(table, system, &mut across, (&mut checks, &mut hooks), findings));
+                vips.extend(vip::vip(table, system, (&mut across, &spreads), (&mut checks, &mut hooks), findings));
             }
         }
     };
@@ -105,13 +107,14 @@ fn root(document: &DeTable<'_>, parts: Option<&Parts<'_>>, system: &System, find
         }
     }
     across.check(findings);
+    spreads.check(&across, findings);
     let mut groups = Groups::default();
     let tables = root.value("group");
     let tables =
         tables.and_then(|tables| tables.array("[[group]] with double brackets, once for each group", findings));
     for table in tables.unwrap_or_default() {
         if let Some(table) = table.table("[[group]]", "[[group]]", findings) {
-            groups.read(table, &vips, &across, findings);
+            groups.read(table, &vips, (&across, &spreads), findings);
         }
     }
     if let (Some(seal), Some(at)) = (&seal, &seal_at) {
@@ -138,7 +141,17 @@ fn root(document: &DeTable<'_>, parts: Option<&Parts<'_>>, system: &System, find
     let every = interval.filter(|_| !heartbeat.is_empty()).map(|interval| HeartbeatSettings { interval });
     let (quorum, voters) = quorum.map_or_else(|| (None, Vec::new()), |it| (it.settings, it.voters));
     let settings = Settings { node, vips, groups: groups.finish(), quorum, heartbeat: every, fence };
-    Config { settings, seal, checks: checks.finish(findings), hooks, alerts, heartbeat, voters, notes: Vec::new() }
+    Config {
+        settings,
+        seal,
+        spreads: spreads.finish(),
+        checks: checks.finish(findings),
+        hooks,
+        alerts,
+        heartbeat,
+        voters,
+        notes: Vec::new(),
+    }
 }
 
 /// What `[node]` says.

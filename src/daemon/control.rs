@@ -26,6 +26,9 @@ use super::status::Status;
 /// How long the loop may take to answer. It answers within microseconds, or not at all.
 const PATIENCE: Duration = Duration::from_secs(2);
 
+/// How long a handover may take: the owner waits for its hook, which takes ten minutes at most.
+pub const HANDOVER_PATIENCE: Duration = Duration::from_secs(610);
+
 /// What `vipd drain` and `vipd undrain` ask for.
 #[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
@@ -149,14 +152,14 @@ async fn hand_over(
         to_loop.send(Message::HandOver { request, answer }).await.ok()?;
         answered.await.ok()
     };
-    match tokio::time::timeout(PATIENCE, asked).await {
+    match tokio::time::timeout(HANDOVER_PATIENCE, asked).await {
         Ok(Some(Some(outcome))) => Ok(Json(outcome)),
         Ok(Some(None)) => {
             let text = format!("there is no vip and no group {name:?}; `vipd status` lists them");
             Err((StatusCode::NOT_FOUND, text))
         }
         Ok(None) => Err((StatusCode::SERVICE_UNAVAILABLE, "the agent is stopping".to_owned())),
-        Err(_) => Err((StatusCode::GATEWAY_TIMEOUT, format!("it has not ended within {PATIENCE:?}"))),
+        Err(_) => Err((StatusCode::GATEWAY_TIMEOUT, format!("it has not ended within {HANDOVER_PATIENCE:?}"))),
     }
 }
 

@@ -162,6 +162,11 @@ fn facts(order: &HookOrder, boot: &str, names: &Names) -> Told {
             let record = Record::of_agent("claim", text, boot, names);
             Record { cause: Some(cause.to_string()), ..record }
         }
+        Reason::Release(why) => {
+            let record = Record::of_agent("release", format!("about to release: {why}"), boot, names);
+            Record { cause: Some(why.to_string()), ..record }
+        }
+        Reason::Stays => Record::of_agent("stays", "the release is not made: it stays the owner", boot, names),
         Reason::Removed(Ok(())) => Record::of_agent("removed", "the addresses are removed", boot, names),
         Reason::Removed(Err(error)) => {
             let text = format!("the addresses could not be removed: {error}");

@@ -123,8 +123,10 @@ pub(super) enum Then {
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Phase {
-    /// Is the successor ready?
+    /// Is the successor ready? And has the hook before a release ended?
     Asking { until: Instant },
+    /// Nobody takes it, and it goes all the same: when that hook has ended.
+    Releasing,
     /// The kernel closes the gate.
     Closing { number: u64 },
     /// There is no gate: the kernel takes the addresses off.
@@ -182,8 +184,8 @@ impl Handover {
         let leaving = self.leaving.as_ref().and_then(|leaving| match leaving.phase {
             Phase::Asking { until } | Phase::Telling { until, .. } => Some(until.min(leaving.repeat_at)),
             Phase::Removing { until, .. } => Some(until),
-            // Answered before anything else.
-            Phase::Closing { .. } => None,
+            // Answered before anything else, and by the hook's end.
+            Phase::Closing { .. } | Phase::Releasing => None,
         });
         let offer = self.offer.as_ref().map(|offer| offer.until);
         let wanting = self.wanting.as_ref();
@@ -271,6 +273,7 @@ impl Vip {
     }
 
     pub(super) fn handover_on_deadline(&mut self, step: &mut Step<'_>) {
+        self.release_hook_on_deadline(step);
         match self.handover.leaving.as_ref().map(|leaving| (leaving.phase, leaving.peer.clone(), leaving.repeat_at)) {
             Some((Phase::Asking { until }, peer, _)) if step.now >= until => {
                 self.say(step, &peer, 0, HandoverStep::Cancel);
@@ -327,7 +330,7 @@ impl Vip {
         }
         let (is_asking, is_telling) =
             self.handover.leaving.as_ref().map_or((false, false), |leaving| match leaving.phase {
-                Phase::Asking { .. } | Phase::Closing { .. } => (true, false),
+                Phase::Asking { .. } | Phase::Closing { .. } | Phase::Releasing => (true, false),
                 Phase::Removing { .. } | Phase::Telling { .. } => (false, true),
             });
         let goes_on = *cause == Cause::Installed || (is_asking && is_owner) || (is_telling && !is_owner);

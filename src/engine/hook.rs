@@ -4,13 +4,14 @@
 //! |---|---|---|
 //! | before a claim | all else permits it; a claim that an owner's advert makes void asks anew the next time | yes: the claim is made when the hook has ended; where it failed, by its policy |
 //! | after a claim | the kernel has the addresses; after an adoption too, for an agent that was killed may have left it half done | no |
-//! | before a release | it is decided; the lease ends, whatever the hook does | no |
+//! | before a release | an owner leaves in good order: it hands over, is drained, or stops. If it stays after all, it runs the hook after a claim again | yes: it goes on as the owner, and lets go when the hook has ended, well or not; a stop waits for [`LONGEST_AT_STOP`] |
+//! | before a release | any other is decided, such as a fault; the lease ends, whatever the hook does | no |
 //! | after a release | the addresses are taken off, or could not be | no |
 //! | fault | this node falls out of the election by a check, its interface, the kernel or its own lateness | no |
 //! | split brain | there is evidence of a second owner; not more often than [`REPORT_SPACING`] | no |
 //!
-//! The driver runs the hooks of a vip one after the other in this order, and answers each. A lease never depends on one: an owner
-//! waits for none, and who waits is no owner.
+//! The driver runs the hooks of a vip one after the other in this order, and answers each. A lease never depends on one: an owner that waits for
+//! one renews it as ever, and gives up for anything else.
 
 use alloc::string::String;
 use alloc::sync::Arc;
@@ -27,9 +28,12 @@ use super::time::Instant;
 use super::vip::{State, Step, Vip};
 use super::{Engine, VipId};
 use crate::types::Priority;
+use crate::wire::handover::HandoverReason;
 
 /// How long after a veto the hook is asked again. Whoever else wants the addresses has claimed them by then.
 pub const RETRY_AFTER_VETO: Duration = Duration::from_secs(10);
+/// For so long a stop waits for the hook before a release: whoever stops an agent does not wait for much longer.
+pub const LONGEST_AT_STOP: Duration = Duration::from_secs(3);
 /// While a hook runs, a claim looks at it this often; its end wakes the claim by itself.
 const LOOK_AGAIN: Duration = Duration::from_secs(1);
 
@@ -118,6 +122,10 @@ pub struct HookOrder {
 pub enum Reason {
     /// Why the vip would claim.
     Claim(Cause),
+    /// Why the vip is to be released.
+    Release(HandoverReason),
+    /// It was to be released, and stays.
+    Stays,
     /// What happened.
     Event(EventKind),
     /// The addresses were taken off, or what was refused.
@@ -146,6 +154,8 @@ pub(super) struct Hooks {
     runs: Vec<HookRun>,
     /// What the request of the last removal is, and whether a hook waits for its end.
     releasing: Option<RequestId>,
+    /// Of the hook before a release in good order.
+    release: Option<Told>,
     split_brain_at: Option<Instant>,
 }
 
@@ -155,6 +165,26 @@ pub(super) enum Asked {
     Running(RequestId),
     Permitted,
     Vetoed { retry_at: Instant },
+}
+
+/// Whether the hook before a release has ended, for which the owner waits.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Told {
+    /// For no longer than that, where it is a stop.
+    Running {
+        request: RequestId,
+        until: Option<Instant>,
+    },
+    Ended,
+}
+
+impl Hooks {
+    pub(super) fn deadline(&self) -> Option<Instant> {
+        match self.release {
+            Some(Told::Running { until, .. }) => until,
+            Some(Told::Ended) | None => None,
+        }
+    }
 }
 
 impl Engine {
@@ -230,6 +260,10 @@ impl Vip {
         if let Some(run) = self.hooks.runs.iter_mut().find(|run| run.request == request) {
             run.result = Some(result);
         }
+        if matches!(self.hooks.release, Some(Told::Running { request: awaited, .. }) if awaited == request) {
+            self.hooks.release = Some(Told::Ended);
+            self.on_release_told(step);
+        }
         let State::Backup(backup) = &mut self.state else { return };
         if backup.asked_hook != Some(Asked::Running(request)) {
             return;
@@ -248,6 +282,51 @@ impl Vip {
     fn vetoes(&self, moment: Moment) -> bool {
         let veto = HookSettings { moment, on_failure: OnHookFailure::Veto };
         self.settings.hooks.contains(&veto)
+    }
+}
+
+/// Before a release in good order.
+impl Vip {
+    /// Whether the owner may let go: the hook has ended, or there is none. It is run now, if it was not. It is waited for until a moment at most,
+    /// where there is one.
+    pub(super) fn was_told_of_release(
+        &mut self,
+        step: &mut Step<'_>,
+        why: HandoverReason,
+        until: Option<Instant>,
+    ) -> bool {
+        if !self.has_hook(Moment::BeforeRelease) {
+            return true;
+        }
+        match &mut self.hooks.release {
+            Some(Told::Ended) => return true,
+            Some(Told::Running { until: known, .. }) => *known = known.or(until),
+            None => {
+                let request = self.run_hook(step, Moment::BeforeRelease, Reason::Release(why));
+                self.hooks.release = Some(Told::Running { request, until });
+            }
+        }
+        false
+    }
+
+    /// A stop waits no longer.
+    pub(super) fn release_hook_on_deadline(&mut self, step: &mut Step<'_>) {
+        if self.hooks.deadline().is_some_and(|until| step.now >= until) {
+            self.hooks.release = Some(Told::Ended);
+            let moment = Moment::BeforeRelease;
+            let error = EffectError::from("a stop does not wait for it any longer");
+            self.event(step, EventKind::HookFailed { moment, error, vetoes: false });
+            self.on_release_told(step);
+        }
+    }
+
+    /// After each step: what has left has been told so, and what is not to leave any more is told that.
+    fn settle_release_hook(&mut self, step: &mut Step<'_>) {
+        if !self.state().is_owner() {
+            self.hooks.release = None;
+        } else if !self.is_leaving() && self.hooks.release.take().is_some() && self.has_hook(Moment::AfterClaim) {
+            self.run_hook(step, Moment::AfterClaim, Reason::Stays);
+        }
     }
 }
 
@@ -271,6 +350,7 @@ impl Vip {
                 Happened::Removal(request) => self.hooks.releasing = Some(request),
             }
         }
+        self.settle_release_hook(step);
         if self.state().is_owner() {
             // A family that goes, or what was given up and is claimed again.
             self.hooks.releasing = None;
@@ -302,7 +382,8 @@ impl Vip {
     }
 
     fn calls_for(&mut self, moment: Moment, kind: &EventKind, now: Instant) -> bool {
-        let calls = self.has_hook(moment) && calls_for(moment, kind);
+        let was_told = moment == Moment::BeforeRelease && self.hooks.release.is_some();
+        let calls = self.has_hook(moment) && !was_told && calls_for(moment, kind);
         if moment != Moment::SplitBrain || !calls {
             return calls;
         }

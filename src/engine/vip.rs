@@ -208,7 +208,8 @@ impl Vip {
 
     /// When it wants to be called.
     pub fn deadline(&self) -> Option<Instant> {
-        [self.deadline_of_state(), self.isolation_due_at(), self.handover.deadline()].into_iter().flatten().min()
+        let effects = [self.handover.deadline(), self.hooks.deadline()];
+        [self.deadline_of_state(), self.isolation_due_at()].into_iter().chain(effects).flatten().min()
     }
 
     fn deadline_of_state(&self) -> Option<Instant> {

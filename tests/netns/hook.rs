@@ -1,15 +1,16 @@
-//! Hooks as real programs: what they are told, that nothing waits for a slow one, and that a veto is one.
+//! Hooks as real programs: what they are told, who waits for a slow one and who does not, and that a veto is one.
 
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
+use nix::sys::signal::Signal;
 use serde_json::Value;
-use vipd::lab::Host;
+use vipd::lab::{Host, Network};
 
 use crate::support::{
-    Agent, CONTROL, Segment, Vip, await_all, await_none, configure, ensure_calm, eventually, lines_of, set_mode, vipd,
-    write_program,
+    Agent, CONTROL, KEY, PATIENCE, Segment, V4, Vip, await_all, await_none, configure, ensure_calm, eventually,
+    lines_of, set_mode, vipd, write_keys, write_program,
 };
 use crate::{support, trial};
 
@@ -21,6 +22,7 @@ pub fn trials() -> Vec<Trial> {
     vec![
         trial("hooks_are_told_the_facts_in_their_order_at_a_stop_too", told),
         trial("a_hook_that_hangs_delays_no_other_vip_and_no_advert", hangs),
+        trial("a_handover_and_a_stop_wait_for_the_hook_before_a_release", release),
         trial("a_hook_may_veto_a_claim", vetoes),
         trial("a_hook_that_others_can_change_is_an_error", open_to_others),
         trial("a_reload_changes_hooks_and_moves_nothing", reload),
@@ -100,17 +102,66 @@ fn hangs() -> Result<()> {
     let (_, table, _) = vipd(&segment.a, &["status", "--control", CONTROL])?;
     ensure!(table.contains("hook after_claim failed"), "{table}");
 
-    // A release waits for no hook: the next owner is there long before the deadline of its first one.
+    // A fault waits for no hook: the next owner is there long before the deadline of its first one.
     let began = Instant::now();
-    vipd(&segment.a, &["drain", "db", "--control", CONTROL])?;
+    segment.a.set_up("eth0", false)?;
     agent_b.await_that("b owns db", |all| all.iter().find(|it| it.vip == "db" && it.to == "Active").cloned())?;
     let took = began.elapsed();
     ensure!(took < Duration::from_millis(2_500), "{took:?}");
-    eprintln!("drained with hooks of 3 s each: the other Active after {took:?}");
+    eprintln!("a lost link with hooks of 3 s each: the other Active after {took:?}");
     // Neither does an agent that stops, for more than five seconds.
     let began = Instant::now();
     ensure!(agent_a.stop()? == Some(0));
     ensure!(began.elapsed() < Duration::from_secs(9), "{:?}", began.elapsed());
+    await_none(&segment.a)
+}
+
+/// Two that know each other by a second path. The hook of a takes its time, and writes down whether the address is there at its end.
+fn release() -> Result<()> {
+    let segment = Segment::new()?;
+    let second = Network::new()?;
+    for (host, number) in [(&segment.a, 1), (&segment.b, 2)] {
+        host.plug(&second, "eth1", &[&format!("10.8.0.{number}/24")])?;
+        write_keys(host, &[0x5a])?;
+    }
+    let script = format!("echo begun >> {TOLD}; sleep 1.5; ip -o address show | grep -c '{V4}/' >> {TOLD}; exit 1");
+    write_program(&segment.a, HOOK, &script)?;
+    let of = |name: &str, priority, hook: &str| {
+        let node = format!("[node]\nname = \"{name}\"\nheartbeat = [{{ interface = \"eth1\" }}]");
+        Vip::new(priority).with(hook).with(&node).with(&format!("[seal]\nkey_file = \"{KEY}\""))
+    };
+    let hook = format!("[vip.hooks.before_release]\nexec = [\"{HOOK}\"]");
+    let agent_a = Agent::start(&segment.a, &[of("a", 200, &hook)])?;
+    agent_a.await_state("Active")?;
+    let agent_b = Agent::start(&segment.b, &[of("b", 100, "")])?;
+    agent_b.await_state("Backup")?;
+    eventually("b is ready", || Ok((agent_a.vipd(&["handover", "db", "--dry-run"])?.0 == Some(0)).then_some(())))?;
+    ensure!(lines_of(&segment.a, TOLD)?.is_empty(), "a question runs a hook");
+
+    let (code, said, complaint) = agent_a.vipd(&["handover", "db", "--json"])?;
+    ensure!(code == Some(0), "{said}{complaint}");
+    ensure!(lines_of(&segment.a, TOLD)? == ["begun", "1"], "{:?}", lines_of(&segment.a, TOLD));
+    agent_b.await_state("Active")?;
+    let done: Value = serde_json::from_str(&said)?;
+    eprintln!("handed over after a hook of 1.5 s: nobody answered for {} ms", done["gap_ms"]);
+    ensure!(done["gap_ms"].as_f64().is_some_and(|gap| gap < 500.0), "{done}");
+    // That it failed is known, and changed nothing.
+    let failed = agent_a.vip()?.hooks.into_iter().find(|hook| hook.hook == "before_release").context("a hook")?;
+    ensure!(failed.state == "failed" && failed.output.contains("exit code 1"), "{failed:?}");
+
+    // Back, and the agent is stopped while its hook hangs.
+    write_program(&segment.a, HOOK, &format!("echo hangs >> {TOLD}; exec sleep 1000"))?;
+    ensure!(agent_a.vipd(&["handover", "db", "--to", "a"])?.0 == Some(0), "it is not fetched");
+    agent_a.await_state("Active")?;
+    let calm = agent_b.transitions().len();
+    let began = Instant::now();
+    agent_a.process().signal(Signal::SIGTERM)?;
+    eventually("the hook runs", || Ok(lines_of(&segment.a, TOLD)?.contains(&"hangs".to_owned()).then_some(())))?;
+    agent_b.await_that("b owns", |all| all.get(calm..)?.iter().find(|it| it.to == "Active").cloned())?;
+    let took = began.elapsed();
+    ensure!(took > Duration::from_millis(2_900) && took < Duration::from_secs(6), "{took:?}");
+    let ended = agent_a.process().wait(PATIENCE)?.context("it stops")?;
+    ensure!(ended.code() == Some(0), "{ended}");
     await_none(&segment.a)
 }
 

@@ -1,8 +1,8 @@
 //! Handovers: nobody waits, nobody overlaps, and whatever breaks in between leaves one owner.
 
 use vipd::engine::{
-    Cause, EventKind, HandoverFailure, HandoverOrder, Hold, HoldReason, Input, Preempt, RequestId, StateName,
-    VipSettings,
+    Cause, EventKind, HandoverFailure, HandoverOrder, Hold, HoldReason, HookSettings, Input, Moment, OnHookFailure,
+    Preempt, RequestId, StateName, VipSettings,
 };
 use vipd::types::{MacMode, Priority};
 use vipd::wire::advert::ChecksumForm;
@@ -348,6 +348,12 @@ fn broken(seed: u64, trace: bool) -> (Counted, World) {
             spec.settings.vips = super::group::sides(priority).into_iter().map(with).collect();
             spec.settings.groups = super::group::group();
         }
+        if seed.is_multiple_of(5) {
+            let hook = |moment| HookSettings { moment, on_failure: OnHookFailure::Ignore };
+            for vip in &mut spec.settings.vips {
+                vip.hooks = [Moment::AfterClaim, Moment::BeforeRelease].map(hook).to_vec();
+            }
+        }
         spec.effect_time = (20_000, [80_000, 3 * MILLISECOND][usize::from(seed.is_multiple_of(2))]);
         spec.lateness = (0, 100_000);
         spec
@@ -355,6 +361,7 @@ fn broken(seed: u64, trace: bool) -> (Counted, World) {
     let mut world = World::new(seed, Network::quiet(), specs.collect());
     world.trace = trace.then(Vec::new);
     world.gate = pick(&mut rng, 8) != 0;
+    world.hook_time = [MILLISECOND, 100 * MILLISECOND, nanos(secs(1))][(seed / 5 % 3) as usize];
     if grouped && world.gate {
         // The leases of a dead host's vips end within an interval of each other.
         world.watch.together = Some((2, nanos(interval(every).duration()) + super::group::TORN_ALIVE));

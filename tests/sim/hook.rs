@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use vipd::engine::hook::RETRY_AFTER_VETO;
-use vipd::engine::{Cause, EventKind, HookSettings, Moment, OnHookFailure, Preempt, Settings, StateName, VipSettings};
+use vipd::engine::{
+    Cause, EventKind, HookSettings, LinkId, Moment, OnHookFailure, Preempt, Settings, StateName, VipSettings,
+};
 
 use super::build::{ms, secs, vip};
 use super::clock::{MILLISECOND, nanos};
@@ -135,13 +137,12 @@ fn a_delayed_preemption_asks_its_hook_once() {
 fn the_lease_of_an_owner_does_not_know_that_there_are_hooks() {
     let mut with = pair(secs(60), OnHookFailure::Veto);
     let began = with.now;
-    with.stop(0);
-    // The hook of the release has a minute to go.
+    with.set_link(0, LinkId(0), false);
+    // The hooks of the release have a minute to go.
     with.run(ms(1));
     assert_eq!(with.hosts[0].kernel[0].lease_until, None);
-    assert_eq!(with.sent_by(0, began).last().map(|sent| sent.priority.0), Some(0));
     with.run(secs(1));
-    assert_eq!(run_by(&with, 0, began), [Moment::BeforeRelease, Moment::AfterRelease]);
+    assert_eq!(run_by(&with, 0, began), [Moment::BeforeRelease, Moment::Fault, Moment::AfterRelease]);
 }
 
 #[test]

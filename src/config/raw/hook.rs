@@ -17,7 +17,7 @@ pub struct Hooks {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Hook")]
     pub after_claim: Option<Hook>,
-    /// This node gives the addresses up, which does not wait for this program. Default: none.
+    /// This node gives the addresses up. A handover, a drain and a stop (3 s at most) wait for this program, nothing else does. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "Hook")]
     pub before_release: Option<Hook>,
@@ -54,7 +54,7 @@ pub struct BeforeClaim {
     pub on_failure: OnHookFailure,
 }
 
-/// A program that nothing waits for.
+/// A program whose failure stops nothing.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Hook {

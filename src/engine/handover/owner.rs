@@ -12,6 +12,7 @@ use super::{
 };
 use crate::engine::backup::Backup;
 use crate::engine::hold::Hold;
+use crate::engine::hook::LONGEST_AT_STOP;
 use crate::engine::input::RequestId;
 use crate::engine::output::{Cause, EventKind, Output};
 use crate::engine::time::Instant;
@@ -42,13 +43,55 @@ impl Vip {
     pub(in crate::engine) fn hand_over_to_leave(&mut self, step: &mut Step<'_>, cause: Cause) -> bool {
         self.depose_if_late(step);
         let order = Order { reason: HandoverReason::Stop, to: None, then: Then::Leave(cause), request: None };
-        self.begin_handover(step, order).is_ok()
+        self.begin_handover(step, order.clone()).is_ok() || self.leave_after_hook(step, order)
     }
 
     /// A drain. Whether it is under way.
     pub(in crate::engine) fn hand_over_to_keep_out(&mut self, step: &mut Step<'_>, hold: Hold) -> bool {
         let order = Order { reason: HandoverReason::Drain, to: None, then: Then::KeepOut(hold), request: None };
-        self.begin_handover(step, order).is_ok()
+        self.begin_handover(step, order.clone()).is_ok() || self.leave_after_hook(step, order)
+    }
+
+    /// Nobody is asked, or nobody takes it: a stop or a drain goes on by the standard, when the hook before a release has ended. Whether that is to
+    /// be waited for.
+    fn leave_after_hook(&mut self, step: &mut Step<'_>, order: Order) -> bool {
+        let can_wait = matches!(self.state, State::Active(_)) && !self.is_claimed_by_group();
+        if order.then.is_with_successor() || !can_wait || self.handover.leaving.is_some() {
+            return false;
+        }
+        let (peer, asked, tried) = (String::new(), Vec::new(), Vec::new());
+        let (phase, repeat_at) = (Phase::Releasing, step.now);
+        self.handover.leaving =
+            Some(Box::new(Leaving { peer, order, phase, asked, repeat_at, tried, ready: None, failed: None }));
+        let is_told = self.may_let_go(step);
+        if is_told {
+            self.handover.leaving = None;
+        }
+        !is_told
+    }
+
+    /// Whether the hook before the release has ended, for which the owner waits. A question moves nothing.
+    fn may_let_go(&mut self, step: &mut Step<'_>) -> bool {
+        let Some(order) = self.handover.leaving.as_ref().map(|leaving| &leaving.order) else { return true };
+        let (reason, until) = match order.then {
+            Then::Stay => return true,
+            Then::Follow | Then::KeepOut(_) => (order.reason, None),
+            Then::Leave(_) => (order.reason, Some(step.now + LONGEST_AT_STOP)),
+        };
+        self.was_told_of_release(step, reason, until)
+    }
+
+    /// The hook before the release has ended, well or not.
+    pub(in crate::engine) fn on_release_told(&mut self, step: &mut Step<'_>) {
+        match self.handover.leaving.as_ref().map(|leaving| leaving.phase) {
+            Some(Phase::Asking { .. }) => self.repeat_leaving(step),
+            Some(Phase::Releasing) => {
+                if let Some(leaving) = self.handover.leaving.take() {
+                    self.leave_all_the_same(step, leaving.order.then);
+                }
+            }
+            Some(Phase::Closing { .. } | Phase::Removing { .. } | Phase::Telling { .. }) | None => {}
+        }
     }
 
     pub(super) fn begin_handover(&mut self, step: &mut Step<'_>, order: Order) -> Result<(), HandoverFailure> {
@@ -64,10 +107,12 @@ impl Vip {
         if let Some(leaving) = &mut self.handover.leaving {
             // A stop or a drain does not wait for less.
             return match (&order.then, leaving.phase) {
-                (Then::Leave(_) | Then::KeepOut(_), Phase::Asking { .. }) => {
+                (Then::Leave(_) | Then::KeepOut(_), Phase::Asking { .. } | Phase::Releasing) => {
                     let request = leaving.order.request.take();
                     leaving.order = order;
                     self.tell_outcome(step, request, Err(HandoverFailure::Overtaken));
+                    // It leaves, whoever is ready; and a stop waits for the hook no longer than it may.
+                    self.may_let_go(step);
                     Ok(())
                 }
                 (_, _) => Err(HandoverFailure::Busy),
@@ -138,11 +183,17 @@ impl Vip {
         let Some(leaving) = self.handover.leaving.as_mut().filter(|leaving| leaving.peer == peer) else { return };
         let Phase::Asking { .. } = leaving.phase else { return };
         let asked_at = leaving.asked.iter().find(|(known, _)| *known == number).map(|(_, at)| *at);
-        match asked_at.filter(|at| step.now.since(*at) <= in_time) {
-            None => leaving.repeat_at = step.now,
-            Some(_) if is_whole => self.close(step, number),
-            // The others may not be ready yet.
-            Some(asked_at) => leaving.ready = Some((number, asked_at)),
+        let Some(asked_at) = asked_at.filter(|at| step.now.since(*at) <= in_time) else {
+            leaving.repeat_at = step.now;
+            return;
+        };
+        let may_let_go = self.may_let_go(step);
+        if is_whole && may_let_go {
+            self.close(step, number);
+        } else if let Some(leaving) = &mut self.handover.leaving {
+            // The hook has not ended, or the others may not be ready yet: it is asked on.
+            leaving.phase = Phase::Asking { until: step.now + ASKING };
+            leaving.ready = may_let_go.then_some((number, asked_at));
         }
     }
 
@@ -276,6 +327,9 @@ impl Vip {
 
     /// Nobody takes it. A stop and a drain go on by the standard.
     pub(super) fn stay_after_all(&mut self, step: &mut Step<'_>, order: Order, failure: HandoverFailure) {
+        if self.leave_after_hook(step, order.clone()) {
+            return;
+        }
         self.leave_all_the_same(step, order.then);
         self.tell_outcome(step, order.request, Err(failure));
     }
@@ -309,7 +363,7 @@ impl Vip {
                 leaving.repeat_at = step.now + TELL_SPACING;
                 self.say(step, &peer, number, HandoverStep::LetGo);
             }
-            Phase::Closing { .. } | Phase::Removing { .. } => {}
+            Phase::Closing { .. } | Phase::Removing { .. } | Phase::Releasing => {}
         }
     }
 
@@ -342,14 +396,16 @@ impl Vip {
 
     /// An operator wants it to stay after all. A stop is no matter of his.
     pub(in crate::engine) fn cancel_handover(&mut self, step: &mut Step<'_>) {
-        let asks = |leaving: &mut Box<Leaving>| {
+        let is_undecided = |leaving: &mut Box<Leaving>| {
             matches!(
                 (leaving.phase, &leaving.order.then),
-                (Phase::Asking { .. }, Then::Follow | Then::Stay | Then::KeepOut(_))
+                (Phase::Asking { .. } | Phase::Releasing, Then::Follow | Then::Stay | Then::KeepOut(_))
             )
         };
-        if let Some(leaving) = self.handover.leaving.take_if(asks) {
-            self.say(step, &leaving.peer, 0, HandoverStep::Cancel);
+        if let Some(leaving) = self.handover.leaving.take_if(is_undecided) {
+            if let Phase::Asking { .. } = leaving.phase {
+                self.say(step, &leaving.peer, 0, HandoverStep::Cancel);
+            }
             self.tell_outcome(step, leaving.order.request, Err(HandoverFailure::Overtaken));
         }
     }

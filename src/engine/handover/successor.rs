@@ -6,7 +6,7 @@ use alloc::vec::Vec;
 use core::net::IpAddr;
 use core::time::Duration;
 
-use super::{MOST_READIES, Offer, Prepared, window};
+use super::{ASKING, MOST_READIES, Offer, Prepared, window};
 use crate::engine::hook::Moment;
 use crate::engine::input::{EffectError, RequestId};
 use crate::engine::output::{Cause, Output};
@@ -48,6 +48,10 @@ impl Vip {
         if self.object_for_isolation(step, &Cause::TakesOver { peer: peer.into(), reason }).is_some() {
             self.prepare_for_isolation(step);
             return;
+        }
+        // What this node wants is under way, and takes as long as the owner's hook does.
+        if let Some(wanting) = self.handover.wanting.as_mut().filter(|it| it.peer == peer && !it.is_over) {
+            wanting.until = step.now + ASKING;
         }
         let until = step.now + READY_FOR;
         if let Some(offer) = &mut self.handover.offer {

@@ -85,7 +85,7 @@ impl Then {
         }
     }
 
-    const fn is_with_successor(&self) -> bool {
+    pub(super) const fn is_with_successor(&self) -> bool {
         match self {
             Self::Stay | Self::Follow => true,
             Self::KeepOut(_) | Self::Leave(_) => false,
