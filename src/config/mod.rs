@@ -17,6 +17,7 @@
 //! | `hook`, `alert` | `[vip.hooks]`, `[[alert]]` |
 //! | `heartbeat` | `[node] heartbeat`, the second paths |
 //! | `quorum` | `[quorum]`, the voters |
+//! | `parts` | the file vip by vip |
 //! | `read` | typed access to parsed TOML; whoever reads a key makes it known, so no list of keys can drift |
 //! | `duration` | times as text |
 //! | `problem`, `report` | what is wrong, and how that is shown to a person and to a program |
@@ -36,6 +37,7 @@ mod group;
 mod heartbeat;
 mod hook;
 mod key_file;
+mod parts;
 mod probe;
 mod problem;
 mod quorum;

@@ -14,6 +14,8 @@ use super::suggest;
 /// A table of the file while it is read.
 pub(super) struct Table<'t> {
     entries: &'t DeTable<'t>,
+    /// Where in the file the text begins that was parsed.
+    base: usize,
     /// The header, or the braces of an inline table.
     span: Range<usize>,
     /// How messages call it, such as `[[vip]]`.
@@ -28,12 +30,19 @@ pub(super) struct Table<'t> {
 pub(super) struct Value<'t> {
     key: &'static str,
     value: &'t Spanned<DeValue<'t>>,
+    /// See [`Table::base`].
+    base: usize,
 }
 
 impl<'t> Table<'t> {
+    /// All of a text that begins at `base` of the file.
+    pub(super) const fn root(entries: &'t DeTable<'t>, base: usize) -> Self {
+        Self::new("the file", entries, base, base..base)
+    }
+
     /// A table whose header stands at `span`.
-    pub(super) const fn new(name: &'static str, entries: &'t DeTable<'t>, span: Range<usize>) -> Self {
-        Self { entries, span, name, asked: Vec::new(), missing: Vec::new() }
+    const fn new(name: &'static str, entries: &'t DeTable<'t>, base: usize, span: Range<usize>) -> Self {
+        Self { entries, base, span, name, asked: Vec::new(), missing: Vec::new() }
     }
 
     /// Where its header stands.
@@ -44,7 +53,7 @@ impl<'t> Table<'t> {
     /// The value of a key that may be absent.
     pub(super) fn value(&mut self, key: &'static str) -> Option<Value<'t>> {
         self.asked.push(key);
-        self.entries.get(key).map(|value| Value { key, value })
+        self.entries.get(key).map(|value| Value { key, value, base: self.base })
     }
 
     /// The value of a key that must be there; `example` is one for the remedy. That it is missing is reported by
@@ -76,7 +85,7 @@ impl<'t> Table<'t> {
             let (remedy, near) = suggest::key(key.get_ref(), &self.asked);
             meant.extend(near);
             let message = format!("unknown key `{}` in {}", printable(key.get_ref()), self.name);
-            findings.refuse(Problem::at(key.span(), Kind::UnknownKey, message, "unknown", remedy));
+            findings.refuse(Problem::at(moved(key.span(), self.base), Kind::UnknownKey, message, "unknown", remedy));
         }
         // A misspelled key is one mistake, not two.
         for (key, example) in self.missing.iter().filter(|(key, _)| !meant.contains(key)) {
@@ -95,7 +104,7 @@ impl<'t> Table<'t> {
 impl<'t> Value<'t> {
     /// Where it stands.
     pub(super) fn span(&self) -> Range<usize> {
-        self.value.span()
+        moved(self.value.span(), self.base)
     }
 
     /// The key it belongs to; that of the array for an element.
@@ -169,7 +178,7 @@ impl<'t> Value<'t> {
     /// The elements of an array.
     pub(super) fn array(&self, example: &str, findings: &mut Findings) -> Option<Vec<Self>> {
         match self.raw() {
-            DeValue::Array(array) => Some(array.iter().map(|value| Self { key: self.key, value }).collect()),
+            DeValue::Array(array) => Some(array.iter().map(|value| Self { value, ..*self }).collect()),
             _ => self.wrong_type("an array", example, findings),
         }
     }
@@ -177,7 +186,7 @@ impl<'t> Value<'t> {
     /// A table; `name` is how messages call it.
     pub(super) fn table(&self, name: &'static str, example: &str, findings: &mut Findings) -> Option<Table<'t>> {
         match self.raw() {
-            DeValue::Table(entries) => Some(Table::new(name, entries, self.span())),
+            DeValue::Table(entries) => Some(Table::new(name, entries, self.base, self.span())),
             _ => self.wrong_type("a table", example, findings),
         }
     }
@@ -186,7 +195,7 @@ impl<'t> Value<'t> {
     pub(super) fn entries(&self, example: &str, findings: &mut Findings) -> Option<Vec<(&'t str, Range<usize>, Self)>> {
         let DeValue::Table(entries) = self.raw() else { return self.wrong_type("a table", example, findings) };
         let entry = |(name, value): (&'t Spanned<DeString<'t>>, _)| {
-            (name.get_ref().as_ref(), name.span(), Self { key: self.key, value })
+            (name.get_ref().as_ref(), moved(name.span(), self.base), Self { value, ..*self })
         };
         Some(entries.iter().map(entry).collect())
     }
@@ -214,6 +223,10 @@ impl<'t> Value<'t> {
     ) {
         findings.refuse(Problem::at(self.span(), kind, message, label, remedy));
     }
+}
+
+const fn moved(span: Range<usize>, by: usize) -> Range<usize> {
+    span.start + by..span.end + by
 }
 
 fn with_article(kind: &str) -> String {

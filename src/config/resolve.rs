@@ -13,6 +13,7 @@ use super::alert::alerts;
 use super::checks::Checks;
 use super::group::Groups;
 use super::heartbeat::{self, HeartbeatPath};
+use super::parts::Parts;
 use super::problem::{Findings, Kind, Lines, Problem};
 use super::read::{Table, Value};
 use super::seal::{check_room, seal};
@@ -24,9 +25,14 @@ use crate::wire::seal::is_name;
 
 /// The settings of a text, or all its problems in the order of the file.
 pub(super) fn resolve(text: &str, system: &System) -> Result<Config, Vec<Problem>> {
+    in_parts(text, system).map_or_else(|| as_one(text, system), Ok)
+}
+
+/// The settings of a text, or all that is wrong with it.
+fn as_one(text: &str, system: &System) -> Result<Config, Vec<Problem>> {
     let mut findings = Findings::default();
     let (document, errors) = DeTable::parse_recoverable(text);
-    let config = root(document.get_ref(), system, &mut findings);
+    let config = root(document.get_ref(), None, system, &mut findings);
     drop(document);
 
     if !errors.is_empty() {
@@ -39,9 +45,25 @@ pub(super) fn resolve(text: &str, system: &System) -> Result<Config, Vec<Problem
     Err(findings.problems)
 }
 
-/// All tables, without the notes. What is returned means something only if there were no problems.
-fn root(document: &DeTable<'_>, system: &System, findings: &mut Findings) -> Config {
-    let mut root = Table::new("the file", document, 0..0);
+/// The settings of a text, read vip by vip: parsed as one, a thousand vips take more memory than their agent ever needs later. `None` where
+/// anything is wrong, which is to be seen in the whole.
+fn in_parts(text: &str, system: &System) -> Option<Config> {
+    let parts = Parts::of(text);
+    let rest = parts.rest();
+    let document = DeTable::parse(&rest).ok()?;
+    // Some vip begins otherwise than a part does.
+    if parts.is_empty() || document.get_ref().contains_key("vip") {
+        return None;
+    }
+    let mut findings = Findings::default();
+    let config = root(document.get_ref(), Some(&parts), system, &mut findings);
+    findings.problems.is_empty().then(|| Config { notes: findings.into_notes(text), ..config })
+}
+
+/// All tables, without the notes. What is returned means something only if there were no problems. Where there are parts, the document is what
+/// is left beside them.
+fn root(document: &DeTable<'_>, parts: Option<&Parts<'_>>, system: &System, findings: &mut Findings) -> Config {
+    let mut root = Table::root(document, 0);
     let is_sealed = root.value("seal").is_some();
     let node_at = root.value("node").map(|value| value.span());
     let without = Node { name: system.host_name.clone(), heartbeat: Vec::new(), interval: None };
@@ -68,10 +90,20 @@ fn root(document: &DeTable<'_>, system: &System, findings: &mut Findings) -> Con
     let mut hooks = Vec::new();
     let mut vips = Vec::new();
     let present = root.value("vip");
-    let tables = present.and_then(|tables| tables.array("[[vip]] with double brackets, once for each vip", findings));
-    for table in tables.unwrap_or_default() {
-        if let Some(table) = table.table("[[vip]]", "[[vip]]", findings) {
-            vips.extend(vip::vip(table, system, (&mut across, &spreads), (&mut checks, &mut hooks), findings));
+    let mut read = |tables: Option<Value<'_>>, findings: &mut Findings| {
+        let tables =
+            tables.and_then(|tables| tables.array("[[vip]] with double brackets, once for each vip", findings));
+        for table in tables.unwrap_or_default() {
+            if let Some(table) = table.table("[[vip]]", "[[vip]]", findings) {
+                vips.extend(vip::vip(table, system, (&mut across, &spreads), (&mut checks, &mut hooks), findings));
+            }
+        }
+    };
+    read(present, findings);
+    for (at, part) in parts.into_iter().flat_map(Parts::vips) {
+        match DeTable::parse(part) {
+            Ok(part) => read(Table::root(part.get_ref(), at).value("vip"), findings),
+            Err(error) => findings.refuse(syntax_problem(&error, part)),
         }
     }
     across.check(findings);
@@ -92,7 +124,7 @@ fn root(document: &DeTable<'_>, system: &System, findings: &mut Findings) -> Con
         quorum.check(&vips, findings);
     }
     let meant = root.finish(findings);
-    if present.is_none() && !meant.contains(&"vip") {
+    if present.is_none() && parts.is_none() && !meant.contains(&"vip") {
         let remedy = "add a table `[[vip]]` with `name`, `interface`, `vrid` and `addresses`";
         findings.refuse(Problem { kind: Kind::MissingKey, ..Problem::of_file("the file has no `[[vip]]`", remedy) });
     }
@@ -191,4 +223,60 @@ fn syntax_problem(error: &toml::de::Error, text: &str) -> Problem {
         _ => "write `key = value`, with texts in double quotes",
     };
     Problem::at(span, Kind::Syntax, error.message(), "", remedy)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::fs;
+    use std::path::Path;
+
+    use super::*;
+    use crate::config::MissingInterface;
+
+    fn samples(folder: &Path, found: &mut Vec<String>) {
+        for entry in fs::read_dir(folder).expect("the samples are there").map(|entry| entry.expect("it is there")) {
+            let path = entry.path();
+            if path.is_dir() {
+                samples(&path, found);
+            } else if path.extension().is_some_and(|extension| extension == "toml") {
+                found.push(fs::read_to_string(&path).expect("it can be read"));
+            }
+        }
+    }
+
+    #[test]
+    fn a_file_means_the_same_read_vip_by_vip() {
+        let system =
+            System { host_name: "h".into(), interfaces: Vec::new(), missing_interface: MissingInterface::Ignore };
+        let mut texts = Vec::new();
+        samples(&Path::new(env!("CARGO_MANIFEST_DIR")).join("config"), &mut texts);
+        let two = "\n[[vip]]\nname = \"one\"\ninterface = \"e0\"\nvrid = 1\naddresses = [\n    \"10.9.0.1/24\",\n]\n\
+                   [[vip.check]]\nname = \"c\"\nexec = [\"/bin/true\"]\nweight = -1\n\
+                   [[vip]]   # another\nname = \"two\"\ninterface = \"e0\"\nvrid = 2\naddresses = [\"10.9.0.2/24\"]\nannounce.refresh = false\n";
+        texts.push(format!("[node]\nname = \"n\"{two}"));
+        texts.push(format!("{two}[node]\nname = \"n\"\n"));
+        for text in &texts {
+            assert_eq!(in_parts(text, &system), as_one(text, &system).ok(), "{text}");
+        }
+        assert!(texts.iter().filter(|text| in_parts(text, &system).is_some()).count() > 2);
+    }
+
+    #[test]
+    fn what_only_looks_like_a_vip_is_read_as_one() {
+        let system =
+            System { host_name: "h".into(), interfaces: Vec::new(), missing_interface: MissingInterface::Ignore };
+        let vip = "[[vip]]\nname = \"one\"\ninterface = \"e0\"\nvrid = 1\naddresses = [\"10.9.0.1/24\"]\n";
+        for text in [
+            format!("{vip}[ [vip] ]\n"),
+            format!("{vip}[vip]\n"),
+            format!("{vip}[node]\nname = \"\"\"\n[[vip]]\n\"\"\"\n"),
+            format!("{vip}[node]\n[vip.hooks]\n"),
+            format!("[vip.hooks]\n{vip}"),
+            format!("vip = []\n{vip}"),
+            format!("{vip}[[vip]]\n"),
+            "[[ vip ]]\n".to_owned(),
+        ] {
+            assert_eq!(in_parts(&text, &system), None, "{text}");
+        }
+    }
 }

@@ -5,11 +5,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::sync::Arc;
-use std::sync::mpsc::{Receiver, SyncSender, sync_channel};
 use std::thread;
 
 use serde_json::{Map, Value, json};
-use tokio::sync::mpsc::{Sender, WeakSender};
+use tokio::sync::mpsc::{self, Receiver, Sender, WeakSender};
 
 use super::clock;
 use super::log::Names;
@@ -21,7 +20,7 @@ use crate::driver::program::queue::{Job, Queue};
 use crate::engine::hook::Reason;
 use crate::engine::{EffectError, Event, HookOrder};
 
-/// How many orders may wait for the thread: a thousand vips that give up and claim again are four thousand.
+/// How many orders may wait for the thread: a thousand vips that give up and claim again are four thousand. Memory is taken as they come.
 const QUEUE: usize = 4096;
 /// The kernel takes no longer variable than twice this. All addresses are in the standard input.
 const LONGEST_VARIABLE: usize = 64 * 1024;
@@ -38,7 +37,7 @@ enum Entry {
 /// The loop's end: never blocks.
 #[derive(Debug)]
 pub(super) struct Hooks {
-    entries: SyncSender<Entry>,
+    entries: Sender<Entry>,
     kept: Vec<Hook>,
 }
 
@@ -49,7 +48,7 @@ impl Hooks {
         hooks: Vec<Hook>,
         to_loop: &Sender<Message>,
     ) -> io::Result<(Self, thread::JoinHandle<()>)> {
-        let (entries, waiting) = sync_channel(QUEUE);
+        let (entries, waiting) = mpsc::channel(QUEUE);
         let thread = Thread {
             boot: clock::boot_id(),
             names,
@@ -58,7 +57,7 @@ impl Hooks {
             // Weak: the loop ends when all other senders have.
             to_loop: to_loop.downgrade(),
         };
-        let thread = thread::Builder::new().name("hooks".into()).spawn(move || thread.run(&waiting))?;
+        let thread = thread::Builder::new().name("hooks".into()).spawn(move || thread.run(waiting))?;
         Ok((Self { entries, kept: hooks }, thread))
     }
 
@@ -97,8 +96,8 @@ struct Thread {
 }
 
 impl Thread {
-    fn run(mut self, waiting: &Receiver<Entry>) {
-        while let Ok(entry) = waiting.recv() {
+    fn run(mut self, mut waiting: Receiver<Entry>) {
+        while let Some(entry) = waiting.blocking_recv() {
             match entry {
                 Entry::Run(order) => self.begin(&order),
                 Entry::Keep(hooks) => self.keep(hooks),

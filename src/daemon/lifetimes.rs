@@ -107,8 +107,11 @@ impl Lifetimes {
                 continue;
             }
             let families = Family::ALL.into_iter().filter_map(|family| {
-                let addresses = vip.addresses().iter().filter(|address| address.family() == family);
-                let addresses: Arc<[_]> = addresses.cloned().collect();
+                let is_of_it = |address: &&VirtualAddress| address.family() == family;
+                let addresses = match vip.addresses() {
+                    all if all.iter().all(|address| is_of_it(&address)) => Arc::clone(all),
+                    both => both.iter().filter(is_of_it).cloned().collect(),
+                };
                 let what = Prolongation {
                     vip: vip.id(),
                     mac: settings.mac,
@@ -122,7 +125,9 @@ impl Lifetimes {
                 let lasting = Lasting { what, period: period(family, ipv6), interval, renewed_at: None };
                 (!lasting.what.addresses.is_empty()).then_some(lasting)
             });
-            self.vips.insert(vip.id(), families.collect());
+            let mut families: Vec<Lasting> = families.collect();
+            families.shrink_to_fit();
+            self.vips.insert(vip.id(), families);
         }
     }
 

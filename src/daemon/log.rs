@@ -98,11 +98,11 @@ impl Log {
     }
 }
 
-/// How the node, its vips and its links are called.
+/// How the node, its vips and its links are called. Each thread that writes has them: clones share what is large.
 #[derive(Clone, Debug)]
 pub(super) struct Names {
     node: String,
-    vips: BTreeMap<VipId, String>,
+    vips: Arc<BTreeMap<VipId, Arc<str>>>,
     links: Vec<String>,
 }
 
@@ -110,7 +110,7 @@ impl Names {
     pub(super) fn of(engine: &Engine) -> Self {
         Self {
             node: engine.node().to_owned(),
-            vips: engine.vips().iter().map(|vip| (vip.id(), vip.settings().name.clone())).collect(),
+            vips: Arc::new(engine.vips().iter().map(|vip| (vip.id(), vip.settings().name.as_str().into())).collect()),
             links: engine.links().iter().map(|link| link.name.clone()).collect(),
         }
     }
@@ -118,7 +118,12 @@ impl Names {
     /// What is still told of a vip that has gone is told by its name.
     pub(super) fn extend(&mut self, new: Self) {
         self.node = new.node;
-        self.vips.extend(new.vips);
+        if self.vips.keys().all(|vip| new.vips.contains_key(vip)) {
+            self.vips = new.vips;
+        } else {
+            let new = new.vips.iter().map(|(vip, name)| (*vip, Arc::clone(name)));
+            Arc::make_mut(&mut self.vips).extend(new);
+        }
         self.links = new.links;
     }
 
@@ -127,7 +132,7 @@ impl Names {
     }
 
     pub(super) fn vip(&self, vip: Option<VipId>) -> &str {
-        vip.and_then(|vip| self.vips.get(&vip)).map_or("-", String::as_str)
+        vip.and_then(|vip| self.vips.get(&vip)).map_or("-", |name| name)
     }
 
     pub(super) fn link(&self, link: LinkId) -> &str {

@@ -7,6 +7,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread;
 
 use serde::{Deserialize, Serialize};
@@ -166,7 +167,7 @@ pub(super) struct Waiting {
 
 #[derive(Debug)]
 struct Order {
-    state: State,
+    state: Arc<State>,
     waiting: Vec<Waiting>,
 }
 
@@ -174,7 +175,7 @@ struct Order {
 #[derive(Debug)]
 pub(super) struct Memory {
     orders: Sender<Order>,
-    last: Option<State>,
+    last: Option<Arc<State>>,
     spared: BTreeSet<u32>,
 }
 
@@ -210,11 +211,11 @@ impl Memory {
 
     /// Has the file say what the engine says. Whether it was ordered: a full queue is tried again with the next change.
     pub(super) fn save(&mut self, engine: &Engine, waiting: Vec<Waiting>) -> bool {
-        let state = State::of(engine, &self.spared);
+        let state = Arc::new(State::of(engine, &self.spared));
         if waiting.is_empty() && self.last.as_ref() == Some(&state) {
             return true;
         }
-        let ordered = self.orders.try_send(Order { state: state.clone(), waiting }).is_ok();
+        let ordered = self.orders.try_send(Order { state: Arc::clone(&state), waiting }).is_ok();
         self.last = ordered.then_some(state);
         ordered
     }
@@ -226,7 +227,7 @@ fn write(mut orders: Receiver<Order>, dir: PathBuf) {
             state = newer.state;
             waiting.extend(newer.waiting);
         }
-        let written = serde_json::to_vec_pretty(&state)
+        let written = serde_json::to_vec_pretty(&*state)
             .map_err(io::Error::other)
             .and_then(|bytes| StateDir::open(&dir)?.replace(FILE, &bytes));
         if let Err(error) = &written {

@@ -161,7 +161,7 @@ impl LinkMonitor {
             stopped: Arc::new(eventfd()?),
             wishes: Arc::new(Wishes { signal: eventfd()?, last: Mutex::new(None) }),
             view: View::new(names, virtual_addresses.into_iter().collect::<HashSet<_>>()),
-            datagram: vec![0; DATAGRAM_LEN],
+            datagram: Vec::with_capacity(DATAGRAM_LEN),
             stale: true,
         })
     }
@@ -262,7 +262,8 @@ impl LinkMonitor {
 
     fn read(&mut self) -> io::Result<()> {
         for _ in 0..ROUND {
-            match self.notifications.recv_from(&mut self.datagram.as_mut_slice(), 0) {
+            self.datagram.clear();
+            match self.notifications.recv_from(&mut self.datagram, 0) {
                 Ok((len, sender)) if sender.port_number() == 0 => {
                     for (header, body) in messages(self.datagram.get(..len).unwrap_or_default()) {
                         let replaces = header.flags & NLM_F_REPLACE != 0;
@@ -314,7 +315,8 @@ impl LinkMonitor {
 
     fn discard(&mut self) -> io::Result<()> {
         loop {
-            match self.notifications.recv_from(&mut self.datagram.as_mut_slice(), 0) {
+            self.datagram.clear();
+            match self.notifications.recv_from(&mut self.datagram, 0) {
                 Ok(_) => {}
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(()),
                 Err(error) if errno(&error) == Some(libc::ENOBUFS) => {}

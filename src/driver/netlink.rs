@@ -25,7 +25,7 @@ pub const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
 /// Requests in one datagram: measured as fast as any larger number, and the answers fit a default receive buffer.
 pub const BATCH: usize = 100;
 
-/// Larger than any datagram the kernel sends: dumps come in 32 KiB.
+/// Larger than any datagram the kernel sends: dumps come in 32 KiB. Only what one of them has touched takes memory.
 const DATAGRAM_LEN: usize = 64 * 1024;
 
 /// How often an inconsistent dump is asked for again before its last answer is taken as it is.
@@ -98,7 +98,7 @@ impl Netlink {
         SockRef::from(&socket)
             .set_read_timeout(Some(REQUEST_TIMEOUT))
             .map_err(context("set a netlink socket's timeout"))?;
-        Ok(Self { socket, port, sequence: 0, datagram: vec![0; DATAGRAM_LEN] })
+        Ok(Self { socket, port, sequence: 0, datagram: Vec::with_capacity(DATAGRAM_LEN) })
     }
 
     /// The number by which notifications name the socket that asked for a change.
@@ -243,7 +243,8 @@ impl Netlink {
     }
 
     fn receive(&mut self) -> io::Result<usize> {
-        match self.socket.recv(&mut self.datagram.as_mut_slice(), 0) {
+        self.datagram.clear();
+        match self.socket.recv(&mut self.datagram, 0) {
             Ok(len) => Ok(len),
             Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
                 Err(io::Error::new(io::ErrorKind::TimedOut, format!("no netlink answer within {REQUEST_TIMEOUT:?}")))

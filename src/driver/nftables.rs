@@ -27,7 +27,7 @@ use super::netlink::{Refusal, messages};
 /// kernel grants what `net.core.wmem_max` allows, by default some 4,000 addresses.
 const SEND_BUFFER: usize = 8 << 20;
 
-/// Larger than any datagram the kernel sends: lists come in 32 KiB.
+/// Larger than any datagram the kernel sends: lists come in 32 KiB. Only what one of them has touched takes memory.
 const DATAGRAM_LEN: usize = 64 * 1024;
 
 /// How often a list that changed while it was read is asked for again before it is taken as it is.
@@ -71,7 +71,7 @@ impl Nftables {
         // Else an error repeats its request. Older kernels do not know it.
         socket.set_cap_ack(true).or_else(unknown_option).map_err(context("set a netlink socket's options"))?;
         force_send_buffer(&socket).map_err(context("set a netlink socket's send buffer"))?;
-        Ok(Self { socket, port, sequence: 0, request: Vec::new(), datagram: vec![0; DATAGRAM_LEN] })
+        Ok(Self { socket, port, sequence: 0, request: Vec::new(), datagram: Vec::with_capacity(DATAGRAM_LEN) })
     }
 
     /// Makes all changes at once, or none. When it returns, every packet meets the new state.
@@ -188,7 +188,8 @@ impl Nftables {
     }
 
     fn receive(&mut self) -> io::Result<usize> {
-        self.socket.recv(&mut self.datagram.as_mut_slice(), 0)
+        self.datagram.clear();
+        self.socket.recv(&mut self.datagram, 0)
     }
 
     fn append(&mut self, family: NetfilterProtoFamily, message: impl Into<NetfilterMessageInner>, flags: u16) -> u32 {

@@ -1,10 +1,15 @@
 //! What keeps the loop's thread running on a busy host: real-time scheduling, and memory that stays.
 #![allow(unsafe_code)] // The C library's scheduler calls have no safe wrapper.
 
+use std::ffi::c_void;
 use std::num::NonZeroUsize;
+use std::ops::Range;
+use std::ptr::NonNull;
 use std::{io, mem};
 
-use nix::sys::mman::{MapFlags, MlockAllFlags, ProtFlags, mlockall, mmap_anonymous, munlockall, munmap};
+use nix::sys::mman::{
+    MapFlags, MlockAllFlags, MmapAdvise, ProtFlags, madvise, mlock, mlockall, mmap_anonymous, munlockall, munmap,
+};
 use nix::sys::resource::{Resource, getrlimit};
 
 use super::error::context;
@@ -50,7 +55,9 @@ pub fn run_in_real_time(urgency: Urgency) -> io::Result<()> {
     Err(context(tried)(io::Error::last_os_error()))
 }
 
-/// Keeps all memory that the process uses, now or later, from being swapped out. What is reserved but never touched costs nothing.
+/// Keeps all memory that the process uses, now or later, from being swapped out. What is reserved but never touched costs nothing; but the
+/// code that an agent lives by is fetched at once, for a takeover on a host that is short of memory cannot wait for its disk. What has
+/// been run of the other code until now is let go.
 ///
 /// # Errors
 ///
@@ -58,15 +65,68 @@ pub fn run_in_real_time(urgency: Urgency) -> io::Result<()> {
 /// would fail.
 pub fn lock_memory() -> io::Result<()> {
     let tried = "lock memory (needs CAP_IPC_LOCK, or LimitMEMLOCK=infinity)";
+    let code = Code::find()?;
+    let_go(&code.seldom);
     let on_fault = MlockAllFlags::from_bits_retain(libc::MCL_ONFAULT);
     mlockall(MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE | on_fault)
         .map_err(|error| context(tried)(error.into()))?;
-    match exceed_limit() {
+    match exceed_limit().and_then(|()| lock(&code.needed)) {
         Ok(()) => Ok(()),
         Err(error) => {
             munlockall().map_err(|error| context("unlock memory again")(error.into()))?;
             Err(context(tried)(error))
         }
+    }
+}
+
+/// The program's code, by addresses of whole pages; none where the linker was told no order, as for tests.
+struct Code {
+    /// What an agent lives by, as far as `link/text.ld` knows.
+    needed: Range<usize>,
+    /// The rest.
+    seldom: Range<usize>,
+}
+
+impl Code {
+    #[cfg(not(ordered_code))]
+    #[allow(clippy::unnecessary_wraps)] // As below.
+    const fn find() -> io::Result<Self> {
+        Ok(Self { needed: 0..0, seldom: 0..0 })
+    }
+
+    #[cfg(ordered_code)]
+    fn find() -> io::Result<Self> {
+        let end = seldom_begins as extern "C" fn() as usize;
+        let maps = std::fs::read_to_string("/proc/self/maps").map_err(context("read /proc/self/maps"))?;
+        let mut mappings = maps.lines().filter_map(|line| {
+            let (start, end) = line.split_once(' ')?.0.split_once('-')?;
+            Some(usize::from_str_radix(start, 16).ok()?..usize::from_str_radix(end, 16).ok()?)
+        });
+        let all = mappings.find(|mapping| mapping.contains(&end)).ok_or(io::ErrorKind::NotFound)?;
+        Ok(Self { needed: all.start..end, seldom: end..all.end })
+    }
+}
+
+/// The linker puts it where the code begins that is not needed.
+#[cfg(ordered_code)]
+#[unsafe(link_section = ".text.vipd_seldom_begins")]
+#[inline(never)]
+const extern "C" fn seldom_begins() {}
+
+/// Has pages of code in memory, and keeps them there.
+fn lock(code: &Range<usize>) -> io::Result<()> {
+    match NonNull::new(code.start as *mut c_void) {
+        // SAFETY: pages of the program's code, which nobody unmaps.
+        Some(start) => Ok(unsafe { mlock(start, code.len()) }?),
+        None => Ok(()),
+    }
+}
+
+/// Has pages of code mapped anew when they are run again. Where the kernel does not, they stay.
+fn let_go(code: &Range<usize>) {
+    if let Some(start) = NonNull::new(code.start as *mut c_void) {
+        // SAFETY: code is never written, so that the file has all that is in these pages.
+        unsafe { madvise(start, code.len(), MmapAdvise::MADV_DONTNEED) }.ok();
     }
 }
 

@@ -42,8 +42,8 @@ pub(super) struct Canvass {
 /// What a status shows.
 impl Vip {
     /// The grants, where voters are configured.
-    pub const fn quorum(&self) -> Option<&Quorum> {
-        self.quorum.as_ref()
+    pub fn quorum(&self) -> Option<&Quorum> {
+        self.quorum.as_deref()
     }
 
     /// Since when it would claim had it a majority.

@@ -339,7 +339,7 @@ impl Vip {
                 sought: false,
                 others_due: false,
             };
-            Membership { leads, ..known.unwrap_or_else(fresh) }
+            Box::new(Membership { leads, ..known.map_or_else(fresh, |known| *known) })
         });
         if self.membership.is_none() {
             self.is_not_due();

@@ -27,6 +27,7 @@ mod successor;
 mod wanting;
 mod whole;
 
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
@@ -70,17 +71,17 @@ const fn is_question_only(number: u64) -> bool {
     number & QUESTION_ONLY != 0
 }
 
-/// What a vip has to do with handovers.
+/// What a vip has to do with handovers. Boxed, as handovers are rare and vips many.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub(super) struct Handover {
     /// It goes to another node.
-    leaving: Option<Leaving>,
+    leaving: Option<Box<Leaving>>,
     /// It is to come from another node.
-    offer: Option<Offer>,
+    offer: Option<Box<Offer>>,
     /// This node would have it.
-    wanting: Option<Wanting>,
+    wanting: Option<Box<Wanting>>,
     /// It is to leave with the rest of its group.
-    proposed: Option<Proposal>,
+    proposed: Option<Box<Proposal>>,
     /// Whose offer the hook before a claim has just forbidden, and until when that need not be asked again.
     vetoed: Option<(String, Instant)>,
     /// The question for whose answer its last predecessor let go, and when this node said that it is ready.
@@ -415,7 +416,7 @@ impl Vip {
 
     /// Nobody is asked any more: what was to become of this node becomes of it without a successor.
     fn leave_alone(&mut self, step: &mut Step<'_>) {
-        let asks = |leaving: &mut Leaving| matches!(leaving.phase, Phase::Asking { .. });
+        let asks = |leaving: &mut Box<Leaving>| matches!(leaving.phase, Phase::Asking { .. });
         let Some(leaving) = self.handover.leaving.take_if(asks) else { return };
         self.say(step, &leaving.peer, 0, HandoverStep::Cancel);
         self.tell_outcome(step, leaving.order.request, Err(HandoverFailure::Overtaken));

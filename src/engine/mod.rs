@@ -191,6 +191,7 @@ impl Engine {
             roll: quorum.map(|quorum| Roll::new(now, quorum)),
             quorum: settings.quorum,
         };
+        engine.vips.reserve_exact(settings.vips.len());
         for vip in settings.vips {
             engine.add(vip, None, now);
         }

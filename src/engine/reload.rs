@@ -89,6 +89,7 @@ impl Engine {
     fn keep(&mut self, now: Instant, fates: Vec<Fate>, holds: &BTreeMap<String, Hold>) {
         let mut before: BTreeMap<VipId, Vip> =
             mem::take(&mut self.vips).into_iter().map(|vip| (vip.id(), vip)).collect();
+        self.vips.reserve_exact(fates.len());
         self.places.clear();
         self.by_router.clear();
         self.by_address.clear();

@@ -12,6 +12,7 @@
 //!
 //! Whoever can send a frame can forge a claim; so a claim alone never makes an owner give up unless the configuration says so.
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::vec::Vec;
 use core::net::IpAddr;
@@ -89,7 +90,7 @@ pub(super) struct Evidence {
     conflicts: Vec<Conflict>,
     /// Who claimed an address last while this node was not the owner.
     owner_mac: Option<MacAddr>,
-    foreign_group: Option<ForeignGroup>,
+    foreign_group: Option<Box<ForeignGroup>>,
     /// When each address was announced against a claim. No more than the vip has.
     asserted: BTreeMap<IpAddr, Instant>,
     /// A claim of what may be a peer, which is judged unless this node has yielded to it by then.
@@ -115,7 +116,7 @@ impl Vip {
 
     /// The group with the same VRID that was heard last, and lately.
     pub fn foreign_group(&self, now: Instant) -> Option<&ForeignGroup> {
-        self.evidence.foreign_group.as_ref().filter(|group| now.since(group.last_at) < FORGOTTEN_AFTER)
+        self.evidence.foreign_group.as_deref().filter(|group| now.since(group.last_at) < FORGOTTEN_AFTER)
     }
 
     /// The MAC address of the owner, while that is another node, or of the last one. It is known once the owner has announced itself.
@@ -259,7 +260,7 @@ impl Vip {
             if due {
                 self.event_of_packet(step, EventKind::ForeignGroup { source, theirs: group.theirs.clone() });
             }
-            self.evidence.foreign_group = Some(group);
+            self.evidence.foreign_group = Some(Box::new(group));
             return true;
         }
         if let DropReason::OwnSource { source } = *reason

@@ -20,6 +20,7 @@
 //!
 //! Whoever can send a frame can feign an answer, and put off a takeover by [`LONGEST_WAIT`]; by adverts it could for ever.
 
+use alloc::boxed::Box;
 use core::net::IpAddr;
 use core::time::Duration;
 
@@ -133,8 +134,9 @@ impl Vip {
         let asks_first = skew < self.interval().duration() / 2 && step.now < lease_end;
         let ask_at = (step.now < lease_end).then_some(lease_end);
         let asked_at = step.now;
+        let (round_trip, answer, wait) = (None, None, None);
         self.silence =
-            Some(Silence { lease_end, asked_at, ask_at, round_trip: None, answer: None, wait: None, overruled: false });
+            Some(Box::new(Silence { lease_end, asked_at, ask_at, round_trip, answer, wait, overruled: false }));
         if asks_first || ask_at.is_none() {
             self.ask(step);
         }

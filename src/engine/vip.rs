@@ -3,6 +3,7 @@
 //! The transitions stand in [`super::backup`] and [`super::owner`]; an input that concerns no state
 //! (a link, the end of a hold, a stop) is decided here.
 
+use alloc::boxed::Box;
 use alloc::collections::VecDeque;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
@@ -61,15 +62,15 @@ pub struct Vip {
     /// What keeps it out, whatever its state.
     pub(super) hold: Option<Hold>,
     pub(super) evidence: Evidence,
-    pub(super) silence: Option<Silence>,
+    pub(super) silence: Option<Box<Silence>>,
     pub(super) health: Health,
     pub(super) references: References,
     pub(super) second_path: SecondPath,
     pub(super) handover: Handover,
-    pub(super) membership: Option<Membership>,
+    pub(super) membership: Option<Box<Membership>>,
     pub(super) hooks: Hooks,
     /// The grants, where voters are configured, and this node's name among them.
-    pub(super) quorum: Option<Quorum>,
+    pub(super) quorum: Option<Box<Quorum>>,
     pub(super) own_name: Option<Arc<str>>,
     pub(super) canvass: Option<Canvass>,
 }
@@ -239,12 +240,13 @@ impl Vip {
         hold: Option<Hold>,
         now: Instant,
     ) -> Self {
-        let routers = Family::ALL.into_iter().filter_map(|family| Router::new(family, &settings)).collect();
+        let mut routers: Vec<_> = Family::ALL.into_iter().filter_map(|family| Router::new(family, &settings)).collect();
+        routers.shrink_to_fit();
         let addresses = by_family(&settings);
         let routing = settings.routing.as_slice().into();
         let vrid = settings.vrid;
         let grants = |quorum: &QuorumSettings| {
-            Quorum::new(now, RouterId { cluster: Arc::clone(&quorum.cluster), vrid }, &quorum.voters)
+            Box::new(Quorum::new(now, RouterId { cluster: Arc::clone(&quorum.cluster), vrid }, &quorum.voters))
         };
         let health = Health::new(&settings, now);
         let mut vip = Self {
@@ -637,4 +639,15 @@ pub(super) fn by_family(settings: &VipSettings) -> Arc<[VirtualAddress]> {
     let mut addresses = settings.addresses.clone();
     addresses.sort_by_key(VirtualAddress::family);
     addresses.into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_vip_takes_little_memory() {
+        // A node may have a thousand. What few of them need, or all of them seldom, is boxed.
+        assert!(size_of::<Vip>() <= 1_400, "{} bytes", size_of::<Vip>());
+    }
 }

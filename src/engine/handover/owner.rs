@@ -1,5 +1,6 @@
 //! As the owner: whom it asks, when it lets go, and when it hears that the other one has it.
 
+use alloc::boxed::Box;
 use alloc::string::String;
 use alloc::vec::Vec;
 use core::net::IpAddr;
@@ -64,7 +65,7 @@ impl Vip {
         let (peer, asked, tried) = (String::new(), Vec::new(), Vec::new());
         let (phase, repeat_at) = (Phase::Releasing, step.now);
         self.handover.leaving =
-            Some(Leaving { peer, order, phase, asked, repeat_at, tried, ready: None, failed: None });
+            Some(Box::new(Leaving { peer, order, phase, asked, repeat_at, tried, ready: None, failed: None }));
         let is_told = self.may_let_go(step);
         if is_told {
             self.handover.leaving = None;
@@ -138,7 +139,7 @@ impl Vip {
         let (until, repeat_at) = (order.until.min(step.now + ASKING), step.now);
         let (phase, asked) = (Phase::Asking { until }, Vec::new());
         self.handover.leaving =
-            Some(Leaving { peer, order, phase, asked, repeat_at, tried, ready: None, failed: None });
+            Some(Box::new(Leaving { peer, order, phase, asked, repeat_at, tried, ready: None, failed: None }));
         self.repeat_leaving(step);
     }
 
@@ -292,7 +293,7 @@ impl Vip {
 
     /// The successor owns: it says so itself, advertises, or says so on the second path.
     pub(super) fn on_taken(&mut self, step: &mut Step<'_>, peer: &str) {
-        let told = |leaving: &mut Leaving| leaving.peer == peer && matches!(leaving.phase, Phase::Telling { .. });
+        let told = |leaving: &mut Box<Leaving>| leaving.peer == peer && matches!(leaving.phase, Phase::Telling { .. });
         let Some(leaving) = self.handover.leaving.take_if(told) else { return };
         let Phase::Telling { since, .. } = leaving.phase else { return };
         let (gap, reason) = (step.now.since(since), leaving.order.reason);
@@ -336,7 +337,7 @@ impl Vip {
         step: &mut Step<'_>,
         failure: &HandoverFailure,
     ) -> Option<(Order, Vec<String>)> {
-        let asks = |leaving: &mut Leaving| matches!(leaving.phase, Phase::Asking { .. });
+        let asks = |leaving: &mut Box<Leaving>| matches!(leaving.phase, Phase::Asking { .. });
         let mut leaving = self.handover.leaving.take_if(asks)?;
         let reason = leaving.order.reason;
         self.event(step, EventKind::HandoverFailed { reason, failure: failure.clone() });
@@ -415,7 +416,7 @@ impl Vip {
 
     /// An operator wants it to stay after all. A stop is no matter of his.
     pub(in crate::engine) fn cancel_handover(&mut self, step: &mut Step<'_>) {
-        let is_undecided = |leaving: &mut Leaving| {
+        let is_undecided = |leaving: &mut Box<Leaving>| {
             matches!(
                 (leaving.phase, &leaving.order.then),
                 (Phase::Asking { .. } | Phase::Releasing, Then::Follow | Then::Stay | Then::KeepOut(_))

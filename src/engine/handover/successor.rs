@@ -1,5 +1,6 @@
 //! As the successor: what it has ready, what it refuses, and for how long its word holds.
 
+use alloc::boxed::Box;
 use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::IpAddr;
@@ -94,7 +95,7 @@ impl Vip {
             is_given: false,
             until,
         };
-        self.handover.offer = Some(offer);
+        self.handover.offer = Some(Box::new(offer));
         self.ask_hook_for_offer(step);
         self.answer_alone(step);
     }
@@ -115,7 +116,7 @@ impl Vip {
     /// The hook has ended. After a veto it is asked again as after one before any claim.
     pub(in crate::engine) fn handover_on_hook(&mut self, step: &mut Step<'_>, request: RequestId, permits: bool) {
         let running = |offer: &&mut Offer| offer.hook == OfferedHook::Running(request);
-        let Some(offer) = self.handover.offer.as_mut().filter(running) else { return };
+        let Some(offer) = self.handover.offer.as_deref_mut().filter(running) else { return };
         if permits {
             offer.hook = OfferedHook::Permitted;
             self.answer_alone(step);

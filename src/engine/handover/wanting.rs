@@ -1,5 +1,6 @@
 //! As one that would have it: whom it asks, and how long it waits for the answer.
 
+use alloc::boxed::Box;
 use alloc::string::String;
 use core::time::Duration;
 
@@ -38,7 +39,7 @@ impl Vip {
     pub(in crate::engine) fn object_for_handover(&mut self, step: &mut Step<'_>, cause: &Cause) -> Option<Instant> {
         // Nobody claims what he has just given away, before it is known whether it was taken.
         if let Some(Leaving { phase: Phase::Telling { until, .. } | Phase::Removing { until, .. }, .. }) =
-            &self.handover.leaving
+            self.handover.leaving.as_deref()
             && step.now < *until
         {
             return Some(*until);
@@ -61,7 +62,8 @@ impl Vip {
         let (until, number) = (step.now + ASKING, step.request().0);
         self.say(step, &peer, number, HandoverStep::Want(reason));
         let repeat_at = step.now + ASK_SPACING;
-        self.handover.wanting = Some(Wanting { peer, reason, number, until, repeat_at, request, is_over: false });
+        let wanting = Wanting { peer, reason, number, until, repeat_at, request, is_over: false };
+        self.handover.wanting = Some(Box::new(wanting));
         until
     }
 

@@ -10,6 +10,7 @@
 //!
 //! On the way there are the messages of single vips: a node needs to know of no other node's groups.
 
+use alloc::boxed::Box;
 use alloc::collections::BTreeMap;
 use alloc::string::String;
 use alloc::vec::Vec;
@@ -224,7 +225,7 @@ impl Engine {
         }
         let is_alone = |vip: &Vip| {
             let waited = |offer: &Offer| now.since(offer.since) >= REST_IS_ASKED_WITHIN;
-            owes(vip) && vip.handover.offer.as_ref().is_some_and(waited)
+            owes(vip) && vip.handover.offer.as_deref().is_some_and(waited)
         };
         for id in members {
             self.step_if(now, *id, is_alone, |vip, step| vip.refuse_offer(step, Refusal::InGroup));
@@ -241,7 +242,7 @@ impl Engine {
     }
 
     fn offers<'a>(&'a self, members: &'a [VipId]) -> impl Iterator<Item = &'a Offer> {
-        self.members(members).filter_map(|vip| vip.handover.offer.as_ref())
+        self.members(members).filter_map(|vip| vip.handover.offer.as_deref())
     }
 
     /// A step is a change, after which the group is settled again: none is made for nothing.
@@ -267,7 +268,7 @@ impl Vip {
         if !asks_for_more || !can_be_begun {
             return Err(HandoverFailure::Busy);
         }
-        self.handover.proposed = Some(Proposal { order, asker: None });
+        self.handover.proposed = Some(Box::new(Proposal { order, asker: None }));
         Ok(())
     }
 
@@ -307,7 +308,7 @@ impl Vip {
     }
 
     fn is_not_begun(&mut self, step: &mut Step<'_>, failure: &HandoverFailure) {
-        let Some(Proposal { order, asker }) = self.handover.proposed.take() else { return };
+        let Some(Proposal { order, asker }) = self.handover.proposed.take().map(|proposal| *proposal) else { return };
         if let Some((peer, number)) = asker {
             let refusal = match failure {
                 HandoverFailure::Refused { refusal, .. } => *refusal,
