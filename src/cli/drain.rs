@@ -16,7 +16,8 @@ use crate::daemon::milliseconds;
 /// Have this node own nothing, until it is undrained
 ///
 /// The addresses are handed over to a node that is ready to take them, where one is known by a second path. Else they are given up at once, and
-/// the peer takes over within its skew time, as at a clean stop; where there is no peer, no host has them. The agent goes on listening. It holds over restarts, reloads and reboots, and `vipd status` shows it.
+/// the peer takes over within its skew time, as at a clean stop; where there is no peer, no host has them. The agent goes on listening.
+/// While a `before_claim` hook of the next owner runs, this node goes on as the owner; the command does not wait for that. It holds over restarts, reloads and reboots, and `vipd status` shows it.
 #[derive(Debug, clap::Args)]
 #[command(after_help = "Exit codes: 0 done, 1 there is no such virtual IP, 4 no agent answers, 5 not permitted, \
                         6 done, but it will not survive a restart.\n\nExamples:\n  \
@@ -96,7 +97,8 @@ fn shown(changed: &Changed) -> String {
     let mut out = String::new();
     for vip in &changed.vips {
         let until = vip.until.as_ref().map(|until| format!(" until {until}")).unwrap_or_default();
-        writeln!(out, "{}: {}{until}", vip.name, vip.state).expect("a String takes all");
+        let leaving = if vip.leaving { ", until the next owner is ready, or refuses" } else { "" };
+        writeln!(out, "{}: {}{until}{leaving}", vip.name, vip.state).expect("a String takes all");
     }
     out
 }

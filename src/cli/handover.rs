@@ -30,6 +30,9 @@ const CONNECT_PATIENCE: Duration = Duration::from_secs(2);
 /// The vips of a group go together, whichever of them is named, or by the group's name: all in one step, once the other node is ready for all of
 /// them, or none.
 ///
+/// A `before_claim` hook of the other node is asked before this one lets go, which goes on as the owner meanwhile, however long that takes. Where the
+/// hook forbids it, nothing moves. `--dry-run` runs no hook.
+///
 /// Both nodes need a common key and a second path: `[seal]` and `heartbeat` in vipd.toml.
 #[derive(Debug, clap::Args)]
 #[command(

@@ -238,7 +238,7 @@ fn trouble(vip: &VipStatus) -> impl Iterator<Item = String> {
     let hooks = vip.hooks.iter().filter_map(|hook| match (hook.state.as_str(), hook.hook.as_str()) {
         ("failed", name) => Some(format!("hook {name} failed {} ago: {}", time(hook.age_s), hook.output)),
         ("running", name @ "before_claim") => {
-            Some(format!("a claim waits for hook {name}, since {}", time(hook.age_s)))
+            Some(format!("a claim or a handover waits for hook {name}, since {}", time(hook.age_s)))
         }
         _ => None,
     });

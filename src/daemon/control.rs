@@ -26,8 +26,8 @@ use super::status::Status;
 /// How long the loop may take to answer. It answers within microseconds, or not at all.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-/// How long a handover may take: the owner waits for its hook, which takes ten minutes at most.
-pub const HANDOVER_PATIENCE: Duration = Duration::from_secs(610);
+/// How long a handover may take: it waits for a hook of the successor and then for one of the owner, which take ten minutes each at most.
+pub const HANDOVER_PATIENCE: Duration = Duration::from_secs(1_220);
 
 /// What `vipd drain` and `vipd undrain` ask for.
 #[derive(Clone, Debug, Serialize, Deserialize)]

@@ -93,7 +93,7 @@ pub(super) struct EventLoop {
     /// Since when the memory may say something else than the engine.
     unsaved_since: Option<Instant>,
     /// Who waits until what he changed of a hold has come about, of one vip or of all.
-    settling: Vec<(Option<VipId>, oneshot::Sender<Option<Changed>>)>,
+    settling: Vec<(Option<VipId>, Instant, oneshot::Sender<Option<Changed>>)>,
     /// Who waits until it says the same.
     waiting: Vec<Waiting>,
     links: Links,

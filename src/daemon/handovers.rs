@@ -103,6 +103,7 @@ impl Handovers {
                     HandoverFailure::Unknown { peer }
                     | HandoverFailure::Refused { peer, .. }
                     | HandoverFailure::NoAnswer { peer }
+                    | HandoverFailure::NotInTime { peer }
                     | HandoverFailure::NotTaken { peer } => Some(peer.clone()),
                     HandoverFailure::NotOwner { owner } => owner.clone(),
                     HandoverFailure::AddressOwner

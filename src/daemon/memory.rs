@@ -145,12 +145,16 @@ pub struct ChangedVip {
     pub state: String,
     /// Until when it is kept out, RFC 3339.
     pub until: Option<String>,
+    /// Whether this node owns it until another one is ready to take it.
+    #[serde(default)]
+    pub leaving: bool,
 }
 
 impl ChangedVip {
     pub(super) fn of(vip: &Vip) -> Self {
         let until = vip.held_by().and_then(|hold| hold.until).map(clock::wall_at);
-        Self { name: vip.settings().name.clone(), state: vip.state().to_string(), until: until.map(rfc3339) }
+        let (name, state) = (vip.settings().name.clone(), vip.state().to_string());
+        Self { name, state, until: until.map(rfc3339), leaving: vip.is_leaving() }
     }
 }
 

@@ -39,7 +39,7 @@ use super::time::Instant;
 use super::vip::{State, Step, Vip};
 use super::{Engine, VipId};
 use crate::types::{AdvertInterval, Priority};
-use crate::wire::handover::{HandoverMessage, HandoverReason, HandoverStep, Refusal};
+use crate::wire::handover::{HandoverMessage, HandoverReason, HandoverStep, QUESTION_ONLY, Refusal};
 use crate::wire::heartbeat::{Addresses, Standing};
 
 pub use order::{HandoverDone, HandoverFailure, HandoverOrder};
@@ -50,6 +50,12 @@ use whole::Proposal;
 const ASKING: Duration = Duration::from_millis(300);
 /// A question is asked again after so long.
 const ASK_SPACING: Duration = Duration::from_millis(20);
+/// A node that says that it is preparing itself, which a hook may take minutes for, is asked again after so long.
+const PATIENT_SPACING: Duration = Duration::from_millis(100);
+/// For how long it is asked, at most: the longest time that a hook may take is 10 minutes, and others may run before it.
+const LONGEST_ASKING: Duration = Duration::from_secs(11 * 60);
+/// The same for a stop, which whoever stops the agent waits for.
+const LONGEST_ASKING_TO_STOP: Duration = Duration::from_secs(3);
 /// See [`window`]: a successor that needs longer is not well.
 const LONGEST_WINDOW: Duration = Duration::from_secs(1);
 /// How many of its answers a successor keeps: a question is repeated no more often within [`ASKING`].
@@ -59,6 +65,10 @@ const MOST_READIES: usize = 16;
 /// shorter than the time that others wait for the next, [`PATIENCE`](super::election::PATIENCE) intervals.
 fn window(interval: AdvertInterval) -> Duration {
     (interval.duration() * 3 / 2).min(LONGEST_WINDOW)
+}
+
+const fn is_question_only(number: u64) -> bool {
+    number & QUESTION_ONLY != 0
 }
 
 /// What a vip has to do with handovers. Boxed, as handovers are rare and vips many.
@@ -72,6 +82,8 @@ pub(super) struct Handover {
     wanting: Option<Box<Wanting>>,
     /// It is to leave with the rest of its group.
     proposed: Option<Box<Proposal>>,
+    /// Whose offer the hook before a claim has just forbidden, and until when that need not be asked again.
+    vetoed: Option<(String, Instant)>,
     /// The question for whose answer its last predecessor let go, and when this node said that it is ready.
     accepted: Option<(u64, Instant)>,
     /// Whom it came from, and until when that one's word may be from before.
@@ -104,6 +116,8 @@ struct Order {
     /// Only to this node.
     to: Option<String>,
     then: Then,
+    /// Nobody is asked for longer, however he prepares himself.
+    until: Instant,
     /// Who waits for the outcome.
     request: Option<RequestId>,
 }
@@ -145,9 +159,11 @@ struct Offer {
     /// The addresses are there.
     is_there: bool,
     since: Instant,
-    /// The latest question, and whether it is to be answered yet.
+    /// The latest question, and whether it is to be answered yet; that this node prepares itself is said once to each.
     asked: u64,
     owes_answer: bool,
+    owes_sign: bool,
+    hook: OfferedHook,
     /// The questions that were answered, and when.
     readies: Vec<(u64, Instant)>,
     /// The owner let go for the answer to this question, which was given then.
@@ -155,6 +171,15 @@ struct Offer {
     /// The owner let go of all that go with it.
     is_given: bool,
     until: Instant,
+}
+
+/// What the hook before a claim says to it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum OfferedHook {
+    /// There is none, or it need not be asked for a mere question.
+    Unasked,
+    Running(RequestId),
+    Permitted,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -177,6 +202,16 @@ pub enum Prepared {
     There,
     /// Nothing: they would answer, or be known to switches, before they are claimed.
     Later,
+}
+
+impl Order {
+    fn new(now: Instant, reason: HandoverReason, to: Option<String>, then: Then) -> Self {
+        let time = match &then {
+            Then::Follow | Then::Stay | Then::KeepOut(_) => LONGEST_ASKING,
+            Then::Leave(_) => LONGEST_ASKING_TO_STOP,
+        };
+        Self { reason, to, then, until: now + time, request: None }
+    }
 }
 
 impl Handover {
@@ -249,6 +284,7 @@ impl Vip {
             HandoverStep::Want(reason) => self.on_want(step, peer, number, reason),
             HandoverStep::Ask { reason, interval } => self.on_ask(step, peer, number, reason, interval),
             HandoverStep::Ready => self.on_ready(step, peer, number),
+            HandoverStep::Preparing => self.on_preparing(step.now, peer),
             HandoverStep::Refuse(refusal) => {
                 let failure = HandoverFailure::Refused { peer: peer.into(), refusal };
                 let wanting = self.handover.wanting.as_ref().filter(|it| it.peer == peer && it.number == number);
@@ -277,7 +313,10 @@ impl Vip {
         match self.handover.leaving.as_ref().map(|leaving| (leaving.phase, leaving.peer.clone(), leaving.repeat_at)) {
             Some((Phase::Asking { until }, peer, _)) if step.now >= until => {
                 self.say(step, &peer, 0, HandoverStep::Cancel);
-                self.on_not_ready(step, HandoverFailure::NoAnswer { peer });
+                let is_all = self.handover.leaving.as_ref().is_some_and(|leaving| step.now >= leaving.order.until);
+                let failure =
+                    if is_all { HandoverFailure::NotInTime { peer } } else { HandoverFailure::NoAnswer { peer } };
+                self.on_not_ready(step, failure);
             }
             Some((Phase::Telling { until, .. } | Phase::Removing { until, .. }, _, _)) if step.now >= until => {
                 self.on_not_taken(step);

@@ -3,6 +3,7 @@
 //! | moment | when | waited for |
 //! |---|---|---|
 //! | before a claim | all else permits it; a claim that an owner's advert makes void asks anew the next time | yes: the claim is made when the hook has ended; where it failed, by its policy |
+//! | the same | an owner would hand over ([`super::handover`]) | yes, by this node's answer; the owner goes on meanwhile |
 //! | after a claim | the kernel has the addresses; after an adoption too, for an agent that was killed may have left it half done | no |
 //! | before a release | an owner leaves in good order: it hands over, is drained, or stops. If it stays after all, it runs the hook after a claim again | yes: it goes on as the owner, and lets go when the hook has ended, well or not; a stop waits for [`LONGEST_AT_STOP`] |
 //! | before a release | any other is decided, such as a fault; the lease ends, whatever the hook does | no |
@@ -231,8 +232,12 @@ impl Vip {
         if !self.has_hook(Moment::BeforeClaim) {
             return None;
         }
-        let asked = match &self.state {
-            State::Backup(backup) => backup.asked_hook,
+        let known = self.hook_for_offer();
+        let asked = match &mut self.state {
+            State::Backup(backup) => {
+                backup.asked_hook = known.or(backup.asked_hook);
+                backup.asked_hook
+            }
             State::Initialize | State::Claiming { .. } | State::Active(_) | State::Held { .. } => None,
         };
         match asked {
@@ -260,6 +265,7 @@ impl Vip {
         if let Some(run) = self.hooks.runs.iter_mut().find(|run| run.request == request) {
             run.result = Some(result);
         }
+        self.handover_on_hook(step, request, permits);
         if matches!(self.hooks.release, Some(Told::Running { request: awaited, .. }) if awaited == request) {
             self.hooks.release = Some(Told::Ended);
             self.on_release_told(step);
@@ -398,7 +404,7 @@ impl Vip {
         self.settings.hooks.iter().any(|hook| hook.moment == moment)
     }
 
-    fn run_hook(&mut self, step: &mut Step<'_>, moment: Moment, why: Reason) -> RequestId {
+    pub(super) fn run_hook(&mut self, step: &mut Step<'_>, moment: Moment, why: Reason) -> RequestId {
         let request = step.request();
         self.hooks.runs.retain(|run| run.moment != moment);
         self.hooks.runs.push(HookRun { moment, at: step.now, result: None, request });

@@ -16,6 +16,9 @@ use crate::types::{AdvertInterval, Vrid};
 
 const VERSION: u8 = 1;
 
+/// In the number of a question: nothing will move, so that the successor runs no program for it. Older agents, which run none, heed no bit of it.
+pub const QUESTION_ONLY: u64 = 1 << 63;
+
 /// One message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HandoverMessage {
@@ -23,7 +26,7 @@ pub struct HandoverMessage {
     pub vrid: Vrid,
     /// The lowest of each family.
     pub addresses: Addresses,
-    /// Ties an answer to what it answers: that of the question, as its sender counts.
+    /// Ties an answer to what it answers: that of the question, as its sender counts. See [`QUESTION_ONLY`].
     pub number: u64,
     /// What is said.
     pub step: HandoverStep,
@@ -51,6 +54,8 @@ pub enum HandoverStep {
     Taken,
     /// To the successor: it stays where it is.
     Cancel,
+    /// To the owner: I am not ready yet, but I will be, or refuse: go on asking.
+    Preparing,
 }
 
 /// Why a vip moves from a healthy owner.
@@ -89,8 +94,10 @@ pub enum Refusal {
     StaleData,
     /// It is a member of a group, which moves as a whole.
     InGroup,
-    /// A hook is asked before it claims.
+    /// A hook is asked before it claims, and its agent is an older one, which asks it only then.
     AsksHook,
+    /// Its hook forbids it.
+    Vetoed,
 }
 
 /// Why bytes are no such message.
@@ -158,7 +165,8 @@ impl fmt::Display for Refusal {
             Self::NoReason => "its priority is not higher",
             Self::StaleData => "its data lags too far behind",
             Self::InGroup => "it is a member of a group, which moves as a whole",
-            Self::AsksHook => "it asks a hook before it claims",
+            Self::AsksHook => "its agent is an older one, and asks a hook before it claims",
+            Self::Vetoed => "its `before_claim` hook forbids it",
         })
     }
 }
@@ -218,6 +226,7 @@ impl HandoverStep {
             Self::LetGo => (5, 0),
             Self::Taken => (6, 0),
             Self::Cancel => (7, 0),
+            Self::Preparing => (8, 0),
         }
     }
 
@@ -236,6 +245,7 @@ impl HandoverStep {
             (5, _) => plain(Self::LetGo),
             (6, _) => plain(Self::Taken),
             (7, _) => plain(Self::Cancel),
+            (8, _) => plain(Self::Preparing),
             (_, _) => Err(unknown),
         }
     }
@@ -263,7 +273,7 @@ impl HandoverReason {
 
 impl Refusal {
     /// All of them.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 10] = [
         Self::NotListening,
         Self::OtherOwner,
         Self::NotInstalled,
@@ -273,6 +283,7 @@ impl Refusal {
         Self::StaleData,
         Self::InGroup,
         Self::AsksHook,
+        Self::Vetoed,
     ];
 
     const fn number(self) -> u8 {
@@ -286,6 +297,7 @@ impl Refusal {
             Self::StaleData => 7,
             Self::InGroup => 8,
             Self::AsksHook => 9,
+            Self::Vetoed => 10,
         }
     }
 
@@ -304,7 +316,8 @@ mod tests {
         let mut steps: Vec<_> = reasons.clone().map(HandoverStep::Want).collect();
         steps.extend(reasons.map(|reason| HandoverStep::Ask { reason, interval }));
         steps.extend(Refusal::ALL.map(HandoverStep::Refuse));
-        steps.extend([HandoverStep::Ready, HandoverStep::LetGo, HandoverStep::Taken, HandoverStep::Cancel]);
+        steps.extend([HandoverStep::Ready, HandoverStep::LetGo, HandoverStep::Taken]);
+        steps.extend([HandoverStep::Cancel, HandoverStep::Preparing]);
         steps
     }
 
@@ -349,7 +362,7 @@ mod tests {
             HandoverMessage::parse(&bytes).unwrap_err()
         };
         assert_eq!(with(0, 2), HandoverError::UnknownVersion { version: 2 });
-        assert_eq!(with(1, 8), HandoverError::UnknownStep { step: 8, detail: 0 });
+        assert_eq!(with(1, 9), HandoverError::UnknownStep { step: 9, detail: 0 });
         assert_eq!(with(1, 4), HandoverError::UnknownStep { step: 4, detail: 0 });
         assert_eq!(with(1, 2), HandoverError::UnknownStep { step: 2, detail: 0 });
         assert_eq!(with(2, 1), HandoverError::UnknownStep { step: 5, detail: 1 });

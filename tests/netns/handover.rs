@@ -8,8 +8,10 @@ use libtest_mimic::Trial;
 use serde_json::Value;
 use vipd::lab::{Kind, Probe};
 
-use crate::second_path::{Both, LINK, all_are, both, both_with};
-use crate::support::{Agent, MAC_A, MAC_B, V4, eventually, ip, learn};
+use crate::second_path::{Both, LINK, all_are, both, both_with, of};
+use crate::support::{
+    Agent, MAC_A, MAC_B, V4, configure, eventually, ip, learn, lines_of, own_addresses, write_program,
+};
 use crate::trial;
 
 pub fn trials() -> Vec<Trial> {
@@ -20,6 +22,7 @@ pub fn trials() -> Vec<Trial> {
         trial("a_drain_and_the_preemption_after_it_are_handovers", drained),
         trial("a_drill_goes_there_and_back", drill),
         trial("a_group_moves_as_one_by_any_of_its_names", group),
+        trial("a_hook_that_takes_a_second_costs_no_outage_and_its_veto_is_named", hook),
     ]
 }
 
@@ -150,7 +153,7 @@ fn group() -> Result<()> {
     all_are(a, "Active")?;
 
     for (name, on, to) in [("gateway", a, "b"), ("outside", b, "a"), ("inside", b, "b"), ("gateway", a, "a")] {
-        let probes = Probes::start(segment)?;
+        let probes = Probes::start(segment, &[V4, OTHER])?;
         let done = json(on, &["handover", name, "--to", to], 0)?;
         ensure!(done["done"] == true, "{done}");
         let (owner, other) = if to == "a" { (a, b) } else { (b, a) };
@@ -170,18 +173,56 @@ fn group() -> Result<()> {
     Ok(())
 }
 
-/// A client that asks for both addresses of the group each millisecond.
-struct Probes([(Probe, Instant); 2]);
+const HOOK: &str = "/run/vipd/hook";
+const RUNS: &str = "/run/vipd/runs";
+/// While it is there, the hook forbids a claim.
+const VETO: &str = "/run/vipd/veto";
+
+fn hook() -> Result<()> {
+    let both = both(&LINK)?;
+    let Both { segment, a, b, .. } = &both;
+    let table = format!("[vip.hooks.before_claim]\nexec = [\"{HOOK}\"]\non_failure = \"veto\"");
+    for (agent, host, vip) in [(a, &segment.a, of("a", 200, LINK[0])), (b, &segment.b, of("b", 100, LINK[1]))] {
+        write_program(host, HOOK, &format!("echo run >> {RUNS}; sleep 1; [ ! -e {VETO} ]"))?;
+        configure(host, &[vip.with(&table)])?;
+        json(agent, &["reload"], 0)?;
+    }
+    let name = a.vip()?.name;
+    let asked = json(a, &["handover", &name, "--dry-run"], 0)?;
+    ensure!(asked["peer"] == "b" && lines_of(&segment.b, RUNS)?.is_empty(), "a question has run a hook: {asked}");
+
+    for (on, host, to) in [(a, &segment.b, "b"), (b, &segment.a, "a"), (b, &segment.b, "b"), (b, &segment.a, "a")] {
+        let (before, began) = (lines_of(host, RUNS)?.len(), Instant::now());
+        let probes = Probes::start(segment, &[V4])?;
+        json(on, &["handover", &name, "--to", to], 0)?;
+        let took = began.elapsed();
+        ensure!(took >= Duration::from_secs(1), "it was not waited for: {took:?}");
+        ensure!(lines_of(host, RUNS)?.len() == before + 1, "the hook is run once: {:?}", lines_of(host, RUNS)?);
+        eprintln!("handed over after a hook of 1 s, with adverts of 1 s: {}", probes.stop(to)?);
+    }
+
+    segment.b.write_file(VETO.as_ref(), "")?;
+    let no = json(a, &["handover", &name, "--to", "b"], 1)?;
+    ensure!(no["failure"] == "b refuses: its `before_claim` hook forbids it" && no["moved"] == false, "{no}");
+    let no = json(b, &["handover", &name, "--to", "b"], 1)?;
+    ensure!(no["failure"] == "this node refuses: its `before_claim` hook forbids it", "{no}");
+    ensure!(a.vip()?.state == "Active" && learn(&segment.client, V4)? == MAC_A, "it has moved");
+    ensure!(own_addresses(&segment.b)?.is_empty(), "b keeps what it had prepared");
+    Ok(())
+}
+
+/// A client that asks for addresses each millisecond.
+struct Probes(Vec<(Probe, Instant)>);
 
 impl Probes {
-    fn start(segment: &crate::support::Segment) -> Result<Self> {
-        let probe = |address: &str, asker: u8| -> Result<(Probe, Instant)> {
+    fn start(segment: &crate::support::Segment, addresses: &[&str]) -> Result<Self> {
+        let probe = |(asker, address): (u8, &&str)| -> Result<(Probe, Instant)> {
             learn(&segment.client, address)?;
             let probe = Probe::start(&segment.client, "eth0", ip(address), Ipv4Addr::new(10, 9, 0, asker))?;
             eventually("the owner answers", || Ok((probe.count() > 50).then_some(())))?;
             Ok((probe, Instant::now()))
         };
-        Ok(Self([probe(V4, 200)?, probe(OTHER, 201)?]))
+        Ok(Self((200..).zip(addresses).map(probe).collect::<Result<_>>()?))
     }
 
     /// What the client lost, once the new owner answers for both; an error where two answered, or the two did not go together.
@@ -210,8 +251,10 @@ impl Probes {
             told.push(format!("{lost} echoes lost, {gap:?} between two answers"));
             moved.push(began);
         }
-        let apart = moved[0].max(moved[1]) - moved[0].min(moved[1]);
+        let apart = moved.iter().max().zip(moved.iter().min()).map(|(last, first)| *last - *first);
+        let apart = apart.unwrap_or_default();
         ensure!(apart < LONGEST_GAP, "one went {apart:?} after the other");
-        Ok(format!("{}; {apart:?} apart", told.join("; ")))
+        let apart = (moved.len() > 1).then(|| format!("; {apart:?} apart"));
+        Ok(told.join("; ") + &apart.unwrap_or_default())
     }
 }

@@ -29,7 +29,8 @@ fn plug(second: &Network, host: &Host, number: u8) -> Result<()> {
     host.plug(second, "eth1", &[&format!("10.8.0.{number}/24"), &format!("fd08::{number}/64")]).map(drop)
 }
 
-fn of(name: &str, priority: u8, path: &str) -> Vip {
+/// The vip of a node, with what the node says of itself.
+pub fn of(name: &str, priority: u8, path: &str) -> Vip {
     let node = format!("[node]\nname = \"{name}\"\nheartbeat = [{path}]\n[seal]\nkey_file = \"{KEY}\"");
     Vip::new(priority).every_ms(1_000).with(&node)
 }

@@ -1,5 +1,6 @@
 //! Handovers: nobody waits, nobody overlaps, and whatever breaks in between leaves one owner.
 
+use vipd::engine::hook::RETRY_AFTER_VETO;
 use vipd::engine::{
     Cause, EventKind, HandoverFailure, HandoverOrder, Hold, HoldReason, HookSettings, Input, Moment, OnHookFailure,
     Preempt, RequestId, StateName, VipSettings,
@@ -338,7 +339,7 @@ fn broken(seed: u64, trace: bool) -> (Counted, World) {
     let pick = |rng: &mut super::rng::Rng, of: u64| rng.within(0, of - 1);
     let every = [10, 100, 1_000][pick(&mut rng, 3) as usize];
     let hosts = 2 + pick(&mut rng, 2) as u8;
-    let grouped = seed.is_multiple_of(3);
+    let (grouped, hooked) = (seed.is_multiple_of(3), seed.is_multiple_of(5));
     // A preemption that is refused follows the standard, with the overlap that this has.
     let specs = (0..hosts).map(|place| {
         let with = |vip| VipSettings { interval: interval(every), preempt: Preempt::Off, ..vip };
@@ -348,11 +349,12 @@ fn broken(seed: u64, trace: bool) -> (Counted, World) {
             spec.settings.vips = super::group::sides(priority).into_iter().map(with).collect();
             spec.settings.groups = super::group::group();
         }
-        if seed.is_multiple_of(5) {
-            let hook = |moment| HookSettings { moment, on_failure: OnHookFailure::Ignore };
-            for vip in &mut spec.settings.vips {
-                vip.hooks = [Moment::AfterClaim, Moment::BeforeRelease].map(hook).to_vec();
-            }
+        if hooked {
+            let hook = |moment, on_failure| HookSettings { moment, on_failure };
+            let before = hook(Moment::BeforeClaim, OnHookFailure::Veto);
+            let others = [Moment::AfterClaim, Moment::BeforeRelease].map(|it| hook(it, OnHookFailure::Ignore));
+            let before = (seed.is_multiple_of(10)).then_some(before);
+            spec.settings.vips.iter_mut().for_each(|vip| vip.hooks = before.into_iter().chain(others).collect());
         }
         spec.effect_time = (20_000, [80_000, 3 * MILLISECOND][usize::from(seed.is_multiple_of(2))]);
         spec.lateness = (0, 100_000);
@@ -361,18 +363,22 @@ fn broken(seed: u64, trace: bool) -> (Counted, World) {
     let mut world = World::new(seed, Network::quiet(), specs.collect());
     world.trace = trace.then(Vec::new);
     world.gate = pick(&mut rng, 8) != 0;
-    world.hook_time = [MILLISECOND, 100 * MILLISECOND, nanos(secs(1))][(seed / 5 % 3) as usize];
+    let hook_times = [MILLISECOND, 250 * MILLISECOND, 900 * MILLISECOND, 4_000 * MILLISECOND];
+    if hooked {
+        world.hook_time = hook_times[pick(&mut rng, 4) as usize];
+    }
     if grouped && world.gate {
         // The leases of a dead host's vips end within an interval of each other.
         world.watch.together = Some((2, nanos(interval(every).duration()) + super::group::TORN_ALIVE));
     }
     world.start_all();
-    world.run_unchecked(nanos(5 * interval(every).duration() + secs(2)));
+    world.run_unchecked(nanos(5 * interval(every).duration() + secs(if hooked { 8 } else { 2 })));
     world.second.lost_permille = [0, 0, 200, 500][pick(&mut rng, 4) as usize];
     (world.second.late_permille, world.second.late_by) = [(0, 0), (200, 60 * MILLISECOND)][pick(&mut rng, 2) as usize];
     let result = (|| {
         for _ in 0..4 {
             let Some(owner) = world.owner() else { break };
+            world.hook_fails = hooked && pick(&mut rng, 4) == 0;
             match pick(&mut rng, 4) {
                 0 if hosts > 2 => world.stop(owner),
                 1 => drain(&mut world, owner),
@@ -415,7 +421,10 @@ fn broken(seed: u64, trace: bool) -> (Counted, World) {
                 world.input(host, Input::Release { vip: None });
             }
             (world.second.lost_permille, world.second.late_permille) = (0, 0);
-            world.run_unchecked(nanos(12 * interval(every).duration() + secs(4)));
+            world.hook_fails = false;
+            // A veto is asked for again, and the hook takes its time.
+            let for_hooks = if hooked { RETRY_AFTER_VETO + secs(6) } else { secs(0) };
+            world.run_unchecked(nanos(12 * interval(every).duration() + secs(4) + for_hooks));
             if world.owner().is_none() {
                 let states: Vec<_> = world.hosts.iter().map(|host| host.agent[0].state).collect();
                 return Err(format!("no single owner after all is well: {states:?}"));

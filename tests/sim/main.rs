@@ -51,6 +51,7 @@ mod freeze;
 mod group;
 mod handover;
 mod handover_group;
+mod handover_hook;
 mod heal;
 mod health;
 mod hold;

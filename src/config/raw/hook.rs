@@ -9,7 +9,8 @@ use super::Duration;
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(deny_unknown_fields)]
 pub struct Hooks {
-    /// This node is about to claim, and all else permits it. The claim waits for this program. Default: none.
+    /// This node is about to claim, and all else permits it, or an owner is about to hand over to it. Both wait for this program; that owner goes on
+    /// meanwhile. Default: none.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(with = "BeforeClaim")]
     pub before_claim: Option<BeforeClaim>,

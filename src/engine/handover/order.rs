@@ -55,6 +55,11 @@ pub enum HandoverFailure {
         /// Its name.
         peer: String,
     },
+    /// It is preparing itself still, for longer than can be waited for. It still owns who did.
+    NotInTime {
+        /// Its name.
+        peer: String,
+    },
     /// This node let go, and the successor did not say that it owns: the others were told.
     NotTaken {
         /// Its name.
@@ -78,6 +83,7 @@ impl fmt::Display for HandoverFailure {
             Self::Unknown { peer } => write!(f, "{peer} is not heard on the second path"),
             Self::Refused { peer, refusal } => write!(f, "{peer} refuses: {refusal}"),
             Self::NoAnswer { peer } => write!(f, "{peer} did not answer"),
+            Self::NotInTime { peer } => write!(f, "{peer} is not ready in time: its `before_claim` hook runs still"),
             Self::NotTaken { peer } => write!(f, "{peer} was ready, but did not say that it took over"),
             Self::Busy => f.write_str("another handover is under way"),
             Self::Overtaken => f.write_str("something else happened meanwhile"),

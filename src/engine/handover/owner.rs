@@ -7,8 +7,8 @@ use core::net::IpAddr;
 use core::time::Duration;
 
 use super::{
-    ASK_SPACING, ASKING, HandoverDone, HandoverFailure, HandoverOrder, Leaving, MOST_READIES, Order, Phase, Then,
-    window,
+    ASK_SPACING, ASKING, HandoverDone, HandoverFailure, HandoverOrder, Leaving, MOST_READIES, Order, PATIENT_SPACING,
+    Phase, Then, is_question_only, window,
 };
 use crate::engine::backup::Backup;
 use crate::engine::hold::Hold;
@@ -18,11 +18,13 @@ use crate::engine::output::{Cause, EventKind, Output};
 use crate::engine::time::Instant;
 use crate::engine::vip::{State, Step, Vip};
 use crate::types::Priority;
-use crate::wire::handover::{HandoverReason, HandoverStep, Refusal};
+use crate::wire::handover::{HandoverReason, HandoverStep, QUESTION_ONLY, Refusal};
 use crate::wire::heartbeat::Standing;
 
 /// That it is the other's is said again after so long: nobody owns meanwhile.
 const TELL_SPACING: Duration = Duration::from_millis(3);
+/// A stop waits for the hook before a release for so long even where it has waited for another hook before.
+const SHORTEST_AT_STOP: Duration = Duration::from_secs(1);
 
 impl Vip {
     pub(super) fn on_order(&mut self, step: &mut Step<'_>, request: RequestId, order: HandoverOrder, is_here: bool) {
@@ -32,7 +34,8 @@ impl Vip {
             self.want_for(step, reason, request)
         } else {
             let then = if dry_run { Then::Stay } else { Then::Follow };
-            self.begin_handover(step, Order { reason, to, then, request: Some(request) })
+            let order = Order { request: Some(request), ..Order::new(step.now, reason, to, then) };
+            self.begin_handover(step, order)
         };
         if let Err(failure) = outcome {
             self.tell_outcome(step, Some(request), Err(failure));
@@ -42,13 +45,13 @@ impl Vip {
     /// A stop. Whether it is to be waited for.
     pub(in crate::engine) fn hand_over_to_leave(&mut self, step: &mut Step<'_>, cause: Cause) -> bool {
         self.depose_if_late(step);
-        let order = Order { reason: HandoverReason::Stop, to: None, then: Then::Leave(cause), request: None };
+        let order = Order::new(step.now, HandoverReason::Stop, None, Then::Leave(cause));
         self.begin_handover(step, order.clone()).is_ok() || self.leave_after_hook(step, order)
     }
 
     /// A drain. Whether it is under way.
     pub(in crate::engine) fn hand_over_to_keep_out(&mut self, step: &mut Step<'_>, hold: Hold) -> bool {
-        let order = Order { reason: HandoverReason::Drain, to: None, then: Then::KeepOut(hold), request: None };
+        let order = Order::new(step.now, HandoverReason::Drain, None, Then::KeepOut(hold));
         self.begin_handover(step, order.clone()).is_ok() || self.leave_after_hook(step, order)
     }
 
@@ -76,7 +79,11 @@ impl Vip {
         let (reason, until) = match order.then {
             Then::Stay => return true,
             Then::Follow | Then::KeepOut(_) => (order.reason, None),
-            Then::Leave(_) => (order.reason, Some(step.now + LONGEST_AT_STOP)),
+            // It may have waited for a hook of the successor.
+            Then::Leave(_) => {
+                let left = order.until.max(step.now + SHORTEST_AT_STOP);
+                (order.reason, Some(left.min(step.now + LONGEST_AT_STOP)))
+            }
         };
         self.was_told_of_release(step, reason, until)
     }
@@ -129,7 +136,7 @@ impl Vip {
     }
 
     pub(super) fn ask_peer(&mut self, step: &mut Step<'_>, peer: String, order: Order, tried: Vec<String>) {
-        let (until, repeat_at) = (step.now + ASKING, step.now);
+        let (until, repeat_at) = (order.until.min(step.now + ASKING), step.now);
         let (phase, asked) = (Phase::Asking { until }, Vec::new());
         self.handover.leaving =
             Some(Box::new(Leaving { peer, order, phase, asked, repeat_at, tried, ready: None, failed: None }));
@@ -182,6 +189,10 @@ impl Vip {
         let is_whole = !self.is_claimed_by_group();
         let Some(leaving) = self.handover.leaving.as_mut().filter(|leaving| leaving.peer == peer) else { return };
         let Phase::Asking { .. } = leaving.phase else { return };
+        // Who was ready for a question has not run his hook for what has become of it.
+        if is_question_only(number) && leaving.order.then != Then::Stay {
+            return;
+        }
         let asked_at = leaving.asked.iter().find(|(known, _)| *known == number).map(|(_, at)| *at);
         let Some(asked_at) = asked_at.filter(|at| step.now.since(*at) <= in_time) else {
             leaving.repeat_at = step.now;
@@ -194,6 +205,15 @@ impl Vip {
             // The hook has not ended, or the others may not be ready yet: it is asked on.
             leaving.phase = Phase::Asking { until: step.now + ASKING };
             leaving.ready = may_let_go.then_some((number, asked_at));
+        }
+    }
+
+    /// A node is not ready, and will say more: it is waited for, and meanwhile this one owns as ever.
+    pub(super) fn on_preparing(&mut self, now: Instant, peer: &str) {
+        let Some(leaving) = self.handover.leaving.as_mut().filter(|leaving| leaving.peer == peer) else { return };
+        if let Phase::Asking { until } = &mut leaving.phase {
+            *until = leaving.order.until.min(now + ASKING);
+            leaving.repeat_at = leaving.repeat_at.max(now + PATIENT_SPACING);
         }
     }
 
@@ -306,7 +326,7 @@ impl Vip {
             return;
         }
         let Some((order, tried)) = self.end_asking(step, &failure) else { return };
-        if self.ask_successor(step, order.clone(), tried).is_err() {
+        if step.now >= order.until || self.ask_successor(step, order.clone(), tried).is_err() {
             self.stay_after_all(step, order, failure);
         }
     }
@@ -351,7 +371,7 @@ impl Vip {
             Phase::Asking { .. } => {
                 leaving.repeat_at = step.now + ASK_SPACING;
                 let reason = leaving.order.reason;
-                let number = step.request().0;
+                let number = step.request().0 | if leaving.order.then == Then::Stay { QUESTION_ONLY } else { 0 };
                 if leaving.asked.len() >= MOST_READIES {
                     leaving.asked.remove(0);
                 }
@@ -373,7 +393,7 @@ impl Vip {
         let refusal = match (&self.state, reason) {
             (State::Active(_), HandoverReason::Preempt) if !outranks => Refusal::NoReason,
             (State::Active(_), _) => {
-                let order = Order { reason, to: Some(peer.into()), then: Then::Follow, request: None };
+                let order = Order::new(step.now, reason, Some(peer.into()), Then::Follow);
                 match self.begin_handover(step, order) {
                     // It asks again; the answer is under way.
                     Ok(()) => {

@@ -6,8 +6,8 @@ use alloc::vec::Vec;
 use core::net::IpAddr;
 use core::time::Duration;
 
-use super::{ASKING, MOST_READIES, Offer, Prepared, window};
-use crate::engine::hook::Moment;
+use super::{ASKING, HandoverFailure, MOST_READIES, Offer, OfferedHook, Prepared, is_question_only, window};
+use crate::engine::hook::{Asked, Moment, RETRY_AFTER_VETO, Reason};
 use crate::engine::input::{EffectError, RequestId};
 use crate::engine::output::{Cause, Output};
 use crate::engine::time::Instant;
@@ -20,7 +20,14 @@ const READY_FOR: Duration = Duration::from_secs(1);
 
 impl Offer {
     pub(super) const fn is_ready(&self) -> bool {
-        self.preparing.is_none()
+        self.preparing.is_none() && !self.asks_hook()
+    }
+
+    pub(super) const fn asks_hook(&self) -> bool {
+        match self.hook {
+            OfferedHook::Running(_) => true,
+            OfferedHook::Unasked | OfferedHook::Permitted => false,
+        }
     }
 
     /// Whether the owner has let go, and this node's word for which it did holds.
@@ -39,9 +46,14 @@ impl Vip {
         interval: AdvertInterval,
     ) {
         let stale = self.object_for_stale_data(step).map(|_| Refusal::StaleData);
-        if let Some(refusal) = self.refusal(step.now, peer).or(stale) {
+        let vetoed = self.handover.vetoed.as_ref().filter(|(vetoed, until)| vetoed == peer && step.now < *until);
+        let vetoed = vetoed.map(|_| Refusal::Vetoed);
+        if let Some(refusal) = self.refusal(step.now, peer).or(stale).or(vetoed) {
             self.drop_offer(step);
             self.say(step, peer, number, HandoverStep::Refuse(refusal));
+            if refusal == Refusal::Vetoed {
+                self.want_no_more(step, peer);
+            }
             return;
         }
         // It is asked again, and by then what speaks against it may have changed.
@@ -49,14 +61,16 @@ impl Vip {
             self.prepare_for_isolation(step);
             return;
         }
-        // What this node wants is under way, and takes as long as the owner's hook does.
+        // What this node wants is under way, and takes as long as the hooks of both do.
         if let Some(wanting) = self.handover.wanting.as_mut().filter(|it| it.peer == peer && !it.is_over) {
             wanting.until = step.now + ASKING;
+            wanting.repeat_at = wanting.until;
         }
         let until = step.now + READY_FOR;
         if let Some(offer) = &mut self.handover.offer {
             (offer.asked, offer.until, offer.reason, offer.interval) = (number, until, reason, interval);
-            offer.owes_answer = true;
+            (offer.owes_answer, offer.owes_sign) = (true, true);
+            self.ask_hook_for_offer(step);
             self.answer_alone(step);
             return;
         }
@@ -74,20 +88,77 @@ impl Vip {
             since: step.now,
             asked: number,
             owes_answer: true,
+            owes_sign: true,
+            hook: OfferedHook::Unasked,
             readies,
             told: None,
             is_given: false,
             until,
         };
         self.handover.offer = Some(Box::new(offer));
+        self.ask_hook_for_offer(step);
+        self.answer_alone(step);
+    }
+
+    /// The hook before a claim is run while the owner goes on: however long it takes, nobody waits for an answer of the addresses.
+    fn ask_hook_for_offer(&mut self, step: &mut Step<'_>) {
+        let Some(offer) = &self.handover.offer else { return };
+        if offer.hook != OfferedHook::Unasked || is_question_only(offer.asked) || !self.has_hook(Moment::BeforeClaim) {
+            return;
+        }
+        let cause = Cause::TakesOver { peer: offer.peer.clone(), reason: offer.reason };
+        let request = self.run_hook(step, Moment::BeforeClaim, Reason::Claim(cause));
+        if let Some(offer) = &mut self.handover.offer {
+            offer.hook = OfferedHook::Running(request);
+        }
+    }
+
+    /// The hook has ended. After a veto it is asked again as after one before any claim.
+    pub(in crate::engine) fn handover_on_hook(&mut self, step: &mut Step<'_>, request: RequestId, permits: bool) {
+        let running = |offer: &&mut Offer| offer.hook == OfferedHook::Running(request);
+        let Some(offer) = self.handover.offer.as_deref_mut().filter(running) else { return };
+        if permits {
+            offer.hook = OfferedHook::Permitted;
+            self.answer_alone(step);
+            return;
+        }
+        let peer = offer.peer.clone();
+        self.handover.vetoed = Some((peer.clone(), step.now + READY_FOR));
+        self.refuse_offer(step, Refusal::Vetoed);
+        let retry_at = step.now + RETRY_AFTER_VETO;
+        if let State::Backup(backup) = &mut self.state {
+            backup.asked_hook = Some(Asked::Vetoed { retry_at });
+        }
+        self.want_no_more(step, &peer);
+    }
+
+    /// This node's own hook forbids what it asked a peer for, until it is asked again.
+    fn want_no_more(&mut self, step: &mut Step<'_>, peer: &str) {
+        let retry_at = match &self.state {
+            State::Backup(backup) => match backup.asked_hook {
+                Some(Asked::Vetoed { retry_at }) => retry_at,
+                Some(Asked::Running(_) | Asked::Permitted) | None => step.now,
+            },
+            State::Initialize | State::Claiming { .. } | State::Active(_) | State::Held { .. } => step.now,
+        };
+        if self.handover.wanting.as_ref().is_some_and(|wanting| wanting.peer == peer) {
+            let failure = HandoverFailure::Refused { peer: "this node".into(), refusal: Refusal::Vetoed };
+            self.end_wanting_until(step, failure, retry_at);
+        }
+    }
+
+    /// What the hook before a claim has said, or is about to say, to what is offered.
+    pub(in crate::engine) fn hook_for_offer(&self) -> Option<Asked> {
+        match self.handover.offer.as_ref()?.hook {
+            OfferedHook::Unasked => None,
+            OfferedHook::Running(request) => Some(Asked::Running(request)),
+            OfferedHook::Permitted => Some(Asked::Permitted),
+        }
     }
 
     /// Why this node would not have it.
     fn refusal(&self, now: Instant, peer: &str) -> Option<Refusal> {
         let State::Backup(backup) = &self.state else { return Some(Refusal::NotListening) };
-        if let Some(refusal) = self.unable() {
-            return Some(refusal);
-        }
         if self.settings.priority == Priority::OWNER {
             return Some(Refusal::Busy);
         }
@@ -98,11 +169,6 @@ impl Vip {
         let followed = backup.owner().filter(|owner| now.since(owner.at) < self.active_down_interval(owner.interval));
         let is_his = followed.is_none_or(|owner| self.second_path.speaks_from(peer, owner.source));
         (!is_his).then_some(Refusal::OtherOwner)
-    }
-
-    /// Why this node takes nothing over that is handed to it: its claims wait for others first.
-    pub(super) fn unable(&self) -> Option<Refusal> {
-        self.has_hook(Moment::BeforeClaim).then_some(Refusal::AsksHook)
     }
 
     /// The addresses are there, behind the closed gate, or will be when they are claimed.
@@ -137,9 +203,23 @@ impl Vip {
 
     /// A member of a group answers with the others.
     fn answer_alone(&mut self, step: &mut Step<'_>) {
-        if !self.is_claimed_by_group() && self.handover.offer.as_deref().is_some_and(Offer::is_ready) {
-            self.say_ready(step);
+        let Some(offer) = self.handover.offer.as_ref().filter(|offer| offer.owes_answer) else { return };
+        let (is_ready, asks_hook) = (offer.is_ready(), offer.asks_hook());
+        if self.is_claimed_by_group() {
+            return;
         }
+        if is_ready {
+            self.say_ready(step);
+        } else if asks_hook {
+            self.say_preparing(step);
+        }
+    }
+
+    pub(super) fn say_preparing(&mut self, step: &mut Step<'_>) {
+        let Some(offer) = self.handover.offer.as_mut().filter(|offer| offer.owes_sign) else { return };
+        offer.owes_sign = false;
+        let (peer, number) = (offer.peer.clone(), offer.asked);
+        self.say(step, &peer, number, HandoverStep::Preparing);
     }
 
     pub(super) fn say_ready(&mut self, step: &mut Step<'_>) {
@@ -239,7 +319,12 @@ impl Vip {
 
     /// It is not to come after all.
     pub(in crate::engine) fn drop_offer(&mut self, step: &mut Step<'_>) {
+        let known = self.hook_for_offer();
         let Some(offer) = self.handover.offer.take() else { return };
+        // An owner that cannot wait for it may resign now: the hook is run once for both, unless that owner is heard again.
+        if let State::Backup(backup) = &mut self.state {
+            backup.asked_hook = known.or(backup.asked_hook);
+        }
         if offer.is_there || offer.preparing.is_some() {
             let set = self.address_set(step);
             step.outputs.push_back(Output::Remove(set));

@@ -44,7 +44,7 @@ impl Vip {
         {
             return Some(*until);
         }
-        let (Cause::Preempts { source, .. }, None) = (cause, self.unable()) else { return None };
+        let Cause::Preempts { source, .. } = cause else { return None };
         let owner = self.second_path.owner_at(step.now, *source)?;
         match self.handover.wanting.as_ref().filter(|wanting| wanting.peer == owner) {
             Some(wanting) => (!wanting.is_over && step.now < wanting.until).then_some(wanting.until),
@@ -69,9 +69,14 @@ impl Vip {
 
     /// The owner does not hand over: what is to be had is to be had by the standard.
     pub(super) fn end_wanting(&mut self, step: &mut Step<'_>, failure: HandoverFailure) {
+        self.end_wanting_until(step, failure, step.now + ASK_AGAIN);
+    }
+
+    /// The same, where it may be wanted again from then on.
+    pub(super) fn end_wanting_until(&mut self, step: &mut Step<'_>, failure: HandoverFailure, until: Instant) {
         let Some(wanting) = self.handover.wanting.as_mut().filter(|wanting| !wanting.is_over) else { return };
         wanting.is_over = true;
-        wanting.until = step.now + ASK_AGAIN;
+        wanting.until = until;
         let (request, reason) = (wanting.request.take(), wanting.reason);
         self.event(step, EventKind::HandoverFailed { reason, failure: failure.clone() });
         self.tell_outcome(step, request, Err(failure));

@@ -180,6 +180,7 @@ impl Engine {
         let mut tried = leaving.tried.clone();
         tried.push(leaving.peer.clone());
         let next = self.successor_of_whole(now, members, leaving.order.to.as_deref(), &tried).ok();
+        let next = next.filter(|_| now < leaving.order.until);
         for id in members {
             self.step(now, *id, |vip, step| vip.ask_next_with_group(step, next.clone(), &failure));
         }
@@ -212,6 +213,12 @@ impl Engine {
             if self.offers(members).all(Offer::is_ready) {
                 for id in members {
                     self.step_if(now, *id, owes, Vip::say_ready);
+                }
+            } else if self.offers(members).any(Offer::asks_hook) {
+                let gives_sign =
+                    |vip: &Vip| owes(vip) && vip.handover.offer.as_ref().is_some_and(|offer| offer.owes_sign);
+                for id in members {
+                    self.step_if(now, *id, gives_sign, Vip::say_preparing);
                 }
             }
             return;
@@ -310,6 +317,7 @@ impl Vip {
                 | HandoverFailure::NoSuccessor
                 | HandoverFailure::Unknown { .. }
                 | HandoverFailure::NoAnswer { .. }
+                | HandoverFailure::NotInTime { .. }
                 | HandoverFailure::NotTaken { .. }
                 | HandoverFailure::Busy
                 | HandoverFailure::Overtaken => Refusal::Busy,
