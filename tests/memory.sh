@@ -46,4 +46,4 @@ owner() {
 }
 
 owner 250 7782
-owner 1000 11264
+owner 1000 11800
