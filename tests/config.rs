@@ -46,7 +46,12 @@ fn each_shipped_file_is_valid() {
             .iter()
             .any(|recipe| path.to_string_lossy().contains(recipe));
         let missing = if is_here { MissingInterface::Refuse } else { MissingInterface::Ignore };
-        let config = config::load(&path, &system(missing));
+        let mut system = system(missing);
+        if path.to_string_lossy().contains("dns-trio") {
+            // One file for all hosts, which are known by their own names.
+            system.host_name = "ns-a".into();
+        }
+        let config = config::load(&path, &system);
         let config = config.unwrap_or_else(|report| panic!("{}", report.render(Colour::Off)));
         assert!(config.notes.is_empty(), "{}: {:?}", path.display(), config.notes);
         let text = std::fs::read_to_string(&path).expect("it was read before");
@@ -89,6 +94,36 @@ fn the_two_files_of_a_pair_differ_in_name_and_priority_only() {
         }
         assert_eq!(a, b);
     }
+}
+
+#[test]
+fn one_file_for_all_hosts_of_a_spread_ranks_each_of_them_at_another_place() {
+    let text = std::fs::read_to_string(repository().join("config/dns-trio/vipd.toml")).expect("it is shipped");
+    let priorities = |host: &str| -> Vec<u8> {
+        let system = System { host_name: host.into(), ..system(MissingInterface::Ignore) };
+        let config = config::parse("vipd.toml", &text, &system).expect("checked by another test");
+        config.settings.vips.iter().map(|vip| vip.priority.0).collect()
+    };
+    let all = ["ns-a", "ns-b", "ns-c"].map(priorities);
+    assert_eq!(all, [[220, 220, 240, 240], [200, 240, 200, 220], [240, 200, 220, 200]]);
+    let turned = text.replace("\"dns1\", \"dns2\", \"dns3\", \"dns4\"", "\"dns3\", \"dns4\", \"dns1\", \"dns2\"");
+    let turned = turned.replace("ns-a = 2, ns-b = 1, ns-c = 1", "ns-c = 1, ns-b = 1, ns-a = 2");
+    assert_ne!(turned, text);
+    let system = System { host_name: "ns-a".into(), ..system(MissingInterface::Ignore) };
+    let parsed = |text: &str| config::parse("vipd.toml", text, &system).expect("it is valid");
+    assert_eq!(parsed(&turned), parsed(&text), "the order in the file is of no matter");
+}
+
+#[test]
+fn a_spread_says_which_node_it_has_no_vip_for() {
+    let text = "[[vip]]\nname = \"a\"\ninterface = \"eno1\"\nvrid = 1\naddresses = [\"10.0.0.1/24\"]\n\
+                [[spread]]\nname = \"s\"\nvips = [\"a\"]\nnodes = { host = 1, other = 1, spare = 0 }\n";
+    let config = parse(text).expect("it is valid");
+    let notes: Vec<&str> = config.notes.iter().map(|note| note.message.as_str()).collect();
+    assert_eq!(notes.len(), 1, "{notes:?}");
+    assert!(notes[0].starts_with("of the vips of `s` none is for `"), "{notes:?}");
+    assert_eq!(config.notes[0].line, 8);
+    assert_eq!(config.settings.vips[0].preempt, vipd::engine::Preempt::After(std::time::Duration::from_secs(30)));
 }
 
 #[test]

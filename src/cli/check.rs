@@ -9,7 +9,7 @@ use serde_json::{Value as Json, json};
 
 use super::Exit;
 use super::output::{complain, print, stderr_colour, table};
-use crate::config::{self, Config, Hook, MissingInterface, Report, Seal, Short, System, VoterAddress};
+use crate::config::{self, Config, Hook, MissingInterface, Report, Seal, Short, Spread, System, VoterAddress};
 use crate::daemon::enforcement::Enforcement;
 use crate::daemon::milliseconds;
 use crate::daemon::peers::{key_name, sealing_name};
@@ -93,6 +93,9 @@ fn valid(file: &str, config: &Config, lease: Option<&Lease>) -> String {
     for group in &settings.groups {
         out.push_str(&format!("\ngroup {}: {} move together\n", group.name, group.vips.join(", ")));
     }
+    for spread in &config.spreads {
+        out.push_str(&spread_tables(spread, &settings.node));
+    }
     if !config.checks.is_empty() {
         let header = ["CHECK", "INTERVAL", "TIMEOUT", "OF"].map(str::to_string);
         let rows: Vec<_> =
@@ -111,6 +114,26 @@ fn valid(file: &str, config: &Config, lease: Option<&Lease>) -> String {
         out.push_str(&format!("\n{lease}\n"));
     }
     out
+}
+
+/// What each node has while all live, and who follows.
+fn spread_tables(spread: &Spread, this: &str) -> String {
+    let vips = spread.orders.len();
+    let node = |(name, weight): (&String, &u8)| {
+        let share: Vec<&str> = spread.share(name).collect();
+        let shown = if name == this { format!("{name} (this node)") } else { name.clone() };
+        [shown, weight.to_string(), format!("{} of {vips}", share.len()), share.join(" ")]
+    };
+    let header = ["NODE", "WEIGHT", "SHARE", "VIPS"].map(str::to_string);
+    let nodes: Vec<_> = std::iter::once(header).chain(spread.nodes.iter().map(node)).collect();
+    let header = ["VIP", "ORDER"].map(str::to_string);
+    let vip = |(vip, order): (&String, &Vec<String>)| [vip.clone(), order.join(" ")];
+    let vips: Vec<_> = std::iter::once(header).chain(spread.orders.iter().map(vip)).collect();
+    let delay = match spread.delay {
+        Duration::ZERO => "at once".to_string(),
+        delay => format!("after {}", Short(delay)),
+    };
+    format!("\nspread {}: who comes back takes its share {delay}\n{}\n{}", spread.name, table(&nodes), table(&vips))
 }
 
 fn check_row(check: &Check, config: &Config) -> [String; 4] {
@@ -211,7 +234,19 @@ fn valid_json(file: &str, config: &Config, lease: Option<&Lease>) -> Json {
         "seal": config.seal.as_ref().map(seal_json),
         "quorum": settings.quorum.as_ref().map(|quorum| quorum_json(quorum, &config.voters)),
         "vips": settings.vips.iter().map(vip_json).collect::<Vec<_>>(),
+        "spreads": config.spreads.iter().map(spread_json).collect::<Vec<_>>(),
         "groups": settings.groups.iter().map(|group| json!({ "name": group.name, "vips": group.vips })).collect::<Vec<_>>(),
+    })
+}
+
+fn spread_json(spread: &Spread) -> Json {
+    let node = |(name, weight): (&String, &u8)| json!({ "name": name, "weight": weight, "share": spread.share(name).collect::<Vec<_>>() });
+    let vip = |(vip, order): (&String, &Vec<String>)| json!({ "name": vip, "order": order });
+    json!({
+        "name": spread.name,
+        "delay_ms": milliseconds::whole(spread.delay),
+        "nodes": spread.nodes.iter().map(node).collect::<Vec<_>>(),
+        "vips": spread.orders.iter().map(vip).collect::<Vec<_>>(),
     })
 }
 
@@ -244,6 +279,7 @@ fn invalid_json(report: &Report) -> Json {
         "lease": null,
         "vips": [],
         "groups": [],
+        "spreads": [],
     })
 }
 
@@ -294,6 +330,7 @@ fn vip_json(vip: &VipSettings) -> Json {
             Prefer::Available => "available",
             Prefer::Safe => "safe",
         },
+        "spread": vip.spread.as_ref().map(|place| place.spread.as_str()),
         "password": vip.password.is_some(),
         "announce": {
             "repeat_ms": vip.announce.repeat.iter().copied().map(milliseconds::whole).collect::<Vec<_>>(),
@@ -328,10 +365,36 @@ mod tests {
             "name": "db", "interface": "eno1", "vrid": 51, "priority": 100, "version": 2, "interval_ms": 1000,
             "takeover_ms": 3609.375, "preempt": true, "preempt_delay_ms": 30_000, "peers": [],
             "check_hop_limit": true, "mac": "interface", "checksum": "auto", "on_conflict": "assert",
-            "on_silent_owner": "wait", "checks": [], "hooks": [], "references": [], "prefer": "available", "password": true,
+            "on_silent_owner": "wait", "checks": [], "hooks": [], "references": [], "prefer": "available", "spread": null, "password": true,
             "announce": { "repeat_ms": [1000, 5000, 30_000], "refresh_ms": 60_000 },
             "addresses": [{ "ip": "10.0.0.1", "prefix_len": 24, "label": null }], "routes": [], "rules": [],
         });
         assert_eq!(json["vips"][0], expected);
+    }
+
+    #[test]
+    fn json_tells_who_is_preferred_for_what() {
+        let vip = |name: &str, last: u8| {
+            format!(
+                "[[vip]]\nname = \"{name}\"\ninterface = \"eno1\"\nvrid = {last}\naddresses = [\"10.0.0.{last}/24\"]\n"
+            )
+        };
+        let spread = "[[spread]]\nname = \"dns\"\nvips = [\"dns1\", \"dns2\"]\nnodes = { db-a = 1, db-b = 1 }\n";
+        let text = format!("{}{}{spread}", vip("dns1", 61), vip("dns2", 62));
+        let system =
+            System { host_name: "db-b".into(), interfaces: Vec::new(), missing_interface: MissingInterface::Ignore };
+        let json = valid_json("f", &config::parse("f", &text, &system).expect("the text is valid"), None);
+        let expected = json!([{
+            "name": "dns", "delay_ms": 30_000,
+            "nodes": [
+                { "name": "db-a", "weight": 1, "share": ["dns1"] },
+                { "name": "db-b", "weight": 1, "share": ["dns2"] },
+            ],
+            "vips": [{ "name": "dns1", "order": ["db-a", "db-b"] }, { "name": "dns2", "order": ["db-b", "db-a"] }],
+        }]);
+        assert_eq!(json["spreads"], expected);
+        let vip = |index: usize| (json["vips"][index]["spread"].as_str(), json["vips"][index]["priority"].as_u64());
+        assert_eq!([vip(0), vip(1)], [(Some("dns"), Some(220)), (Some("dns"), Some(240))]);
+        assert_eq!(json["vips"][0]["preempt_delay_ms"], 30_000);
     }
 }

@@ -9,7 +9,7 @@ use super::client;
 use super::output::{self, complain, print};
 use crate::daemon::alert_accounts::AlertStatus;
 use crate::daemon::enforcement::Enforcement;
-use crate::daemon::status::{CheckStatus, ConflictStatus, SecondPathStatus, Status, VipStatus};
+use crate::daemon::status::{CheckStatus, ConflictStatus, SecondPathStatus, SpreadStatus, Status, VipStatus};
 use crate::daemon::votes::VoterStatus;
 
 /// Show what the running agent does, and why
@@ -78,12 +78,31 @@ fn table(status: &Status) -> String {
     }
     let rows: Vec<_> = std::iter::once(HEADINGS.map(str::to_owned)).chain(status.vips.iter().map(row)).collect();
     out.push_str(&output::table(&rows));
+    out.push_str(&spreads(status));
     out.push_str(&checks(status));
     out.push_str(&alerts(status));
     for vip in &status.vips {
         trouble(vip).for_each(|line| writeln!(out, "{}: {line}", vip.name).expect("a String takes all"));
     }
     out
+}
+
+const SPREAD_HEADINGS: [&str; 5] = ["SPREAD", "VIP", "STATE", "THIS NODE IS", "ORDER"];
+
+/// A table of all vips that are shared, if there are any.
+fn spreads(status: &Status) -> String {
+    let row = |vip: &VipStatus| {
+        let SpreadStatus { name, order, place } = vip.spread.as_ref()?;
+        let place = place.map_or_else(|| "none of them".to_owned(), |place| format!("{place} of {}", order.len()));
+        Some([name.clone(), vip.name.clone(), vip.state.clone(), place, order.join(" ")])
+    };
+    let mut rows: Vec<_> = status.vips.iter().filter_map(row).collect();
+    if rows.is_empty() {
+        return String::new();
+    }
+    rows.sort();
+    let rows: Vec<_> = std::iter::once(SPREAD_HEADINGS.map(str::to_owned)).chain(rows).collect();
+    format!("\n{}", output::table(&rows))
 }
 
 const CHECK_HEADINGS: [&str; 6] = ["CHECK OF", "CHECK", "STATE", "SINCE", "MAKES", "LAST OUTPUT"];

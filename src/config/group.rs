@@ -5,6 +5,7 @@ use std::ops::Range;
 use super::across::Across;
 use super::problem::{Findings, Kind, Problem};
 use super::read::{Table, Value, printable};
+use super::spread::Spreads;
 use super::vip;
 use crate::engine::{GroupSettings, VipSettings};
 use crate::types::Priority;
@@ -26,17 +27,17 @@ impl Groups {
         self.groups
     }
 
-    /// Reads one table. `vips` are those that could be read; `across` knows the others' names too.
+    /// Reads one table. `vips` are those that could be read; `across` knows the others' names too, and `spreads` those that stay alone.
     pub(super) fn read(
         &mut self,
         mut table: Table<'_>,
         vips: &[VipSettings],
-        across: &Across,
+        (across, spreads): (&Across, &Spreads),
         findings: &mut Findings,
     ) {
         let name = table.required("name", "\"gateway\"").and_then(|value| vip::name(value, findings));
         let members = table.required("vips", "[\"inside\", \"outside\"]");
-        let members = members.and_then(|value| self.members(value, vips, across, findings));
+        let members = members.and_then(|value| self.members(value, vips, (across, spreads), findings));
         table.finish(findings);
         if let Some((name, at)) = &name {
             if let Some((_, first)) = self.names.iter().find(|(known, _)| known == name) {
@@ -56,7 +57,7 @@ impl Groups {
         &mut self,
         value: Value<'_>,
         vips: &[VipSettings],
-        across: &Across,
+        (across, spreads): (&Across, &Spreads),
         findings: &mut Findings,
     ) -> Option<Vec<String>> {
         let elements = value.array("[\"inside\", \"outside\"]", findings)?;
@@ -78,6 +79,13 @@ impl Groups {
                 let remedy = "leave it in one: a vip moves with one group";
                 let problem = Problem::at(element.span(), Kind::Duplicate, message, "again", remedy);
                 findings.refuse(problem.because_of(first.clone(), "first here"));
+                continue;
+            }
+            if let Some(share) = spreads.share(name) {
+                let message = format!("`{name}` is shared by {}, and cannot move with others", share.of());
+                let remedy = "leave it in one of the two: a spread has its vips at several nodes at once";
+                let problem = Problem::at(element.span(), Kind::Conflict, message, "in a group", remedy);
+                findings.refuse(problem.because_of(share.at.clone(), "in a spread"));
                 continue;
             }
             self.taken.push((name.to_owned(), element.span()));

@@ -10,6 +10,7 @@
 //! | `resolve` | the whole file: its tables, and a function that reads each of the small ones |
 //! | `vip` | `[[vip]]`; `vip_options` has its optional keys, `address` the addresses, `routing` what goes with them, `across` what must hold among vips |
 //! | `group` | `[[group]]`: vips that move together |
+//! | `spread` | `[[spread]]`: vips that are shared among the nodes; who is preferred, [`crate::engine::spread`] says |
 //! | `fence` | `[fence]`: how silent owners are fenced |
 //! | `seal`, `key_file` | `[seal]`, and the file with the keys that it names |
 //! | `check`, `checks` | `[[check]]` and `[[vip.check]]`: `probe` reads what is looked at; whether that can be done it asks [`crate::driver::checks`] |
@@ -46,6 +47,7 @@ mod routing;
 mod seal;
 mod secret;
 mod secret_file;
+mod spread;
 mod suggest;
 mod system;
 #[cfg(test)]
@@ -66,6 +68,7 @@ pub use problem::{Kind, Note, Problem};
 pub use quorum::{DEFAULT_LONGEST_GRANT, LONGEST_GRANT, VoterAddress};
 pub use report::{Colour, Report};
 pub use seal::{DEFAULT_PORT, Seal};
+pub use spread::Spread;
 pub use system::{MissingInterface, System};
 
 use crate::driver::checks::Check;
@@ -85,6 +88,8 @@ pub struct Config {
     pub settings: Settings,
     /// How nodes believe each other; `None`: not at all, or the file is for another machine.
     pub seal: Option<Seal>,
+    /// Which vips are shared among which nodes. The settings of these vips say what that makes of this node.
+    pub spreads: Vec<Spread>,
     /// What is run to learn how well this node is. The settings name each.
     pub checks: Vec<Check>,
     /// What is run when something becomes of a vip. The settings name each.

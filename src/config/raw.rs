@@ -57,6 +57,9 @@ pub struct File {
     /// Vips that move together, one table each group; the same on all nodes. Default: none.
     #[serde(default)]
     pub group: Vec<Group>,
+    /// Vips that are shared among the live nodes, one table each spread; the same on all nodes. Default: none.
+    #[serde(default)]
+    pub spread: Vec<Spread>,
 }
 
 /// Vips that move together: a node owns all of them or none.
@@ -71,6 +74,30 @@ pub struct Group {
     #[schemars(length(min = 2, max = 64))]
     pub vips: Vec<String>,
 }
+
+/// Vips that are shared among the live nodes by weight, so that all of them serve at once. It ranks the nodes for each vip: a node has
+/// the priority 240 where it is preferred, 220 where it is the next, and so on by 20.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(deny_unknown_fields)]
+pub struct Spread {
+    /// The name of this spread in the status; unique in the file. 1 to 63 letters, digits, `-`, `_` and `.`.
+    #[schemars(regex(pattern = r"^[A-Za-z0-9._-]{1,63}$"))]
+    pub name: String,
+    /// The names of its vips, 1 to 256, each in one spread only and in no group. They have no `priority` and no `preempt` of their own.
+    #[schemars(length(min = 1, max = 256))]
+    pub vips: Vec<String>,
+    /// The names of its nodes and the weight of each, 0 to 100, such as `{ a = 2, b = 1, "c.example.net" = 1 }`; this node is one of them.
+    /// At most 12. A node of weight 0 takes vips only where no other lives.
+    #[schemars(length(min = 1, max = 12))]
+    pub nodes: std::collections::BTreeMap<String, Weight>,
+    /// How long a node that came back has to hear the others before it takes its share from them. `0s` to `24h`. Default: `30s`.
+    #[serde(default = "default::spread_delay")]
+    pub delay: Duration,
+}
+
+/// How much of a spread a node is to have, relative to the others. 0 to 100.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+pub struct Weight(#[schemars(range(max = 100))] pub u8);
 
 /// This node.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
@@ -178,6 +205,10 @@ mod default {
 
     pub(super) fn heartbeat_interval() -> Duration {
         Duration("100ms".to_string())
+    }
+
+    pub(super) fn spread_delay() -> Duration {
+        Duration("30s".to_string())
     }
 
     pub(super) const fn version() -> u8 {

@@ -6,7 +6,7 @@
 use std::ops::{Range, RangeInclusive};
 
 use serde_spanned::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::de::{DeString, DeTable, DeValue};
 
 use super::problem::{Findings, Kind, Problem};
 use super::suggest;
@@ -180,6 +180,15 @@ impl<'t> Value<'t> {
             DeValue::Table(entries) => Some(Table::new(name, entries, self.span())),
             _ => self.wrong_type("a table", example, findings),
         }
+    }
+
+    /// The entries of a table whose keys are names of the user's: each name, where it stands, and its value.
+    pub(super) fn entries(&self, example: &str, findings: &mut Findings) -> Option<Vec<(&'t str, Range<usize>, Self)>> {
+        let DeValue::Table(entries) = self.raw() else { return self.wrong_type("a table", example, findings) };
+        let entry = |(name, value): (&'t Spanned<DeString<'t>>, _)| {
+            (name.get_ref().as_ref(), name.span(), Self { key: self.key, value })
+        };
+        Some(entries.iter().map(entry).collect())
     }
 
     /// Reports that the value is of another type than `expected`; always `None`.

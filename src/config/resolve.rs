@@ -16,6 +16,7 @@ use super::heartbeat::{self, HeartbeatPath};
 use super::problem::{Findings, Kind, Lines, Problem};
 use super::read::{Table, Value};
 use super::seal::{check_room, seal};
+use super::spread::Spreads;
 use super::system::System;
 use super::{Config, fence, quorum, vip};
 use crate::engine::{FenceSettings, HeartbeatSettings, Settings, VipSettings};
@@ -62,6 +63,7 @@ fn root(document: &DeTable<'_>, system: &System, findings: &mut Findings) -> Con
         Some(fence::fence(value.table("[fence]", "[fence]", findings)?, system, findings))
     });
     let alerts = alerts(root.value("alert"), system, findings);
+    let spreads = Spreads::read(root.value("spread"), &node, findings);
     let mut across = Across::default();
     let mut hooks = Vec::new();
     let mut vips = Vec::new();
@@ -69,17 +71,18 @@ fn root(document: &DeTable<'_>, system: &System, findings: &mut Findings) -> Con
     let tables = present.and_then(|tables| tables.array("[[vip]] with double brackets, once for each vip", findings));
     for table in tables.unwrap_or_default() {
         if let Some(table) = table.table("[[vip]]", "[[vip]]", findings) {
-            vips.extend(vip::vip(table, system, &mut across, (&mut checks, &mut hooks), findings));
+            vips.extend(vip::vip(table, system, (&mut across, &spreads), (&mut checks, &mut hooks), findings));
         }
     }
     across.check(findings);
+    spreads.check(&across, findings);
     let mut groups = Groups::default();
     let tables = root.value("group");
     let tables =
         tables.and_then(|tables| tables.array("[[group]] with double brackets, once for each group", findings));
     for table in tables.unwrap_or_default() {
         if let Some(table) = table.table("[[group]]", "[[group]]", findings) {
-            groups.read(table, &vips, &across, findings);
+            groups.read(table, &vips, (&across, &spreads), findings);
         }
     }
     if let (Some(seal), Some(at)) = (&seal, &seal_at) {
@@ -106,7 +109,17 @@ fn root(document: &DeTable<'_>, system: &System, findings: &mut Findings) -> Con
     let every = interval.filter(|_| !heartbeat.is_empty()).map(|interval| HeartbeatSettings { interval });
     let (quorum, voters) = quorum.map_or_else(|| (None, Vec::new()), |it| (it.settings, it.voters));
     let settings = Settings { node, vips, groups: groups.finish(), quorum, heartbeat: every, fence };
-    Config { settings, seal, checks: checks.finish(findings), hooks, alerts, heartbeat, voters, notes: Vec::new() }
+    Config {
+        settings,
+        seal,
+        spreads: spreads.finish(),
+        checks: checks.finish(findings),
+        hooks,
+        alerts,
+        heartbeat,
+        voters,
+        notes: Vec::new(),
+    }
 }
 
 /// What `[node]` says.

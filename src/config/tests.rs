@@ -33,6 +33,7 @@ fn tables() -> Vec<(&'static str, &'static str, String)> {
         ("[fence]", "/$defs/Fence/properties", format!("[fence]\nKEY\n{MINIMAL}")),
         ("[[fence.peer]]", "/$defs/FencePeer/properties", format!("[[fence.peer]]\nKEY\n{MINIMAL}")),
         ("[fence.self]", "/$defs/FenceSelf/properties", format!("[fence.self]\nKEY\n{MINIMAL}")),
+        ("[[spread]]", "/$defs/Spread/properties", format!("[[spread]]\nKEY\n{MINIMAL}")),
         ("[[vip]]", "/$defs/Vip/properties", "[[vip]]\nKEY\n".to_string()),
         ("an address", "/$defs/Address/anyOf/1/properties", "[[vip]]\naddresses = [{ KEY }]\n".to_string()),
         ("`preempt`", "/$defs/Preempt/anyOf/1/properties", vip("preempt = { KEY }")),

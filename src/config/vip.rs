@@ -9,6 +9,7 @@ use super::hook::{Hook, hooks};
 use super::problem::{Findings, Kind};
 use super::read::{Table, Value, printable};
 use super::routing;
+use super::spread::Spreads;
 use super::system::{MissingInterface, System};
 use super::vip_options::{self as options, MAX_PRIORITY};
 use crate::engine::VipSettings;
@@ -23,7 +24,7 @@ const MAX_INTERFACE: usize = 15;
 pub(super) fn vip(
     mut table: Table<'_>,
     system: &System,
-    across: &mut Across,
+    (across, spreads): (&mut Across, &Spreads),
     (checks, all_hooks): (&mut Checks, &mut Vec<Hook>),
     findings: &mut Findings,
 ) -> Option<VipSettings> {
@@ -38,9 +39,15 @@ pub(super) fn vip(
     let families: Vec<Family> = addresses.iter().flat_map(|addresses| addresses.families()).collect();
 
     let routing = routing::routing(&mut table, &families, addresses.as_ref(), findings);
-    let priority = table.optional("priority", Priority::DEFAULT, findings, priority);
+    let share = name.as_ref().and_then(|(name, _)| spreads.share(name));
+    let (priority, preempt) = match share {
+        Some(share) => share.settle(&mut table, findings),
+        None => {
+            let priority = table.optional("priority", Priority::DEFAULT, findings, priority);
+            (priority, options::preempt(&mut table, priority, findings))
+        }
+    };
     let interval = options::interval(&mut table, version, findings);
-    let preempt = options::preempt(&mut table, priority, findings);
     let peers = options::peers(&mut table, &families, addresses.as_ref(), findings);
     let check_hop_limit = options::check_hop_limit(&mut table, &peers, findings);
     let mac = options::mac(&mut table, findings);
@@ -88,6 +95,7 @@ pub(super) fn vip(
         prefer,
         addresses: addresses?.ordered(),
         routing: routing.into_iter().map(|(routing, _)| routing).collect(),
+        spread: share.and_then(|share| share.place()),
     })
 }
 

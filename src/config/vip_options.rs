@@ -26,7 +26,7 @@ const INTERVAL_V2: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration:
 /// What version 3 can say: twelve bits of centiseconds.
 const INTERVAL_V3: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_millis(40_950);
 /// A longer delay is no delay but `preempt = false`.
-const PREEMPT_DELAY: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(24 * 3600);
+pub(super) const PREEMPT_DELAY: RangeInclusive<Duration> = Duration::ZERO..=Duration::from_secs(24 * 3600);
 /// A repetition within 10 ms tells nobody more; after an hour it is the refresh that is wanted.
 const REPEAT: RangeInclusive<Duration> = Duration::from_millis(10)..=Duration::from_secs(3600);
 /// More repetitions than these are a refresh.

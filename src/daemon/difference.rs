@@ -7,7 +7,8 @@ use serde::{Deserialize, Serialize};
 use crate::config::Short;
 use crate::engine::reload::is_same_router;
 use crate::engine::{
-    ChecksumPolicy, Engine, GroupSettings, OnConflict, OnSilentOwner, Preempt, Prefer, Reference, Settings, VipSettings,
+    ChecksumPolicy, Engine, GroupSettings, OnConflict, OnSilentOwner, Preempt, Prefer, Reference, Settings,
+    SpreadPlace, VipSettings,
 };
 use crate::types::{Routing, VirtualAddress};
 
@@ -144,6 +145,7 @@ fn changes(old: &VipSettings, new: &VipSettings) -> Vec<String> {
     note("on_silent_owner", on_silent_owner(old.on_silent_owner), on_silent_owner(new.on_silent_owner));
     note("references", references(&old.references), references(&new.references));
     note("prefer", prefer(old.prefer), prefer(new.prefer));
+    note("spread", spread(old.spread.as_ref()), spread(new.spread.as_ref()));
     if old.password != new.password {
         changes.push("password".to_owned());
     }
@@ -216,6 +218,10 @@ fn prefer(prefer: Prefer) -> String {
         Prefer::Safe => "safe",
     }
     .to_owned()
+}
+
+fn spread(place: Option<&SpreadPlace>) -> String {
+    place.map_or_else(|| "none".to_owned(), |place| format!("{} ({})", place.spread, place.order.join(" ")))
 }
 
 fn list(peers: &[std::net::IpAddr]) -> String {

@@ -128,8 +128,17 @@ pub fn run(config: Config, options: &Options) -> io::Result<()> {
     let control = ControlSocket::bind(&options.control)
         .map_err(|error| in_words(&error, &format!("control socket {}", options.control.display())))?;
     let socket_file = RemovedOnDrop(control.path().to_owned());
-    let Config { settings, seal, checks: wanted_checks, hooks: wanted_hooks, alerts, heartbeat, voters, notes: _ } =
-        config;
+    let Config {
+        settings,
+        seal,
+        spreads: _,
+        checks: wanted_checks,
+        hooks: wanted_hooks,
+        alerts,
+        heartbeat,
+        voters,
+        notes: _,
+    } = config;
     // Before anything is sent: a life that peers take for the one before it would be silence to them.
     let seals = seal.as_ref().map(|seal| seals(seal, &options.state_dir)).transpose()?;
     let mut engine = Engine::new(settings, clock::now());

@@ -147,6 +147,9 @@ pub struct VipStatus {
     /// The group that moves with it.
     #[serde(default)]
     pub group: Option<String>,
+    /// The spread that shares it among the nodes.
+    #[serde(default)]
+    pub spread: Option<SpreadStatus>,
     /// Routes that are there while this node owns the addresses, as `ip route` writes them.
     #[serde(default)]
     pub routes: Vec<String>,
@@ -196,6 +199,17 @@ pub struct VipStatus {
     pub hooks: Vec<HookStatus>,
     /// One a family.
     pub routers: Vec<RouterStatus>,
+}
+
+/// What a spread makes of a vip.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+pub struct SpreadStatus {
+    /// Its name.
+    pub name: String,
+    /// Its nodes, the one first that is to have the vip while it lives.
+    pub order: Vec<String>,
+    /// The place of this node in it, from 1.
+    pub place: Option<usize>,
 }
 
 /// What keeps a vip out of the election.

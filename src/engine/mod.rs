@@ -7,6 +7,7 @@
 //! | file | decides |
 //! |---|---|
 //! | [`election`] | how long a silence may last, and who wins |
+//! | [`spread`] | which node is preferred for which of the vips that they share |
 //! | `vip` | what all states share: links, stops |
 //! | [`fence`] | whether a silent owner has to be fenced before its addresses are claimed |
 //! | [`group`] | which vips are owned together or not at all |
@@ -81,6 +82,7 @@ pub mod second_path;
 pub mod session;
 pub mod settings;
 pub mod silence;
+pub mod spread;
 pub mod stats;
 pub mod time;
 mod vip;
@@ -104,6 +106,7 @@ pub use settings::{
     Settings, VipSettings,
 };
 pub use silence::{SilentOwner, WaitEnd};
+pub use spread::SpreadPlace;
 pub use time::Instant;
 pub use vip::Vip;
 pub use voter::Voter;

@@ -11,6 +11,7 @@ use super::group::GroupSettings;
 use super::health::CheckSettings;
 use super::hook::HookSettings;
 use super::quorum::QuorumSettings;
+use super::spread::SpreadPlace;
 use crate::types::{AdvertInterval, Family, MacMode, Password, Priority, Routing, Version, VirtualAddress, Vrid};
 use crate::wire::advert::ChecksumForm;
 
@@ -98,6 +99,8 @@ pub struct VipSettings {
     pub addresses: Vec<VirtualAddress>,
     /// Routes and rules that move with them, each once.
     pub routing: Vec<Routing>,
+    /// Where the priority is from, if a spread gave it. Nothing is decided by it here.
+    pub spread: Option<SpreadPlace>,
 }
 
 impl VipSettings {

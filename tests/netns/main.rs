@@ -35,6 +35,7 @@ mod routes;
 mod sealed;
 mod second_path;
 mod silence;
+mod spread;
 mod stop;
 mod support;
 mod takeover;
@@ -73,6 +74,7 @@ fn trials() -> Vec<Trial> {
         health::trials(),
         postgres::trials(),
         recipes::trials(),
+        spread::trials(),
         hostile::trials(),
         second_path::trials(),
         handover::trials(),

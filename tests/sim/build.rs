@@ -52,6 +52,7 @@ pub fn vip(priority: u8) -> VipSettings {
         prefer: Prefer::Available,
         addresses: vec![address(VIP_V4)],
         routing: Vec::new(),
+        spread: None,
     }
 }
 

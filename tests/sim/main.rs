@@ -69,6 +69,7 @@ mod restart;
 mod seals;
 mod second_path;
 mod silence;
+mod spread;
 mod table;
 mod takeover;
 mod vanish;

@@ -11,7 +11,7 @@ use crate::engine::{Input, Instant};
 impl EventLoop {
     /// What is new is made ready before the engine's orders are carried out, and what is needed no longer is taken down after.
     pub(super) fn on_reload(&mut self, now: Instant, config: Config) -> Difference {
-        let Config { settings, seal, checks: _, hooks, alerts, heartbeat, voters, notes: _ } = config;
+        let Config { settings, seal, spreads: _, checks: _, hooks, alerts, heartbeat, voters, notes: _ } = config;
         let mut difference = Difference::between(&self.engine, &settings);
         difference.others.extend(self.reload_seal(&settings.node, seal.as_ref()));
         difference.others.extend(self.second_path.follow(heartbeat, self.peers.as_mut(), now));

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 
 use super::{
     AdvertStatus, BlockedStatus, CheckStatus, ConflictStatus, ForeignGroupStatus, HoldStatus, HookStatus, LinkStatus,
-    Owner, ReferenceStatus, RouterStatus, SCHEMA, SecondPathStatus, SilentOwnerStatus, Status, VipStatus,
+    Owner, ReferenceStatus, RouterStatus, SCHEMA, SecondPathStatus, SilentOwnerStatus, SpreadStatus, Status, VipStatus,
     checksum_name,
 };
 use crate::daemon::clock::{self, rfc3339};
@@ -118,6 +118,11 @@ fn vip_status(engine: &Engine, vip: &Vip, now: Instant) -> VipStatus {
         advert_interval_ms: milliseconds::whole(vip.interval().duration()),
         addresses: vip.addresses().iter().map(ToString::to_string).collect(),
         group: vip.group().map(str::to_owned),
+        spread: settings.spread.as_ref().map(|place| SpreadStatus {
+            name: place.spread.clone(),
+            order: place.order.clone(),
+            place: place.of(engine.node()).map(|place| place + 1),
+        }),
         routes: routing(settings, |routing| matches!(routing, Routing::Route(_))),
         rules: routing(settings, |routing| matches!(routing, Routing::Rule(_))),
         last_advert_age_ms: last_advert.map(|at| age_ms(now, at)),
