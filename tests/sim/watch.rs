@@ -118,12 +118,14 @@ impl Watch {
         }
         self.judge_overlaps(now, hosts, network);
         self.judge_settled(now);
-        self.judge_together(now);
+        self.judge_together(now, hosts);
     }
 
-    fn judge_together(&mut self, now: Nanos) {
+    fn judge_together(&mut self, now: Nanos, hosts: &[Host]) {
         let Some((vips, longest)) = self.together else { return };
-        for host in 0..self.hosts {
+        for (host, it) in hosts.iter().enumerate() {
+            // A dead agent gives nothing up where a link fails: its lease does.
+            let longest = if it.is_dead() { longest.max(3 * it.interval(0)) } else { longest };
             let owned = (0..vips).filter(|vip| self.owners[*vip][host]).count();
             if owned == 0 || owned == vips {
                 self.torn_since[host] = None;
