@@ -19,7 +19,7 @@ use super::world::{World, vip_id};
 
 const INTERVALS: [u16; 4] = [10, 100, 1_000, 40_000];
 
-fn spec(place: u8, vip: VipSettings) -> HostSpec {
+pub fn spec(place: u8, vip: VipSettings) -> HostSpec {
     let mut spec = host(place, vec![vip]);
     spec.settings.heartbeat = Some(HEARTBEAT);
     spec
@@ -36,12 +36,12 @@ fn world(every: u16, priorities: &[u8]) -> World {
     world
 }
 
-fn order(world: &mut World, host: Port, to: Option<&str>, dry_run: bool) {
+pub fn order(world: &mut World, host: Port, to: Option<&str>, dry_run: bool) {
     let order = HandoverOrder { to: to.map(Into::into), reason: HandoverReason::Operator, dry_run };
     world.input(host, Input::HandOver { vip: vip_id(0), request: RequestId(7), order });
 }
 
-fn drain(world: &mut World, host: Port) {
+pub fn drain(world: &mut World, host: Port) {
     let hold = Hold { reason: HoldReason::Drained, until: None };
     world.input(host, Input::Hold { vip: None, hold });
 }
@@ -53,7 +53,7 @@ fn takes_over(peer: &str, reason: HandoverReason) -> Cause {
 /// A way there, and what else takes time: a message and the kernel's gate.
 const GAP: Nanos = MILLISECOND / 2;
 
-fn assert_seamless(world: &World, what: &str) {
+pub fn assert_seamless(world: &World, what: &str) {
     assert_eq!(world.watch.overlapped, 0, "{what}");
     let gap = world.watch.longest_silence(world.now);
     assert!(gap <= GAP, "{what}: nobody answered for {gap} ns");

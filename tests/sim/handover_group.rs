@@ -12,6 +12,7 @@ use vipd::wire::handover::{HandoverReason, HandoverStep, Refusal};
 use super::build::{interval, ms, secs};
 use super::clock::{Clock, MICROSECOND, MILLISECOND, Nanos};
 use super::group::{cause_of, gateway, group, owners, sides, states};
+use super::handover::assert_seamless;
 use super::host::HostSpec;
 use super::network::{Network, Port};
 use super::second_path::HEARTBEAT;
@@ -70,9 +71,7 @@ fn assert_moved(world: &World, from: Port, to: Port, reason: HandoverReason, wha
     assert_eq!(claims[0], claims[1], "{what}: in one step");
     let short = |kind: &&&EventKind| matches!(kind, EventKind::TookOver { away: Some(away) } if *away <= ms(1));
     assert!(world.told(to, 0).iter().filter(short).count() >= 2, "{what}");
-    assert_eq!(world.watch.overlapped, 0, "{what}");
-    let gap = world.watch.longest_silence(world.now);
-    assert!(gap <= MILLISECOND / 2, "{what}: nobody answered for {gap} ns");
+    assert_seamless(world, what);
 }
 
 fn nothing_prepared(world: &World, host: Port) -> bool {

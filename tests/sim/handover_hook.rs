@@ -4,30 +4,24 @@ use std::time::Duration;
 
 use vipd::engine::hook::RETRY_AFTER_VETO;
 use vipd::engine::{
-    Cause, HandoverFailure, HandoverOrder, Hold, HoldReason, HookSettings, Input, Moment, OnHookFailure, Preempt,
-    RequestId, StateName, VipSettings,
+    Cause, HandoverFailure, HookSettings, Input, Moment, OnHookFailure, Preempt, StateName, VipSettings,
 };
 use vipd::wire::handover::{HandoverReason, Refusal};
 
-use super::build::{host, interval, ms, secs, vip};
+use super::build::{interval, ms, secs, vip};
 use super::clock::{MILLISECOND, Nanos, nanos};
 use super::group::{gateway, owners, sides};
+use super::handover::{assert_seamless, drain, order, spec};
 use super::host::HostSpec;
 use super::network::{Network, Port};
 use super::second_path::HEARTBEAT;
-use super::world::{World, vip_id};
+use super::world::World;
 
 const BEFORE: HookSettings = HookSettings { moment: Moment::BeforeClaim, on_failure: OnHookFailure::Veto };
 const AFTER: HookSettings = HookSettings { moment: Moment::AfterClaim, on_failure: OnHookFailure::Ignore };
 
 fn hooked(vip: VipSettings) -> VipSettings {
     VipSettings { hooks: vec![BEFORE, AFTER], ..vip }
-}
-
-fn spec(place: u8, vip: VipSettings) -> HostSpec {
-    let mut spec = host(place, vec![vip]);
-    spec.settings.heartbeat = Some(HEARTBEAT);
-    spec
 }
 
 fn settled(specs: Vec<HostSpec>, hook_time: Duration) -> World {
@@ -48,16 +42,6 @@ fn world(every: u16, priorities: &[u8], hook_time: Duration) -> World {
     settled((0..).zip(priorities).map(|(place, priority)| spec(place, vip(*priority))).collect(), hook_time)
 }
 
-fn order(world: &mut World, host: Port, to: Option<&str>, dry_run: bool) {
-    let order = HandoverOrder { to: to.map(Into::into), reason: HandoverReason::Operator, dry_run };
-    world.input(host, Input::HandOver { vip: vip_id(0), request: RequestId(7), order });
-}
-
-fn drain(world: &mut World, host: Port) {
-    let hold = Hold { reason: HoldReason::Drained, until: None };
-    world.input(host, Input::Hold { vip: None, hold });
-}
-
 fn run_by(world: &World, host: Port, since: Nanos) -> Vec<Moment> {
     world.hooked.iter().filter(|(at, by, _)| *at >= since && *by == host).map(|(_, _, moment)| *moment).collect()
 }
@@ -69,12 +53,6 @@ fn outcome(world: &mut World) -> Result<String, HandoverFailure> {
 
 fn vetoed(peer: &str) -> HandoverFailure {
     HandoverFailure::Refused { peer: peer.into(), refusal: Refusal::Vetoed }
-}
-
-fn assert_seamless(world: &World, what: &str) {
-    assert_eq!(world.watch.overlapped, 0, "{what}");
-    let gap = world.watch.longest_silence(world.now);
-    assert!(gap <= MILLISECOND / 2, "{what}: nobody answered for {gap} ns");
 }
 
 #[test]

@@ -4,15 +4,16 @@ use std::time::Duration;
 
 use vipd::engine::hook::LONGEST_AT_STOP;
 use vipd::engine::{
-    Cause, EventKind, HandoverOrder, Hold, HoldReason, HookSettings, Input, LinkId, Moment, OnHookFailure, RequestId,
-    StateName, VipSettings,
+    Cause, EventKind, HandoverOrder, HookSettings, Input, LinkId, Moment, OnHookFailure, RequestId, StateName,
+    VipSettings,
 };
 use vipd::wire::handover::HandoverReason;
 
 use super::build::{host, interval, ms, secs, vip};
-use super::clock::{MILLISECOND, nanos};
+use super::clock::nanos;
+use super::handover::{assert_seamless, drain};
 use super::host::HostSpec;
-use super::network::{Network, Port};
+use super::network::Network;
 use super::second_path::HEARTBEAT;
 use super::world::{World, vip_id};
 
@@ -54,23 +55,12 @@ fn order(world: &mut World) {
     world.input(0, Input::HandOver { vip: vip_id(0), request: RequestId(7), order });
 }
 
-fn drain(world: &mut World, host: Port) {
-    let hold = Hold { reason: HoldReason::Drained, until: None };
-    world.input(host, Input::Hold { vip: None, hold });
-}
-
 fn leave(world: &mut World, reason: HandoverReason) {
     match reason {
         HandoverReason::Stop => world.stop(0),
         HandoverReason::Drain => drain(world, 0),
         _ => order(world),
     }
-}
-
-fn assert_seamless(world: &World, what: &str) {
-    assert_eq!(world.watch.overlapped, 0, "{what}");
-    let gap = world.watch.longest_silence(world.now);
-    assert!(gap <= MILLISECOND / 2, "{what}: nobody answered for {gap} ns");
 }
 
 #[test]
