@@ -1,8 +1,15 @@
-#!/usr/bin/env python3
-"""Writes the frozen grant messages from the table at the head of src/wire/grant.rs, and from nothing else."""
+#!/usr/bin/python3
+"""Makes the golden grant messages, from the table at the head of src/wire/grant.rs and nothing else.
+
+    /usr/bin/python3 tests/golden/grant/make.py            # writes them
+    /usr/bin/python3 tests/golden/grant/make.py --check    # fails where a file is another than this makes
+
+They are frozen: a file that changes means that two versions of vipd no longer understand each other. Needs nothing but Python.
+"""
 
 import pathlib
 import struct
+import sys
 
 HERE = pathlib.Path(__file__).parent
 MS = 1_000_000
@@ -20,7 +27,7 @@ ROUTER = name("db") + bytes([51])
 STAMP = struct.pack(">Q", 0x0102030405060708)
 ASK, REPLY, RELEASE, ROLL_CALL, PRESENT = 1, 2, 3, 4, 5
 
-messages = {
+MESSAGES = {
     "ask": (ASK, [("router", ROUTER), ("stamp", STAMP), ("length", nanos(300)), ("challenge: none", b"\0")]),
     "ask-challenge": (ASK, [("router", ROUTER), ("stamp", STAMP), ("length", nanos(300)), ("challenge", bytes([150]))]),
     "granted": (REPLY, [("router", ROUTER), ("stamp", STAMP), ("granted", b"\1"), ("length", nanos(300))]),
@@ -47,8 +54,27 @@ messages = {
     "present": (PRESENT, [("stamp", STAMP), ("wait", nanos(2900))]),
 }
 
-for file, (kind, fields) in messages.items():
+
+def text(name):
+    kind, fields = MESSAGES[name]
     length = sum(len(value) for _, value in fields)
-    lines = [(f"kind {kind}", bytes([kind])), ("length", struct.pack(">H", length))] + fields
-    width = max(len(value.hex(" ")) for _, value in lines)
-    (HERE / f"{file}.hex").write_text("".join(f"{v.hex(' '):{width}}\n" for _, v in lines))
+    values = [bytes([kind]), struct.pack(">H", length)] + [value for _, value in fields]
+    return "".join(f"{value.hex(' ')}\n" for value in values)
+
+
+def main():
+    wrong = []
+    texts = {name: text(name) for name in MESSAGES}
+    for name, content in texts.items():
+        path = HERE / f"{name}.hex"
+        if sys.argv[1:] == ["--check"]:
+            if path.read_text() != content:
+                wrong.append(path.name)
+        else:
+            path.write_text(content)
+    if wrong:
+        sys.exit(f"other than what this script makes: {', '.join(wrong)}")
+    print(f"{len(texts)} golden grant messages")
+
+
+main()
