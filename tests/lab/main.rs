@@ -3,7 +3,7 @@
 #![allow(clippy::disallowed_methods, reason = "it waits for real processes")]
 
 use std::io::{BufRead as _, BufReader};
-use std::net::{Ipv4Addr, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
@@ -56,21 +56,16 @@ fn trio() -> Result<Trio> {
     Ok(Trio { a: host("a", 1)?, b: host("b", 2)?, client: host("client", 9)?, network })
 }
 
-/// Whether a datagram from one host arrives at another within 200 ms; to a group, or to the host's address.
-fn reaches(from: &Host, to: &Host, to_ip: &str, destination: &str) -> Result<bool> {
-    let receiver = to.run_in(|| -> Result<UdpSocket> {
-        let receiver = UdpSocket::bind("[::]:5000")?;
-        let v4 = UdpSocket::bind("0.0.0.0:5001")?;
-        v4.join_multicast_v4(&Ipv4Addr::new(224, 0, 0, 18), &to_ip.parse()?)?;
-        Ok(if destination.contains('.') { v4 } else { receiver })
-    })??;
+/// Whether a datagram from one host arrives at another's address within 200 ms.
+fn reaches(from: &Host, to: &Host, address: &str) -> Result<bool> {
+    let address: IpAddr = address.parse()?;
+    let any = if address.is_ipv4() { "0.0.0.0:0" } else { "[::]:0" };
+    // The kernel chooses the port: the one of a socket just closed is not free while a process that another trial was
+    // starting at that moment still holds a copy.
+    let receiver = to.run_in(|| UdpSocket::bind(any))??;
     receiver.set_read_timeout(Some(Duration::from_millis(20)))?;
-    let sender =
-        from.run_in(
-            || {
-                if destination.contains('.') { UdpSocket::bind("0.0.0.0:0") } else { UdpSocket::bind("[::]:0") }
-            },
-        )??;
+    let destination = SocketAddr::new(address, receiver.local_addr()?.port());
+    let sender = from.run_in(|| UdpSocket::bind(any))??;
     let until = Instant::now() + Duration::from_millis(200);
     while Instant::now() < until {
         // Without carrier or a neighbour the send itself fails, which is an answer too.
@@ -83,15 +78,16 @@ fn reaches(from: &Host, to: &Host, to_ip: &str, destination: &str) -> Result<boo
 }
 
 fn unicast(trio: &Trio) -> Result<bool> {
-    reaches(&trio.a, &trio.b, "10.9.0.2", "10.9.0.2:5001")
+    reaches(&trio.a, &trio.b, "10.9.0.2")
 }
 
 fn multicast(trio: &Trio) -> Result<bool> {
     // The group is not routed by address, so the sender needs the route that the interface's prefix does not give.
     let Trio { a, b, .. } = trio;
+    let group = Ipv4Addr::new(224, 0, 0, 18);
     let receiver = b.run_in(|| -> Result<UdpSocket> {
-        let socket = UdpSocket::bind("0.0.0.0:5001")?;
-        socket.join_multicast_v4(&Ipv4Addr::new(224, 0, 0, 18), &Ipv4Addr::new(10, 9, 0, 2))?;
+        let socket = UdpSocket::bind("0.0.0.0:0")?;
+        socket.join_multicast_v4(&group, &Ipv4Addr::new(10, 9, 0, 2))?;
         socket.set_read_timeout(Some(Duration::from_millis(100)))?;
         Ok(socket)
     })??;
@@ -100,7 +96,7 @@ fn multicast(trio: &Trio) -> Result<bool> {
         socket.set_multicast_if_v4(&Ipv4Addr::new(10, 9, 0, 1))?;
         Ok(socket.into())
     })??;
-    sender.send_to(b"hello", "224.0.0.18:5001")?;
+    sender.send_to(b"hello", (group, receiver.local_addr()?.port()))?;
     Ok(receiver.recv_from(&mut [0; 16]).is_ok())
 }
 
@@ -112,7 +108,7 @@ fn three_hosts_stand_within_300_ms() -> Result<()> {
         let trio = trio()?;
         best = best.min(begun.elapsed());
         ensure!(unicast(&trio)?, "a does not reach b over IPv4");
-        ensure!(reaches(&trio.a, &trio.b, "10.9.0.2", "[fd09::2]:5000")?, "a does not reach b over IPv6");
+        ensure!(reaches(&trio.a, &trio.b, "fd09::2")?, "a does not reach b over IPv6");
     }
     ensure!(best < Duration::from_millis(300), "it took {best:?}");
     eprintln!("two nodes, a client and a switch stand after {best:?}");
@@ -128,7 +124,7 @@ fn ports_make_each_fault_and_undo_it() -> Result<()> {
     ensure!(unicast(&trio)?, "one isolated port alone cuts nothing");
     port_b.set_isolated(true)?;
     ensure!(!unicast(&trio)? && !multicast(&trio)?, "isolated ports pass frames to each other");
-    ensure!(reaches(&trio.client, &trio.b, "10.9.0.2", "10.9.0.2:5001")?, "a client does not reach an isolated node");
+    ensure!(reaches(&trio.client, &trio.b, "10.9.0.2")?, "a client does not reach an isolated node");
     port_a.set_isolated(false)?;
     port_b.set_isolated(false)?;
     ensure!(unicast(&trio)? && multicast(&trio)?, "the partition did not heal");
