@@ -16,6 +16,7 @@
 //! | `reload` | what new settings change, and what goes on as it was |
 //! | `backup` | whom to follow, when to claim |
 //! | `claim` | whether a claim may begin, and its steps |
+//! | `hand_on` | what an owner leaves to the next agent of this node |
 //! | [`handover`] | when a healthy owner lets go, and to whom |
 //! | [`isolation`] | whether this node is connected, and what it does where it is not |
 //! | [`silence`] | whether a silent owner still answers, and how long a claim waits for it |
@@ -60,6 +61,7 @@ mod claim;
 pub mod election;
 pub mod fence;
 pub mod group;
+mod hand_on;
 pub mod handover;
 pub mod health;
 pub mod heartbeat;
