@@ -30,6 +30,7 @@ use super::second_path::SecondPath;
 use super::settings::VipSettings;
 use super::silence::Silence;
 use super::stats::Reports;
+use super::summons::Summons;
 use super::time::Instant;
 use super::voter::Voter;
 use super::{VipId, router};
@@ -60,6 +61,7 @@ pub struct Vip {
     pub(super) hold: Option<Hold>,
     pub(super) evidence: Evidence,
     pub(super) silence: Option<Box<Silence>>,
+    pub(super) summons: Option<Box<Summons>>,
     pub(super) health: Health,
     pub(super) references: References,
     pub(super) second_path: SecondPath,
@@ -264,6 +266,7 @@ impl Vip {
             hold,
             evidence: Evidence::default(),
             silence: None,
+            summons: None,
             quorum: quorum.map(grants),
             own_name: quorum.map(|quorum| Arc::clone(&quorum.own)),
             canvass: None,
@@ -436,6 +439,9 @@ impl Vip {
         };
         if !asks_on {
             self.silence = None;
+        }
+        if !matches!(state, State::Claiming { .. }) {
+            self.summons = None;
         }
         self.state = state;
         self.since = step.now;
