@@ -240,7 +240,7 @@ fn checks_delay_nothing() -> Result<()> {
             configure(host, &vips(first, ""))?;
             reload(host)?;
         }
-        let late = [&mut without, &mut with, &mut beside].map(percentile_99);
+        let late = [&mut without, &mut with, &mut beside].map(|late| percentile_99(late));
         eprintln!(
             "99th percentile of the lateness of {} and more adverts each 10 ms, after {round} rounds: without checks \
              {:?}, with 200 a second {:?}, of another agent beside it {:?}",
@@ -259,7 +259,7 @@ fn checks_delay_nothing() -> Result<()> {
     bail!("adverts are later with checks than without")
 }
 
-fn percentile_99(late: &mut Vec<Duration>) -> Duration {
+fn percentile_99(late: &mut [Duration]) -> Duration {
     late.sort_unstable();
     late[late.len() * 99 / 100]
 }
