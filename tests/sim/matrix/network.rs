@@ -39,7 +39,11 @@ pub(super) fn rows() -> Vec<Row> {
         ),
         row("1 s of loss, reordering, duplication", Shown::two_owners(disturb, secs(1), World::heal), &[]),
         row("60 s of loss, reordering, duplication", Shown::two_owners(disturb, secs(60), World::heal), &[]),
-        row("witness unreachable", Shown::NotYet("there is no quorum"), &[]),
+        row(
+            "witness unreachable",
+            Shown::There("quorum.rs", "losing_the_witness_changes_nothing_and_is_told_once_with_its_return"),
+            &["netns/quorum.rs: losing_the_witness_is_an_alarm_and_moves_nothing"],
+        ),
         row(
             "interface deleted, recreated, renamed",
             Shown::taken_over(
@@ -74,7 +78,11 @@ pub(super) fn rows() -> Vec<Row> {
             ),
             &["netns/restore.rs: a_removed_address_is_put_back_and_past_the_limit_handed_over"],
         ),
-        row("route removed by another program", Shown::NotYet("vips have no routes of their own"), &[]),
+        row(
+            "route removed by another program",
+            Shown::NotHere("what is put back, and how often, is the same as of an address"),
+            &["netns/routes.rs: a_removed_route_is_put_back_and_past_the_limit_handed_over"],
+        ),
         row(
             "network manager restarted on both hosts",
             Shown::nobody_for(

@@ -57,8 +57,22 @@ pub(super) fn rows() -> Vec<Row> {
             &["netns/commands.rs: an_agent_that_is_killed_and_started_anew_within_its_lease_moves_nothing"],
         ),
         row("rolling upgrade with mixed versions", Shown::NotYet("there is one version"), &[]),
-        row("key rotated", Shown::NotYet("adverts are not sealed"), &[]),
-        row("check hangs, check flaps, fork fails", Shown::NotYet("there are no checks"), &[]),
+        row(
+            "key rotated",
+            Shown::NotHere("the election is given adverts that were believed, and knows no keys"),
+            &[
+                "netns/sealed.rs: a_key_is_changed_by_reloads_and_no_session_ends",
+                "netns/quorum.rs: nodes_and_witness_change_their_key_one_by_one_and_nobody_moves",
+            ],
+        ),
+        row(
+            "check hangs, check flaps, check cannot run",
+            Shown::There("health.rs", "a_flapping_service_keeps_its_host_out_for_longer_each_time"),
+            &[
+                "netns/health.rs: a_program_that_hangs_costs_no_advert",
+                "netns/health.rs: a_check_that_cannot_run_is_an_error_at_start_and_at_a_reload",
+            ],
+        ),
     ]
 }
 

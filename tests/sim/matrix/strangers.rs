@@ -104,7 +104,11 @@ pub(super) fn rows() -> Vec<Row> {
             ),
             &["netns/conflict.rs: a_foreign_group_on_the_same_vrid_is_named_and_not_fought"],
         ),
-        row("key mismatched", Shown::NotYet("adverts are not sealed"), &[]),
+        row(
+            "key mismatched",
+            Shown::There("seals.rs", "a_rogue_255_without_the_key_moves_nobody"),
+            &["netns/sealed.rs: an_agent_believes_who_has_its_key_and_nobody_else"],
+        ),
     ]
 }
 
