@@ -127,12 +127,28 @@ pub struct Options {
     pub sandbox: bool,
 }
 
+/// Why an agent ended that was not told to.
+#[derive(Debug)]
+pub struct Failure {
+    /// What the system refuses, as text for an operator; the kind tells a missing permission from the rest.
+    pub error: io::Error,
+    /// Whether it took part in elections, before.
+    pub was_ready: bool,
+}
+
+impl From<io::Error> for Failure {
+    /// Of the start.
+    fn from(error: io::Error) -> Self {
+        Self { error, was_ready: false }
+    }
+}
+
 /// Runs an agent until SIGTERM or SIGINT. Call it on the main thread, before there are others.
 ///
 /// # Errors
 ///
-/// What the system refuses, as text for an operator; the kind tells a missing permission from the rest.
-pub fn run(config: Config, options: &Options) -> io::Result<()> {
+/// What the system refuses.
+pub fn run(config: Config, options: &Options) -> Result<(), Failure> {
     // First: it has nothing of what comes, and ends last.
     let programs = programs::start(&config, options.config.clone())?;
     let control = ControlSocket::bind(&options.control)
@@ -140,7 +156,6 @@ pub fn run(config: Config, options: &Options) -> io::Result<()> {
     let socket_file = RemovedOnDrop(control.path().to_owned());
     // Before there are threads, which it holds for, and before a stranger is heard.
     let sandbox = if options.sandbox { Sandbox::of_agent(&config, options) } else { Sandbox::none() };
-    sandbox.tell();
     let Config {
         settings,
         seal,
@@ -156,6 +171,7 @@ pub fn run(config: Config, options: &Options) -> io::Result<()> {
     let seals = seal.as_ref().map(|seal| seals(seal, &options.state_dir)).transpose()?;
     let mut engine = Engine::new(settings, clock::now());
     info!(node = engine.node(), vips = engine.vips().len(), "vipd {} starts", env!("CARGO_PKG_VERSION"));
+    sandbox.tell();
 
     let (to_loop, messages) = mpsc::channel(message::QUEUE);
     let names = Names::of(&engine);

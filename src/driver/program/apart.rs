@@ -1,14 +1,14 @@
-//! The process that starts the agent's programs: it hears no packet, and is made before the agent restricts itself, which
-//! would hold for programs as well ([`crate::driver::sandbox`]).
+//! The process that starts the agent's programs: it hears no packet, and is made before the agent restricts itself,
+//! which would hold for programs as well ([`crate::driver::sandbox`]).
 //!
 //! | file | is |
 //! |---|---|
 //! | `protocol` | what is asked of it, and answered |
 //! | `server` | the process |
 //!
-//! The agent is not believed: what is not in the configuration is not started, and nothing is put into an environment but
-//! vipd's own variables. Each [`Connection`] has its programs run one after the other; closing it kills the one that
-//! runs. The process ends with the agent, however that ends.
+//! The agent is not believed: what is not in the configuration is not started, and nothing is put into an environment
+//! but vipd's own variables. Each [`Connection`] has its programs run one after the other; closing it kills the one
+//! that runs. The process ends with the agent, however that ends.
 
 #![allow(unsafe_code, reason = "fork is safe as long as there is one thread, which only the caller knows")]
 
@@ -50,8 +50,9 @@ static WAY: OnceLock<UnixStream> = OnceLock::new();
 #[derive(Debug)]
 pub struct Apart(Pid);
 
-/// Starts it. `known` may be started, and what `configured` says there that the configuration names by now: it is asked at
-/// [`learn`], and when something else is to be started. Call it on the main thread, before there are others, and once.
+/// Starts it. `known` may be started, and what `configured` says there that the configuration names by now: it is asked
+/// at [`learn`], and when something else is to be started. Call it on the main thread, before there are others, and
+/// once.
 ///
 /// # Errors
 ///
@@ -97,9 +98,9 @@ fn no_answer(error: &io::Error) -> String {
     format!("the process that starts programs does not answer: {error}")
 }
 
-/// Another descriptor of it, with a high number. The kernel closes a dead process's files from the highest down, and takes tens of
-/// milliseconds for sockets of packets. So this process is gone before systemd hears of the agent's end, and need not be
-/// waited for: the next agent has but a lease's length to begin.
+/// Another descriptor of it, with a high number. The kernel closes a dead process's files from the highest down, and
+/// takes tens of milliseconds for sockets of packets. So this process is gone before systemd hears of the agent's end,
+/// and need not be waited for: the next agent has but a lease's length to begin.
 fn high(way: &UnixStream) -> io::Result<UnixStream> {
     match fcntl(way, FcntlArg::F_DUPFD_CLOEXEC(HIGH)) {
         // SAFETY: the kernel has just opened it for us, and nobody else knows it.

@@ -1,9 +1,9 @@
-//! Which system calls may be made, by seccomp: the list of what the agent needs. All others are refused with EPERM, and the
-//! kernel's log has each refusal (`audit: type=1326`), by its number and the thread's name.
+//! Which system calls may be made, by seccomp: the list of what the agent needs. All others are refused with EPERM, and
+//! the kernel's log has each refusal (`audit: type=1326`), by its number and the thread's name.
 //!
-//! Refused and not killed for it: a call that a later C library tries first is answered as by a kernel that forbids it, which
-//! most can live with, and an agent that is killed would move the addresses. No call of the list starts a program, looks into
-//! another process, loads code into the kernel, or enters a namespace.
+//! Refused and not killed for it: a call that a later C library tries first is answered as by a kernel that forbids it,
+//! which most can live with, and an agent that is killed would move the addresses. No call of the list starts a
+//! program, looks into another process, loads code into the kernel, or enters a namespace.
 
 #![allow(unsafe_code, reason = "seccomp has no safe wrapper that has refusals logged")]
 
@@ -21,16 +21,17 @@ use seccompiler::{
 #[rustfmt::skip]
 const ALLOWED: &[c_long] = &[
     // Files. Which of them is a matter of Landlock, users and modes.
-    libc::SYS_openat, libc::SYS_openat2, libc::SYS_close, libc::SYS_read, libc::SYS_write, libc::SYS_readv, libc::SYS_writev,
-    libc::SYS_pread64, libc::SYS_pwrite64, libc::SYS_lseek, libc::SYS_fstat, libc::SYS_newfstatat, libc::SYS_statx,
-    libc::SYS_fstatfs, libc::SYS_statfs, libc::SYS_faccessat, libc::SYS_faccessat2, libc::SYS_readlinkat, libc::SYS_getdents64,
-    libc::SYS_getcwd, libc::SYS_fcntl, libc::SYS_flock, libc::SYS_ftruncate, libc::SYS_fallocate, libc::SYS_fadvise64,
-    libc::SYS_fsync, libc::SYS_fdatasync, libc::SYS_fchmod, libc::SYS_mkdirat, libc::SYS_unlinkat, libc::SYS_renameat2,
-    libc::SYS_dup, libc::SYS_dup3, libc::SYS_memfd_create, libc::SYS_umask,
+    libc::SYS_openat, libc::SYS_openat2, libc::SYS_close, libc::SYS_read, libc::SYS_write, libc::SYS_readv,
+    libc::SYS_writev, libc::SYS_pread64, libc::SYS_pwrite64, libc::SYS_lseek, libc::SYS_fstat, libc::SYS_newfstatat,
+    libc::SYS_statx, libc::SYS_fstatfs, libc::SYS_statfs, libc::SYS_faccessat, libc::SYS_faccessat2,
+    libc::SYS_readlinkat, libc::SYS_getdents64, libc::SYS_getcwd, libc::SYS_fcntl, libc::SYS_flock, libc::SYS_ftruncate,
+    libc::SYS_fallocate, libc::SYS_fadvise64, libc::SYS_fsync, libc::SYS_fdatasync, libc::SYS_fchmod, libc::SYS_mkdirat,
+    libc::SYS_unlinkat, libc::SYS_renameat2, libc::SYS_dup, libc::SYS_dup3, libc::SYS_memfd_create, libc::SYS_umask,
     // Sockets, of the families below.
     libc::SYS_socketpair, libc::SYS_bind, libc::SYS_connect, libc::SYS_listen, libc::SYS_accept, libc::SYS_accept4,
     libc::SYS_getsockname, libc::SYS_getpeername, libc::SYS_setsockopt, libc::SYS_getsockopt, libc::SYS_sendto,
-    libc::SYS_recvfrom, libc::SYS_sendmsg, libc::SYS_recvmsg, libc::SYS_sendmmsg, libc::SYS_recvmmsg, libc::SYS_shutdown,
+    libc::SYS_recvfrom, libc::SYS_sendmsg, libc::SYS_recvmsg, libc::SYS_sendmmsg, libc::SYS_recvmmsg,
+    libc::SYS_shutdown,
     // Waiting.
     libc::SYS_ppoll, libc::SYS_pselect6, libc::SYS_epoll_create1, libc::SYS_epoll_ctl, libc::SYS_epoll_pwait,
     libc::SYS_epoll_pwait2, libc::SYS_eventfd2, libc::SYS_pipe2, libc::SYS_timerfd_create, libc::SYS_timerfd_settime,
@@ -59,9 +60,9 @@ const ALLOWED: &[c_long] = &[
 #[cfg(target_arch = "x86_64")]
 #[rustfmt::skip]
 const OLD: &[c_long] = &[
-    libc::SYS_open, libc::SYS_stat, libc::SYS_lstat, libc::SYS_access, libc::SYS_readlink, libc::SYS_unlink, libc::SYS_rename,
-    libc::SYS_renameat, libc::SYS_mkdir, libc::SYS_poll, libc::SYS_select, libc::SYS_epoll_create, libc::SYS_epoll_wait,
-    libc::SYS_eventfd, libc::SYS_pipe, libc::SYS_dup2, libc::SYS_getrlimit, libc::SYS_time,
+    libc::SYS_open, libc::SYS_stat, libc::SYS_lstat, libc::SYS_access, libc::SYS_readlink, libc::SYS_unlink,
+    libc::SYS_rename, libc::SYS_renameat, libc::SYS_mkdir, libc::SYS_poll, libc::SYS_select, libc::SYS_epoll_create,
+    libc::SYS_epoll_wait, libc::SYS_eventfd, libc::SYS_pipe, libc::SYS_dup2, libc::SYS_getrlimit, libc::SYS_time,
 ];
 /// Other architectures have but one older name: `renameat`, which the crate does not know of all of them.
 #[cfg(not(target_arch = "x86_64"))]
@@ -119,7 +120,8 @@ fn list() -> Result<BpfProgram, seccompiler::BackendError> {
     // Threads, not processes.
     let thread = libc::CLONE_THREAD.unsigned_abs();
     rules.insert(libc::SYS_clone, vec![SeccompRule::new(vec![masked(0, thread, thread)?])?]);
-    // Memory is written or run: what is both was put there by a stranger. A library that a resolver needs is mapped to run.
+    // Memory is written or run: what is both was put there by a stranger. A library that a resolver needs is mapped to
+    // run.
     let (write, run) = (libc::PROT_WRITE.unsigned_abs(), libc::PROT_EXEC.unsigned_abs());
     let not_both = [0, write, run].map(|wanted| SeccompRule::new(vec![masked(2, write | run, wanted)?]));
     rules.insert(libc::SYS_mmap, not_both.into_iter().collect::<Result<_, _>>()?);
@@ -150,7 +152,8 @@ fn install(filter: &BpfProgram, flags: libc::c_ulong) -> io::Result<()> {
         len: u16::try_from(filter.len()).map_err(io::Error::other)?,
         filter: filter.as_ptr().cast_mut().cast(),
     };
-    // SAFETY: the kernel copies the program, which outlives the call, and has the layout of `sock_filter` in both crates.
+    // SAFETY: the kernel copies the program, which outlives the call, and has the layout of `sock_filter` in both
+    // crates.
     let done = unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const program) };
     match Errno::result(done) {
         Ok(_) => Ok(()),

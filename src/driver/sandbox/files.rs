@@ -1,8 +1,8 @@
 //! Which files may be written, by Landlock: reading stays a matter of users and modes.
 //!
 //! Reading is not restricted, because a reload may name any file: keys, secrets, what a check reads. Writing, making,
-//! removing and running are, on all of the file system, and so are device controls, TCP ports to listen on, and signals to other
-//! processes, each where the kernel knows of it (ABI 5, 4 and 6). What is open already stays open.
+//! removing and running are, on all of the file system, and so are device controls, TCP ports to listen on, and signals
+//! to other processes, each where the kernel knows of it (ABI 5, 4 and 6). What is open already stays open.
 
 use std::fs::File;
 use std::io;

@@ -1,5 +1,5 @@
-//! What is asked of the process that starts programs, and answered: JSON behind its length, and the program's standard input
-//! behind it in the same way.
+//! What is asked of the process that starts programs, and answered: JSON behind its length, and the program's standard
+//! input behind it in the same way.
 
 use std::io::{self, Read, Write};
 use std::time::Duration;
@@ -9,8 +9,8 @@ use serde::{Deserialize, Serialize};
 
 use crate::driver::program::Program;
 
-/// The longest part of a message, in bytes. The environment and the input tell of a vip's addresses twice and once; what
-/// is heard of a program is 64 KiB, which JSON may make six times as long.
+/// The longest part of a message, in bytes. The environment and the input tell of a vip's addresses twice and once;
+/// what is heard of a program is 64 KiB, which JSON may make six times as long.
 const LONGEST: u32 = 4 * 1024 * 1024;
 
 /// What is wanted.
