@@ -30,6 +30,16 @@ vipd status --json | grep -q '"realtime": true'
 vipd status --json | grep -q '"memory_locked": true'
 echo "owner of both families, on the interface and on the virtual MAC address, with real-time scheduling"
 
+# The agent restricts itself: each thread by two filters more than the unit, which is what holds for a hook.
+until_true 5 test -s /run/vipd/hook
+filters() { awk '/^Seccomp_filters:/ { print $2 }' "$@" | sort -u; }
+(($(filters /proc/"$(property MainPID)"/task/*/status) == $(filters /run/vipd/hook) + 2))
+vipd status --json | grep -q '"seccomp": true'
+! grep 'open to it' log
+! grep 'is not started' log
+vipd status --json | grep '"landlock"'
+echo "sandbox: all threads of the agent, and not its programs"
+
 ip -oneline monitor address >addresses &
 monitor=$!
 pid=$(property MainPID)
@@ -188,6 +198,8 @@ name      = "unit"
 systemd   = "watched"
 interval  = "100ms"
 weight    = -20
+[vip.hooks.after_claim]
+exec      = ["/bin/cp", "/proc/self/status", "/run/vipd/hook"]
 
 [[vip]]
 name      = "virtual-mac"

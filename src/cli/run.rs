@@ -44,6 +44,9 @@ pub(super) struct Args {
     /// Where to log, and how; the variable RUST_LOG says how much (`debug`; default: `info`)
     #[arg(long, value_name = "FORMAT", default_value = "auto")]
     log: LogFormat,
+    /// Let the agent write files and make system calls as its user may, without Landlock and seccomp: to debug it
+    #[arg(long)]
+    no_sandbox: bool,
     /// What enforces the leases: for tests of what other kernels have
     #[arg(long, value_name = "LAYER", hide = true)]
     enforcement: Option<Enforcement>,
@@ -83,6 +86,7 @@ impl Args {
             config: self.config,
             state_dir: self.state_dir,
             enforcement: self.enforcement,
+            sandbox: !self.no_sandbox,
         };
         let Err(Failure { error, was_ready }) = daemon::run(config, &options) else { return Ok(Exit::Done) };
         let exit = ended(Err(error));

@@ -64,6 +64,13 @@ fn table(status: &Status) -> String {
         let resolution = Duration::from_millis(status.lease_resolution_ms);
         writeln!(out, "{}", Enforcement::Lifetime.promise(resolution)).expect("a String takes all");
     }
+    if let Some(sandbox) = &status.sandbox {
+        for (holds, what) in [(sandbox.landlock > 0, "Landlock"), (sandbox.seccomp, "seccomp")] {
+            if !holds {
+                writeln!(out, "the agent is not restricted by {what}: the log says why").expect("a String takes all");
+            }
+        }
+    }
     for link in status.links.iter().filter(|link| link.state != "up") {
         writeln!(out, "interface {} is {}", link.name, link.state).expect("a String takes all");
     }

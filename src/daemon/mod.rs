@@ -30,9 +30,12 @@
 //! | `restart` | whether a stop is half of a restart |
 //! | `supervisor` | systemd's notifications and watchdog |
 //! | `checks`, `hooks` | the threads of the checks, and of the hooks |
+//! | `programs` | the process that starts what they run, and which that may be |
+//! | [`sandbox`] | what this process may do, which starts none |
 //! | [`clock`], [`milliseconds`] | the one clock reader, and how times are shown |
 
 use std::io;
+use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
 use std::thread;
 
@@ -67,11 +70,13 @@ pub mod memory;
 mod message;
 pub mod milliseconds;
 pub mod peers;
+mod programs;
 mod prolonging;
 pub mod record;
 mod references;
 pub mod reload;
 mod restart;
+pub mod sandbox;
 mod second_path;
 mod self_fence;
 mod severity;
@@ -97,6 +102,7 @@ use log::{Log, Names};
 use memory::Memory;
 use message::{Mailbox, Message};
 use reload::Reloader;
+use sandbox::Sandbox;
 use second_path::SecondPath;
 use status::Circumstances;
 use votes::Votes;
@@ -117,6 +123,8 @@ pub struct Options {
     pub state_dir: PathBuf,
     /// What shall enforce the leases; `None`: the strongest that the kernel has.
     pub enforcement: Option<Enforcement>,
+    /// Whether the process restricts itself.
+    pub sandbox: bool,
 }
 
 /// Why an agent ended that was not told to.
@@ -141,9 +149,13 @@ impl From<io::Error> for Failure {
 ///
 /// What the system refuses.
 pub fn run(config: Config, options: &Options) -> Result<(), Failure> {
+    // First: it has nothing of what comes, and ends last.
+    let programs = programs::start(&config, options.config.clone())?;
     let control = ControlSocket::bind(&options.control)
         .map_err(|error| in_words(&error, &format!("control socket {}", options.control.display())))?;
     let socket_file = RemovedOnDrop(control.path().to_owned());
+    // Before there are threads, which it holds for, and before a stranger is heard.
+    let sandbox = if options.sandbox { Sandbox::of_agent(&config, options) } else { Sandbox::none() };
     let Config {
         settings,
         seal,
@@ -159,6 +171,7 @@ pub fn run(config: Config, options: &Options) -> Result<(), Failure> {
     let seals = seal.as_ref().map(|seal| seals(seal, &options.state_dir)).transpose()?;
     let mut engine = Engine::new(settings, clock::now());
     info!(node = engine.node(), vips = engine.vips().len(), "vipd {} starts", env!("CARGO_PKG_VERSION"));
+    sandbox.tell();
 
     let (to_loop, messages) = mpsc::channel(message::QUEUE);
     let names = Names::of(&engine);
@@ -183,7 +196,7 @@ pub fn run(config: Config, options: &Options) -> Result<(), Failure> {
     let checks = Checks::new(to_loop.clone());
     let quorum = engine.quorum_settings().cloned();
     let reloader = Reloader::new(options.config.clone(), to_loop.clone(), checks.clone(), quorum);
-    spawn_control(control, to_loop.clone(), reloader, accounts)?;
+    spawn_control(control, to_loop.clone(), reloader, accounts, programs.watch()?)?;
 
     // The threads of the kernel's side ask for the same themselves: scheduling is not inherited.
     let (enforcement, mut gate) = Enforcement::open(options.enforcement);
@@ -198,6 +211,7 @@ pub fn run(config: Config, options: &Options) -> Result<(), Failure> {
         realtime: granted("real-time scheduling", schedule::run_in_real_time(Urgency::Loop)),
         enforcement,
         memory_locked: granted("locked memory", schedule::lock_memory()),
+        sandbox: sandbox.level(),
     };
     let kernel = Kernel::start(&engine, before.spared(), &to_loop)?;
     let mailbox = Mailbox { messages, to_loop: to_loop.downgrade() };
@@ -227,6 +241,7 @@ pub fn run(config: Config, options: &Options) -> Result<(), Failure> {
     }
     journal_end.wait();
     memory_end.wait();
+    drop(programs);
     info!("vipd stops");
     outcome
 }
@@ -265,15 +280,18 @@ fn spawn_control(
     to_loop: mpsc::Sender<Message>,
     reloader: Reloader,
     alerts: Accounts,
+    programs: UnixStream,
 ) -> io::Result<()> {
     let runtime = runtime()?;
     thread::Builder::new().name("control".into()).spawn(move || {
         let signals = (to_loop.clone(), reloader.clone());
+        let loses = to_loop.clone();
         let served = runtime.block_on(async {
             tokio::try_join!(
                 control.serve(to_loop, reloader, alerts),
                 pass_on_stops(signals.0),
-                reload_at_signals(signals.1)
+                reload_at_signals(signals.1),
+                programs::watch(programs, loses)
             )
             .map(|_| ())
         });

@@ -14,6 +14,7 @@ use super::checks::Checks;
 use super::difference::Difference;
 use super::message::Message;
 use crate::config::{self, Colour, MissingInterface, Report, System};
+use crate::driver::program::apart;
 use crate::engine::QuorumSettings;
 
 /// How long the loop may take. It needs milliseconds for a thousand vips.
@@ -94,6 +95,10 @@ impl Reloader {
             // The runtime ends.
             Err(_) => return Err(Refusal::Stopping),
         };
+        // At once: later the file may be another again.
+        if let Ok(Err(error)) = tokio::task::spawn_blocking(apart::learn).await {
+            warn!("programs that are new in {} are not started: {error}", self.config.display());
+        }
         if config.settings.quorum != self.quorum {
             return Err(Refusal::OtherVoters);
         }

@@ -2,36 +2,48 @@
 //!
 //! systemd sends the same signal for both, and tells by its list of jobs which of them is under way.
 
+use std::io;
+use std::os::fd::AsFd;
+use std::path::Path;
 use std::time::Duration;
 
-use tokio::process::Command;
-use tokio::time::timeout;
+use tokio::task::spawn_blocking;
+
+use crate::driver::program::{Program, Runner};
 
 /// How long systemd may take to answer. A stop that takes longer than this to begin would be felt; without an answer it
 /// is one.
 const PATIENCE: Duration = Duration::from_millis(500);
+/// Where it may be.
+const SYSTEMCTL: [&str; 2] = ["/usr/bin/systemctl", "/bin/systemctl"];
 
 /// Asks systemd. No, where the agent is not its service or it does not answer.
 pub(super) async fn is_under_way() -> bool {
     let Some(unit) = own_unit() else { return false };
-    let mut list = Command::new("systemctl");
-    list.args(["list-jobs", "--full", "--no-legend", "--no-pager", "--plain"]).kill_on_drop(true);
-    match timeout(PATIENCE, list.output()).await {
-        Ok(Ok(jobs)) if jobs.status.success() => restarts(&String::from_utf8_lossy(&jobs.stdout), &unit),
-        Ok(Ok(jobs)) => {
-            let said = String::from_utf8_lossy(&jobs.stderr);
-            tracing::warn!("systemd does not say whether this is a restart: stopping ({})", said.trim());
-            false
-        }
+    match spawn_blocking(jobs).await {
+        Ok(Ok(jobs)) => restarts(&jobs, &unit),
         Ok(Err(error)) => {
-            tracing::warn!("cannot ask systemd whether this is a restart: stopping (systemctl: {error})");
+            tracing::warn!("systemd does not say whether this is a restart: stopping ({error})");
             false
         }
-        Err(_) => {
-            tracing::warn!("systemd did not say within {PATIENCE:?} whether this is a restart: stopping");
-            false
-        }
+        // The runtime ends.
+        Err(_) => false,
     }
+}
+
+/// What systemd is asked by, where it is installed.
+pub(super) fn question() -> Option<Program> {
+    let systemctl = SYSTEMCTL.iter().find(|place| Path::new(place).exists())?;
+    let command = [systemctl, "list-jobs", "--full", "--no-legend", "--no-pager", "--plain"];
+    Some(Program { command: command.map(str::to_owned).to_vec(), user: None })
+}
+
+fn jobs() -> Result<String, String> {
+    let program = question().ok_or("there is no systemctl")?;
+    // Nobody calls it back.
+    let (stop, _stopper) = io::pipe().map_err(|error| error.to_string())?;
+    let jobs = Runner::on_this_thread().output(&program, PATIENCE, stop.as_fd());
+    jobs.map_err(|why| why.unwrap_or_else(|| "it was stopped".to_owned()))
 }
 
 /// The service that this process is, where systemd started it.

@@ -11,6 +11,7 @@ use super::alert_accounts::AlertStatus;
 use super::journal::JournalStatus;
 use super::lateness::Lateness;
 use super::peers::SealStatus;
+use super::sandbox::Level;
 use super::votes::{GrantsStatus, QuorumStatus};
 use crate::wire::advert::ChecksumForm;
 
@@ -48,6 +49,9 @@ pub struct Status {
     /// Milliseconds for which a host may answer beyond its lease, at most, where its agent is dead or frozen.
     #[serde(default)]
     pub lease_resolution_ms: u64,
+    /// What the process that hears the network is kept from.
+    #[serde(default)]
+    pub sandbox: Option<Level>,
     /// How late the loop woke.
     pub lateness: Lateness,
     /// The journal of events on disk.

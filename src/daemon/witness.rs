@@ -14,6 +14,7 @@ use tracing::{info, warn};
 
 use super::clock;
 use super::peers::{Heard, Peers};
+use super::sandbox::Sandbox;
 use super::supervisor::Supervisor;
 use super::{in_words, runtime};
 use crate::config::{self, Short};
@@ -50,6 +51,9 @@ pub struct WitnessOptions {
 ///
 /// What the system refuses, as text for an operator.
 pub fn run(options: &WitnessOptions, keys: &Keys) -> io::Result<()> {
+    // Before a stranger is heard.
+    let sandbox = Sandbox::of_witness();
+    sandbox.tell();
     runtime()?.block_on(async {
         let seal = config::Seal { keys: keys.clone(), adverts: Sealing::Off, port: options.port };
         let peers =

@@ -26,11 +26,7 @@ const LONGEST_SECRET: u64 = 4096;
 pub fn fence(peer: &FencePeer) -> Result<String, String> {
     // Nobody calls it back: what has begun may have been done.
     let (stop, _stopper) = io::pipe().map_err(|error| error.to_string())?;
-    let mut agent = Agent {
-        program: Program { command: vec![peer.program.clone()], user: None },
-        runner: Runner::on_this_thread(),
-        stop,
-    };
+    let mut agent = Agent { program: agent(peer), runner: Runner::on_this_thread(), stop };
     let mut last = String::new();
     for attempt in 1..=peer.attempts.max(1) {
         let action = match peer.action {
@@ -53,6 +49,11 @@ pub fn fence(peer: &FencePeer) -> Result<String, String> {
         last = format!("{action}: {}; status: {}", told(done), told(status));
     }
     Err(format!("{}: {last}", peer.program))
+}
+
+/// The program that fences it.
+pub fn agent(peer: &FencePeer) -> Program {
+    Program { command: vec![peer.program.clone()], user: None }
 }
 
 struct Agent {

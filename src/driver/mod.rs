@@ -29,6 +29,7 @@ pub mod random;
 pub mod readiness;
 pub mod routes;
 pub mod routing;
+pub mod sandbox;
 pub mod schedule;
 pub mod state_dir;
 pub mod timer;

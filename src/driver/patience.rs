@@ -58,6 +58,11 @@ impl<'a> Patience<'a> {
         Ok(Self { timer, timeout, stop })
     }
 
+    /// From now on, and so much longer.
+    pub(super) fn longer(&self, more: Duration) -> Result<Self, Failure> {
+        Self::new(self.timeout.saturating_add(more), self.stop)
+    }
+
     /// All of it.
     pub(super) const fn timeout(&self) -> Duration {
         self.timeout

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `run` | one run: told what it must know and nothing else, and killed at its deadline |
 //! | `runner` | one run after the other |
+//! | [`apart`] | the process that starts the agent's, which may not start any itself |
 //! | [`queue`] | programs that wait for each other, on a thread of their own |
 //!
 //! No program gets the agent's capabilities, and none is run that others could replace ([`Program::inspect`]).
@@ -14,10 +15,12 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use nix::unistd::geteuid;
+use serde::{Deserialize, Serialize};
 
 use super::attempt::Unable;
 use super::trust::Trusted;
 
+pub mod apart;
 pub mod queue;
 mod run;
 mod runner;
@@ -26,7 +29,7 @@ pub(super) use run::Ended;
 pub use runner::Runner;
 
 /// What is run.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Program {
     /// The program's absolute path, and its arguments.
     pub command: Vec<String>,
@@ -35,7 +38,7 @@ pub struct Program {
 }
 
 /// A user of this machine.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct User {
     /// The name.
     pub name: String,

@@ -32,6 +32,7 @@ mod recipes;
 mod reload;
 mod restore;
 mod routes;
+mod sandbox;
 mod sealed;
 mod second_path;
 mod silence;
@@ -91,6 +92,7 @@ fn trials() -> Vec<Trial> {
         virtual_mac::trials(),
         stop::trials(),
         commands::trials(),
+        sandbox::trials(),
         journal::trials(),
         holds::trials(),
         fence::trials(),

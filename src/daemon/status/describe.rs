@@ -14,6 +14,7 @@ use crate::daemon::journal::JournalStatus;
 use crate::daemon::lateness::Lateness;
 use crate::daemon::log::{SILENT_OWNER_REMEDY, conflict_remedy};
 use crate::daemon::milliseconds;
+use crate::daemon::sandbox::Level;
 use crate::daemon::second_path::SecondPath;
 use crate::daemon::votes::grants_status;
 use crate::engine::heartbeat::Peer;
@@ -31,6 +32,7 @@ pub(in crate::daemon) struct Circumstances {
     pub(in crate::daemon) realtime: bool,
     pub(in crate::daemon) memory_locked: bool,
     pub(in crate::daemon) enforcement: Enforcement,
+    pub(in crate::daemon) sandbox: Level,
 }
 
 /// Describes an engine.
@@ -55,6 +57,7 @@ pub(in crate::daemon) fn status(
         lease_resolution_ms: milliseconds::whole(
             circumstances.enforcement.resolution(engine.vips().iter().map(Vip::settings)),
         ),
+        sandbox: Some(circumstances.sandbox),
         lateness: lateness.clone(),
         journal: journal.clone(),
         seal: None,

@@ -38,14 +38,29 @@ pub(super) struct Leftover(Child);
 #[derive(Debug)]
 pub(in crate::driver) struct Ended {
     status: ExitStatus,
-    /// The last line that it said.
-    said: String,
+    /// The end of what it said.
+    heard: String,
 }
 
 impl Ended {
+    /// Of a program that another process ran.
+    pub(super) const fn of(status: ExitStatus, heard: String) -> Self {
+        Self { status, heard }
+    }
+
+    /// As the system has it, and the end of what it said.
+    pub(super) fn into_parts(self) -> (ExitStatus, String) {
+        (self.status, self.heard)
+    }
+
     /// What it said, if it ended with 0.
     pub(in crate::driver) fn passed(self) -> Result<String, Failure> {
-        if self.code() == Some(0) { Ok(self.said) } else { Err(Failure::Ill(self.to_string())) }
+        if self.code() == Some(0) { Ok(self.said().to_owned()) } else { Err(Failure::Ill(self.to_string())) }
+    }
+
+    /// The last line that it said.
+    fn said(&self) -> &str {
+        self.heard.lines().rev().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default()
     }
 
     /// Its exit code, if it has one.
@@ -61,7 +76,7 @@ impl fmt::Display for Ended {
             (None, Some(signal)) => write!(f, "killed by signal {signal}")?,
             (None, None) => write!(f, "{}", self.status)?,
         }
-        if self.said.is_empty() { Ok(()) } else { write!(f, ": {}", self.said) }
+        if self.said().is_empty() { Ok(()) } else { write!(f, ": {}", self.said()) }
     }
 }
 
@@ -187,9 +202,7 @@ impl Run {
         {
             return Err(Failure::Unable(format!("kill: {error}")));
         }
-        let said = String::from_utf8_lossy(&self.heard);
-        let said = said.lines().rev().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default().to_owned();
-        Ok(Ended { status, said })
+        Ok(Ended { status, heard: String::from_utf8_lossy(&self.heard).into_owned() })
     }
 
     fn pid(&self) -> Pid {

@@ -4,22 +4,31 @@ use std::io;
 use std::os::fd::BorrowedFd;
 use std::time::Duration;
 
+use super::apart::Connection;
 use super::run::{self, Ended, Leftover};
 use super::{Program, Told};
 use crate::driver::attempt::{Failure, one_line};
 use crate::driver::patience::Patience;
 
-/// Runs one program after the other on the thread that it was made on.
+/// Runs one program after the other on the thread that it was made on, or has them run by the process apart.
 #[derive(Debug)]
-pub struct Runner {
-    leftover: Option<Leftover>,
-    dropped: io::Result<()>,
+pub struct Runner(Hands);
+
+#[derive(Debug)]
+enum Hands {
+    Own { leftover: Option<Leftover>, dropped: io::Result<()> },
+    Apart(Option<Connection>),
 }
 
 impl Runner {
     /// From now on programs get none of the agent's capabilities.
     pub fn on_this_thread() -> Self {
-        Self { leftover: None, dropped: run::drop_ambient_capabilities() }
+        if super::apart::is_there() { Self(Hands::Apart(None)) } else { Self::of_this_process() }
+    }
+
+    /// As [`Self::on_this_thread`], where there is no process apart, or this is it.
+    pub(super) fn of_this_process() -> Self {
+        Self(Hands::Own { leftover: None, dropped: run::drop_ambient_capabilities() })
     }
 
     /// The last line that it said, if it ended with 0.
@@ -36,6 +45,25 @@ impl Runner {
     ) -> Result<String, Option<String>> {
         match self.try_run(program, told, timeout, stop).and_then(Ended::passed) {
             Ok(said) => Ok(one_line(&said)),
+            Err(Failure::Ill(why) | Failure::Unable(why)) => Err(Some(one_line(&why))),
+            Err(Failure::Stopped) => Err(None),
+        }
+    }
+
+    /// The end of all that it said, if it ended with 0.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::run`].
+    pub fn output(
+        &mut self,
+        program: &Program,
+        timeout: Duration,
+        stop: BorrowedFd<'_>,
+    ) -> Result<String, Option<String>> {
+        match self.try_run(program, &Told::default(), timeout, stop) {
+            Ok(ended) if ended.code() == Some(0) => Ok(ended.into_parts().1),
+            Ok(ended) => Err(Some(one_line(&ended.to_string()))),
             Err(Failure::Ill(why) | Failure::Unable(why)) => Err(Some(one_line(&why))),
             Err(Failure::Stopped) => Err(None),
         }
@@ -59,10 +87,12 @@ impl Runner {
         told: &Told,
         patience: &Patience<'_>,
     ) -> Result<Ended, Failure> {
-        let Self { leftover, dropped } = self;
-        match dropped {
-            Ok(()) => run::run(program, told, patience, leftover),
-            Err(error) => Err(Failure::Unable(format!("the agent's capabilities cannot be dropped: {error}"))),
+        match &mut self.0 {
+            Hands::Own { leftover, dropped: Ok(()) } => run::run(program, told, patience, leftover),
+            Hands::Own { leftover: _, dropped: Err(error) } => {
+                Err(Failure::Unable(format!("the agent's capabilities cannot be dropped: {error}")))
+            }
+            Hands::Apart(connection) => Connection::run(connection, program, told, patience),
         }
     }
 }
