@@ -72,6 +72,7 @@ mod numbers;
 pub mod output;
 mod owner;
 pub mod quorum;
+mod rare;
 pub mod reload;
 pub mod restore;
 pub mod rival;
@@ -432,6 +433,7 @@ impl Engine {
         let mut step = Step { now, outputs, next_request, fences, joints, voter };
         change(vip, &mut step);
         vip.run_hooks(&mut step, from);
+        vip.shed();
         self.agenda.set(id, vip.deadline());
         self.groups.note(id);
         if vip.has_news(now) {
