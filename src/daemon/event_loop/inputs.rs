@@ -44,7 +44,10 @@ impl EventLoop {
                 // An interface that is gone explains why its addresses are, so it is heard of first.
                 let (states, addresses): (Vec<_>, Vec<_>) =
                     events.into_iter().partition(|event| matches!(event, LinkEvent::State { .. }));
-                states.into_iter().chain(addresses).for_each(|event| self.on_link_event(now, event));
+                for event in states.into_iter().chain(addresses) {
+                    self.on_link_event(now, event);
+                    self.carry_out(now);
+                }
             }
             Message::Installed { request, vip, result } => {
                 self.engine.handle(now, Input::Installed { request, vip, result });
