@@ -3,6 +3,7 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 
 /// Nobody else can write to it. Removed, with all that is in it, when it goes out of scope.
 #[derive(Debug)]
@@ -20,6 +21,15 @@ impl Scratch {
     /// Where it is.
     pub(crate) fn path(&self) -> &Path {
         &self.0
+    }
+
+    /// Writes a program in it, by another process: the kernel runs none that somebody may write to, and whatever this
+    /// process has open a program that another test is starting at that moment has open too.
+    pub(crate) fn program(&self, name: &str, text: &str) -> PathBuf {
+        let (text, path) = (self.file(&format!("{name}.text"), text, 0o600), self.0.join(name));
+        let mut install = Command::new("install");
+        assert!(install.args(["-m", "755"]).args([&text, &path]).status().is_ok_and(|status| status.success()));
+        path
     }
 
     /// Writes a file in it.

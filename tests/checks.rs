@@ -4,7 +4,7 @@
 #![allow(clippy::disallowed_methods, reason = "programs live in real time")]
 
 use std::fs;
-use std::io::{Read, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpListener;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -30,10 +30,13 @@ impl Folder {
         Self(path)
     }
 
+    /// Installed by another process: the kernel runs no program that somebody may write to, and whatever this process has
+    /// open a program that another test is starting at that moment has open too.
     fn script(&self, name: &str, lines: &str) -> PathBuf {
-        let path = self.0.join(name);
-        fs::write(&path, format!("#!/bin/sh\n{lines}\n")).expect("it is ours");
-        fs::set_permissions(&path, fs::Permissions::from_mode(0o755)).expect("it is ours");
+        let (text, path) = (self.0.join("text"), self.0.join(name));
+        fs::write(&text, format!("#!/bin/sh\n{lines}\n")).expect("it is ours");
+        let mut install = std::process::Command::new("install");
+        assert!(install.args(["-m", "755"]).args([&text, &path]).status().is_ok_and(|status| status.success()));
         path
     }
 }
@@ -234,12 +237,18 @@ fn a_port_is_open_or_not() {
     assert_eq!(first(Probe::Tcp(Place::Address(address))).outcome, PASSED);
     let by_name = |name: &str| Probe::Tcp(Place::Name { host: name.into(), port: address.port() });
     assert_eq!(first(by_name("localhost")).outcome, PASSED);
-    drop(listener);
+    close(listener);
     ill(Probe::Tcp(Place::Address(address)), "refused");
     ill(by_name("localhost"), "refused");
     let unknown = first(by_name("no-such-host.invalid"));
     assert_eq!(unknown.outcome, CheckOutcome::Unable);
     assert!(unknown.output.contains("no-such-host.invalid cannot be looked up"), "{unknown:?}");
+}
+
+/// Nobody listens there any more. Not as dropping it alone: a program that another test is starting at that moment still
+/// holds a copy of it.
+fn close(listener: TcpListener) {
+    socket2::SockRef::from(&listener).shutdown(std::net::Shutdown::Both).expect("it listens");
 }
 
 /// A server that gives one answer, and then says nothing more on the connection.
@@ -330,18 +339,20 @@ impl TlsServer {
             assert!(std::env::var_os("CI").is_none(), "openssl is missing");
             return None;
         }
-        let port = TcpListener::bind("127.0.0.1:0").expect("there is a loopback").local_addr().expect("it is bound");
         let mut serve = std::process::Command::new("openssl");
-        serve.args(["s_server", "-quiet", "-www", "-accept"]).arg(port.to_string());
+        serve.args(["s_server", "-www", "-accept", "127.0.0.1:0"]);
         serve.arg("-key").arg(&key).arg("-cert").arg(&certificate);
         serve
             .stdin(std::process::Stdio::null())
-            .stdout(std::process::Stdio::null())
+            .stdout(std::process::Stdio::piped())
             .stderr(std::process::Stdio::null());
-        let process = serve.spawn().expect("openssl is there");
-        let server = Self { process, place: Place::Address(port), certificate };
-        eventually("openssl listens", || std::net::TcpStream::connect(port).is_ok());
-        Some(server)
+        let mut process = serve.spawn().expect("openssl is there");
+        // It says which port it was given, once it listens.
+        let mut says = BufReader::new(process.stdout.take().expect("a pipe")).lines().map_while(Result::ok);
+        let port = says.find_map(|line| line.strip_prefix("ACCEPT ")?.parse().ok()).expect("openssl says its port");
+        // What it says of each connection is read to nobody, so that it never waits.
+        std::thread::spawn(move || says.for_each(drop));
+        Some(Self { process, place: Place::Address(port), certificate })
     }
 }
 

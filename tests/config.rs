@@ -115,6 +115,32 @@ fn one_file_for_all_hosts_of_a_spread_ranks_each_of_them_at_another_place() {
 }
 
 #[test]
+fn for_another_machine_a_spread_without_this_host_is_judged_as_on_the_first_of_its_nodes() {
+    let text = std::fs::read_to_string(repository().join("config/dns-trio/vipd.toml")).expect("it is shipped");
+    // The first in the file, not by its name.
+    let text = text.replace("ns-a = 2, ns-b = 1, ns-c = 1", "ns-c = 1, ns-a = 2, ns-b = 1");
+    let parsed = |missing_interface, text: &str| config::parse("vipd.toml", text, &system(missing_interface));
+    let judged = parsed(MissingInterface::Ignore, &text).expect("it is valid on each of its nodes");
+    assert_eq!(judged.settings.node, "ns-c");
+    let [note] = judged.notes.as_slice() else { panic!("{:?}", judged.notes) };
+    assert_eq!(text.lines().nth(note.line - 1).map(|line| line.contains("ns-c = 1, ns-a")), Some(true), "{note:?}");
+    assert!(note.message.contains("judged as on `ns-c`") && note.remedy.contains("[node] name"), "{note:?}");
+
+    // With a name it is that node; and an agent is never another than it is.
+    let named = |name: &str| format!("[node]\nname = \"{name}\"\n{text}");
+    let judged = parsed(MissingInterface::Ignore, &named("ns-b")).expect("it is valid");
+    assert_eq!((judged.settings.node.as_str(), judged.notes.len()), ("ns-b", 0));
+    for (missing_interface, text) in [
+        (MissingInterface::Ignore, named("ns-d")),
+        (MissingInterface::Refuse, text.clone()),
+        (MissingInterface::Note, text),
+    ] {
+        let report = parsed(missing_interface, &text).expect_err("this node is none of them").render(Colour::Off);
+        assert!(report.contains("is not among the `nodes` of its spread"), "{report}");
+    }
+}
+
+#[test]
 fn a_spread_says_which_node_it_has_no_vip_for() {
     let text = "[[vip]]\nname = \"a\"\ninterface = \"eno1\"\nvrid = 1\naddresses = [\"10.0.0.1/24\"]\n\
                 [[spread]]\nname = \"s\"\nvips = [\"a\"]\nnodes = { host = 1, other = 1, spare = 0 }\n";

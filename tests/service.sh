@@ -1,7 +1,7 @@
 #!/bin/bash
 # The service under a real systemd, as the README installs it: tests/service.sh target/release/vipd
 #
-# Needs what tests/under-systemd.sh needs; takes about 10 s.
+# Needs what tests/under-systemd.sh needs; takes about 15 s.
 set -euo pipefail
 
 binary=$(realpath "$1")
@@ -125,6 +125,20 @@ carries 10.20.0.11
 [[ ! -e /run/vipd ]]
 promotes 0
 echo "stop: no address, no macvlan, no socket and no changed setting is left, though the agent was restarted and killed since"
+
+# Where no control socket can be made.
+refused=/run/systemd/system/vipd.service.d/refused.conf
+printf '[Service]\nExecStart=\nExecStart=/usr/bin/vipd run --control /proc/vipd.sock\n' >"$refused"
+systemctl daemon-reload
+tried=$(grep -c 'vipd: control socket /proc/vipd.sock' log || true)
+systemctl start --no-block vipd
+sleep 3.5
+tried=$(($(grep -c 'vipd: control socket /proc/vipd.sock' log) - tried))
+((2 <= tried && tried <= 4)) || { echo "tried $tried times"; false; }
+systemctl stop vipd
+rm "$refused"
+systemctl daemon-reload
+echo "an agent that can never start: tried once a second"
 
 echo 'nonsense = 1' >>/etc/vipd/vipd.toml
 ! systemctl start vipd 2>/dev/null

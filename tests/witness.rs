@@ -70,7 +70,8 @@ struct Node {
 
 impl Node {
     fn new(name: &str, seed: usize, witness: &Witness) -> Self {
-        let socket = UdpSocket::bind("127.0.0.1:0").expect("a port");
+        // At another address than the witness, whose port is still free while it starts.
+        let socket = UdpSocket::bind("127.0.0.2:0").expect("a port");
         socket.connect(witness.place).expect("loopback");
         socket.set_read_timeout(Some(Duration::from_millis(100))).expect("a timeout");
         let key = Key::new(&[0x5a; 32]).expect("32 bytes");
@@ -116,6 +117,7 @@ impl Node {
 
     /// Asks for all routers of a cluster at once. The verdicts, and how long the answer took; asks again where it is lost.
     fn ask(&mut self, cluster: &str) -> (Vec<Verdict>, Duration) {
+        let asked = Instant::now();
         for _ in 0..100 {
             let mut payload = Vec::new();
             for vrid in 1..=ROUTERS_EACH {
@@ -124,7 +126,6 @@ impl Node {
                 GrantMessage::Ask(ask).emit(&mut payload);
             }
             let sealed = self.sessions.seal("witness", Topic::Grant, &payload).expect("a session, and room");
-            let asked = Instant::now();
             self.socket.send(&sealed).expect("loopback");
             if let Some(payload) = self.receive() {
                 let answers = grant::parse(&payload).expect("the witness writes what can be read");

@@ -37,7 +37,7 @@ pub(super) struct Args {
     /// The file to check
     #[arg(short, long, value_name = "FILE", default_value = config::DEFAULT_PATH)]
     config: PathBuf,
-    /// The file is for another machine: do not ask whether its interfaces exist here
+    /// The file is for another machine: do not ask whether its interfaces exist here, nor which node of a spread this is
     #[arg(long)]
     offline: bool,
     /// Answer in JSON

@@ -2,6 +2,7 @@
 
 use std::io::{self, IsTerminal};
 use std::path::PathBuf;
+use std::time::Duration;
 
 use clap::ValueEnum;
 use tracing_subscriber::filter::Targets;
@@ -14,8 +15,11 @@ use super::{Exit, client};
 use crate::config::{self, MissingInterface, System};
 use crate::daemon::enforcement::Enforcement;
 use crate::daemon::journald::JournalLayer;
-use crate::daemon::{self, Options};
+use crate::daemon::{self, Failure, Options};
 use crate::driver::state_dir;
+
+/// Before an agent that could not start ends under systemd: so often it is tried again.
+const PAUSE: Duration = Duration::from_secs(1);
 
 /// Run the agent, in the foreground
 ///
@@ -24,7 +28,8 @@ use crate::driver::state_dir;
 #[derive(Debug, clap::Args)]
 #[command(
     after_help = "Exit codes: 0 stopped in good order, 2 usage, 3 the configuration is wrong, 5 not permitted, 6 the \
-system refused. systemd starts the agent again after any but 2 and 3."
+system refused. systemd starts the agent again after any but 2 and 3; one that could not start ends a second late, so \
+that it is not tried without a pause."
 )]
 pub(super) struct Args {
     /// The configuration
@@ -60,6 +65,7 @@ pub(super) enum LogFormat {
 impl Args {
     pub(super) fn run(self) -> io::Result<Exit> {
         if let Err(exit) = start_log(self.log) {
+            pause_under_systemd();
             return Ok(exit);
         }
         let config = match config::load(&self.config, &System::probe(MissingInterface::Note)) {
@@ -78,7 +84,21 @@ impl Args {
             state_dir: self.state_dir,
             enforcement: self.enforcement,
         };
-        Ok(ended(daemon::run(config, &options)))
+        let Err(Failure { error, was_ready }) = daemon::run(config, &options) else { return Ok(Exit::Done) };
+        let exit = ended(Err(error));
+        if !was_ready {
+            pause_under_systemd();
+        }
+        Ok(exit)
+    }
+}
+
+/// systemd starts an agent again at once, which one needs that was an owner. One that cannot start would keep a processor
+/// busy by that, and fill the journal.
+#[allow(clippy::disallowed_methods, reason = "nothing is left that could be waited for")]
+fn pause_under_systemd() {
+    if ["NOTIFY_SOCKET", "INVOCATION_ID"].into_iter().any(|name| std::env::var_os(name).is_some()) {
+        std::thread::sleep(PAUSE);
     }
 }
 

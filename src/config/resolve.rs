@@ -20,7 +20,7 @@ use super::read::{Table, Value};
 use super::seal::{check_room, seal};
 use super::spread::Spreads;
 use super::system::System;
-use super::{Config, fence, quorum, vip};
+use super::{Config, fence, quorum, spread, vip};
 use crate::engine::{AnnounceSettings, FenceSettings, HeartbeatSettings, Settings, VipSettings};
 use crate::wire::seal::is_name;
 
@@ -78,9 +78,12 @@ fn root(document: &DeTable<'_>, parts: Option<&Parts<'_>>, system: &System, find
     let mut root = Table::root(document, 0);
     let is_sealed = root.value("seal").is_some();
     let node_at = root.value("node").map(|value| value.span());
-    let without = Node { name: system.host_name.clone(), heartbeat: Vec::new(), interval: None };
-    let Node { name: node, heartbeat, interval } = root.optional("node", without, findings, |value, findings| {
+    let Node { name, heartbeat, interval } = root.optional("node", Node::default(), findings, |value, findings| {
         Some(node(value.table("[node]", "[node]", findings)?, is_sealed, system, findings))
+    });
+    let node = name.unwrap_or_else(|| match spread::stand_in(root.value("spread"), system, findings) {
+        Some(other) => other,
+        None => system.host_name.clone(),
     });
     let seal_table = root.value("seal");
     let seal_at = seal_table.as_ref().map(Value::span);
@@ -168,15 +171,16 @@ fn root(document: &DeTable<'_>, parts: Option<&Parts<'_>>, system: &System, find
 }
 
 /// What `[node]` says.
+#[derive(Default)]
 struct Node {
-    name: String,
+    name: Option<String>,
     heartbeat: Vec<HeartbeatPath>,
     interval: Option<Duration>,
 }
 
 /// `[node]`: its name, and its second paths.
 fn node(mut table: Table<'_>, is_sealed: bool, system: &System, findings: &mut Findings) -> Node {
-    let name = table.optional("name", system.host_name.clone(), findings, |value, findings| {
+    let name = table.value("name").and_then(|value| {
         let name = value.text("\"db-a\"", findings)?;
         let legal = is_name(name);
         if !legal {

@@ -11,6 +11,7 @@ use super::across::Across;
 use super::duration::duration;
 use super::problem::{Findings, Kind, Problem};
 use super::read::{Table, Value, printable};
+use super::system::{MissingInterface, System};
 use super::vip;
 use super::vip_options::PREEMPT_DELAY;
 use crate::engine::spread::{self, MAX_NODES, MAX_VIPS, MAX_WEIGHT};
@@ -94,6 +95,24 @@ impl Share {
     pub(super) fn place(&self) -> Option<SpreadPlace> {
         self.settled.as_ref().map(|(_, _, place)| place.clone())
     }
+}
+
+/// Which node a file is judged as that is for another machine and names none: the first of a spread of which this host is
+/// no node. A file that is the same on all nodes is right or wrong on each of them.
+pub(super) fn stand_in(tables: Option<Value<'_>>, system: &System, findings: &mut Findings) -> Option<String> {
+    if system.missing_interface != MissingInterface::Ignore {
+        return None;
+    }
+    // What is no spread is reported where it is read.
+    let first = tables?.raw().as_array()?.first()?.get_ref().as_table()?;
+    let nodes = first.get("nodes")?.get_ref().as_table()?;
+    let (name, at) = nodes.keys().map(|name| (name.get_ref(), name.span())).min_by_key(|(_, at)| at.start)?;
+    if !is_name(name) || nodes.contains_key(system.host_name.as_str()) {
+        return None;
+    }
+    let message = format!("this host is none of the nodes: the file is judged as on `{name}`, the first of them");
+    findings.note(at, message, "say with `[node] name` which node to judge it as");
+    Some(name.to_string())
 }
 
 impl Spreads {

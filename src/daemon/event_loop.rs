@@ -17,6 +17,7 @@ use std::time::Duration;
 
 use tokio::sync::{mpsc, oneshot};
 
+use super::Failure;
 use super::clock;
 use super::handovers::Handovers;
 use super::hooks::Hooks;
@@ -192,10 +193,10 @@ impl EventLoop {
     /// # Errors
     ///
     /// What the agent cannot live without was lost. The addresses have been given up.
-    pub(super) async fn run(mut self) -> io::Result<()> {
+    pub(super) async fn run(mut self) -> Result<(), Failure> {
         let mut failure = None;
         while !self.stopped() {
-            self.arm()?;
+            self.arm().map_err(|error| self.failure(error))?;
             let wake = poll_fn(|context| self.poll_wake(context)).await;
             let now = clock::now();
             match wake {
@@ -225,7 +226,11 @@ impl EventLoop {
         if self.removals == 0 && !self.hands_on {
             self.leases.remove_all(&self.log);
         }
-        failure.map_or(Ok(()), Err)
+        failure.map_or(Ok(()), |error| Err(self.failure(error)))
+    }
+
+    const fn failure(&self, error: io::Error) -> Failure {
+        Failure { error, was_ready: self.supervisor.is_ready() }
     }
 
     fn poll_wake(&mut self, context: &mut Context<'_>) -> Poll<Wake> {

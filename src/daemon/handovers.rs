@@ -108,6 +108,7 @@ impl Handovers {
                     HandoverFailure::NotOwner { owner } => owner.clone(),
                     HandoverFailure::AddressOwner
                     | HandoverFailure::NoSuccessor
+                    | HandoverFailure::OwnerAlready
                     | HandoverFailure::Busy
                     | HandoverFailure::Overtaken => None,
                 };

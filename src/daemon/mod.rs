@@ -119,12 +119,28 @@ pub struct Options {
     pub enforcement: Option<Enforcement>,
 }
 
+/// Why an agent ended that was not told to.
+#[derive(Debug)]
+pub struct Failure {
+    /// What the system refuses, as text for an operator; the kind tells a missing permission from the rest.
+    pub error: io::Error,
+    /// Whether it took part in elections, before.
+    pub was_ready: bool,
+}
+
+impl From<io::Error> for Failure {
+    /// Of the start.
+    fn from(error: io::Error) -> Self {
+        Self { error, was_ready: false }
+    }
+}
+
 /// Runs an agent until SIGTERM or SIGINT. Call it on the main thread, before there are others.
 ///
 /// # Errors
 ///
-/// What the system refuses, as text for an operator; the kind tells a missing permission from the rest.
-pub fn run(config: Config, options: &Options) -> io::Result<()> {
+/// What the system refuses.
+pub fn run(config: Config, options: &Options) -> Result<(), Failure> {
     let control = ControlSocket::bind(&options.control)
         .map_err(|error| in_words(&error, &format!("control socket {}", options.control.display())))?;
     let socket_file = RemovedOnDrop(control.path().to_owned());

@@ -45,6 +45,11 @@ impl Supervisor {
         }
     }
 
+    /// Whether it was said.
+    pub(super) const fn is_ready(&self) -> bool {
+        self.ready
+    }
+
     /// What it does, for `systemctl status`.
     pub(super) fn tell_status(&self, status: &str) {
         tell(&[NotifyState::Status(status)]);

@@ -74,11 +74,12 @@ impl DatagramSocket {
         let socket = Socket::new(domain, Type::DGRAM.nonblocking(), Some(Protocol::UDP))
             .map_err(context(&format!("open an {family} UDP socket")))?;
         configure(&socket, family).map_err(context(&format!("prepare the {family} UDP socket")))?;
-        socket.bind(&address.into()).map_err(context(&format!(
-            "listen on UDP port {} of {}",
-            address.port(),
-            address.ip()
-        )))?;
+        // Beside those alone that were left (see `drop`): two that are in use never share a port.
+        socket
+            .set_reuse_address(true)
+            .and_then(|()| socket.bind(&address.into()))
+            .and_then(|()| socket.set_reuse_address(false))
+            .map_err(context(&format!("listen on UDP port {} of {}", address.port(), address.ip())))?;
         Ok(Self { socket, family })
     }
 
@@ -231,6 +232,15 @@ impl DatagramSocket {
     }
 }
 
+impl Drop for DatagramSocket {
+    /// Leaves the port to whoever comes next, be it this agent again: a program that is being started holds a copy of
+    /// all descriptors until its own code runs, and with them the port.
+    fn drop(&mut self) {
+        // Of an open socket the kernel does not refuse it; and if it did, the port would be free a little later.
+        self.socket.set_reuse_address(true).ok();
+    }
+}
+
 impl AsRawFd for DatagramSocket {
     fn as_raw_fd(&self) -> RawFd {
         self.socket.as_raw_fd()
@@ -265,4 +275,27 @@ fn configure(socket: &Socket, family: Family) -> io::Result<()> {
         socket.set_recv_buffer_size(RECEIVE_BUFFER_LEN)?;
     }
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_that_was_left_can_be_had_again_while_a_program_being_started_holds_a_copy() {
+        for family in Family::ALL {
+            // A host may lack IPv6.
+            let Ok(socket) = DatagramSocket::open(family, 0) else { continue };
+            let port = socket.port().expect("bound");
+            // As a child process has it between its fork and its exec.
+            let copy = socket.socket.try_clone().expect("a descriptor");
+            drop(socket);
+            let again = DatagramSocket::open(family, port).expect("it is free again");
+
+            // Which is no licence for another agent: what is in use is taken.
+            let refused = DatagramSocket::open(family, port).expect_err("taken");
+            assert_eq!(refused.kind(), io::ErrorKind::AddrInUse);
+            drop((copy, again));
+        }
+    }
 }

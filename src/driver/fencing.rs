@@ -109,11 +109,9 @@ mod tests {
             FencePeer {
                 name: "db-b".into(),
                 addresses: Vec::new(),
-                program: shown(self.0.file(
-                    "fence_test",
-                    &format!("#!/bin/sh\ncd {}\n{script}", self.0.path().display()),
-                    0o755,
-                )),
+                program: shown(
+                    self.0.program("fence_test", &format!("#!/bin/sh\ncd {}\n{script}", self.0.path().display())),
+                ),
                 action: FenceAction::Off,
                 options: vec![("ip".into(), "192.0.2.7".into())],
                 secrets: vec![("password".into(), shown(self.0.file("secret", "hunter2\n", 0o600)))],

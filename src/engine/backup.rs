@@ -145,6 +145,8 @@ impl Vip {
         }
         match comparison {
             Comparison::Resigns => self.backup_on_resignation(step, sender.source),
+            // It tells the owner to yield as this node does, and stands back when it hears that.
+            Comparison::LosesTie if self.summoned_since().is_some() => {}
             // RFC 9568 §6.4.2: an equal priority is as good as a higher one, whatever the addresses.
             Comparison::Higher | Comparison::WinsTie | Comparison::LosesTie => self.follow(step, heard),
             Comparison::Lower if self.handover.stays_with(sender.priority) => self.follow(step, heard),
@@ -191,11 +193,10 @@ impl Vip {
         let Some(backup) = self.backup() else { return Cause::ActiveDown { silence: None } };
         let inferior =
             backup.inferior.filter(|(heard, _)| now.since(heard.at) < self.active_down_interval(heard.interval));
-        match (inferior, backup.resigned, &backup.owner) {
-            (Some((heard, _)), _, _) => Cause::Preempts { source: heard.source, priority: heard.priority },
-            (None, Some(source), _) => Cause::PeerResigned { source },
-            (None, None, Some(owner)) => Cause::ActiveDown { silence: Some(now.since(owner.at)) },
-            (None, None, None) => Cause::ActiveDown { silence: None },
+        match (inferior, backup.resigned) {
+            (Some((heard, _)), _) => Cause::Preempts { source: heard.source, priority: heard.priority },
+            (None, Some(source)) => Cause::PeerResigned { source },
+            (None, None) => Cause::ActiveDown { silence: backup.owner().map(|owner| now.since(owner.at)) },
         }
     }
 
@@ -232,6 +233,7 @@ impl Vip {
         let patience = self.active_down_interval(interval);
         let (priority, preempt, since) = (self.priority(), self.settings.preempt, self.since());
         let waits = self.silent_owner().is_some();
+        self.summons = None;
         let State::Backup(backup) = &mut self.state else { return };
         backup.prepared = waits;
         match (backup.inferior, &backup.owner) {
@@ -263,12 +265,13 @@ impl Vip {
             backup.listens_again = true;
             backup.prepared = false;
             backup.active_down_at = again;
+            self.summons = None;
         }
         is_late || now < backup.active_down_at
     }
 
     /// Priority 0: the owner's successor need not wait for the silence, only for its turn.
-    fn backup_on_resignation(&mut self, step: &Step<'_>, source: IpAddr) {
+    fn backup_on_resignation(&mut self, step: &mut Step<'_>, source: IpAddr) {
         let interval = self.interval();
         let turn = step.now + self.skew_time(interval);
         let State::Backup(backup) = &mut self.state else { return };
@@ -281,12 +284,15 @@ impl Vip {
         backup.resigned = Some(source);
         backup.active_down_at = backup.active_down_at.min(turn);
         self.hurry_canvass(step.now);
+        let cause = self.cause_to_claim(step.now);
+        self.on_yield(step, cause);
     }
 
     /// The sender is the owner, and its next silence counts from now.
     fn follow(&mut self, step: &mut Step<'_>, heard: Heard) {
         self.stand_down(step);
         self.end_silence(step);
+        self.summons = None;
         self.end_wait_for_references();
         let known = self.interval();
         let active_down_at = step.now + self.active_down_interval(heard.interval);
@@ -308,6 +314,7 @@ impl Vip {
 
     /// The sender is an owner that we will replace: its adverts do not put that off.
     fn outlast(&mut self, heard: Heard) {
+        self.hear_summoned(heard.source);
         if let State::Backup(backup) = &mut self.state {
             let since = backup.inferior.map_or(heard.at, |(_, since)| since);
             backup.inferior = Some((heard, since));

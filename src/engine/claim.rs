@@ -47,6 +47,7 @@ impl Vip {
             .or_else(|| self.object_until_fenced(step, cause))
             .or_else(|| self.object_for_handover(step, cause))
             .or_else(|| self.object_until_hook_permits(step, cause))
+            .or_else(|| self.object_until_owner_yields(step, cause))
     }
 
     /// When [`Self::prepare`] is due, where anybody is to be asked: an interval before the claim, which is after two missed ones.
@@ -162,11 +163,7 @@ impl Vip {
     /// How long the addresses of a claim that ends now have been away, at most. An owner dies at some time after its last
     /// advert; one that is replaced goes on until it hears of it, and one that hands over until this node is ready.
     fn away(&self, now: Instant) -> Option<Duration> {
-        if let (Cause::TakesOver { .. }, Some(since)) = (self.cause(), self.gap_since()) {
-            return Some(now.since(since));
-        }
-        let heard = self.last_heard()?.at;
-        let since = if matches!(self.cause(), Cause::Preempts { .. }) { heard.max(self.since()) } else { heard };
-        Some(now.since(since))
+        let told = if let Cause::TakesOver { .. } = self.cause() { self.gap_since() } else { self.summoned_since() };
+        Some(now.since(told.or_else(|| Some(self.last_heard()?.at))?))
     }
 }

@@ -16,8 +16,10 @@
 //! | `reload` | what new settings change, and what goes on as it was |
 //! | `backup` | whom to follow, when to claim |
 //! | `claim` | whether a claim may begin, and its steps |
+//! | `hand_on` | what an owner leaves to the next agent of this node |
 //! | [`handover`] | when a healthy owner lets go, and to whom |
 //! | [`isolation`] | whether this node is connected, and what it does where it is not |
+//! | [`summons`] | whether an owner has yielded to the better node that takes its place |
 //! | [`silence`] | whether a silent owner still answers, and how long a claim waits for it |
 //! | `owner` | advertise, yield, rivals, restoring addresses |
 //! | [`lease`] | until when the addresses may be held |
@@ -60,6 +62,7 @@ mod claim;
 pub mod election;
 pub mod fence;
 pub mod group;
+mod hand_on;
 pub mod handover;
 pub mod health;
 pub mod heartbeat;
@@ -85,6 +88,7 @@ pub mod settings;
 pub mod silence;
 pub mod spread;
 pub mod stats;
+pub mod summons;
 pub mod time;
 mod vip;
 pub mod voter;

@@ -178,6 +178,7 @@ impl Vip {
             StateName::Backup => {
                 self.evidence.owner_mac = Some(mac);
                 self.note_answer(step.now, address, mac);
+                self.note_answer_of_summoned(address, mac);
             }
             // Between two owners, too, somebody is the owner.
             StateName::Held | StateName::Initialize => self.evidence.owner_mac = Some(mac),
@@ -281,13 +282,14 @@ impl Vip {
     }
 
     /// Whether an advert with our source address is another host's. Our own come back through a loop in the network; but they
-    /// have our priority, and are those of an owner, or of one that was it a moment ago.
+    /// have our priority, and are those of an owner, of one that was it a moment ago, or of one that told another to yield.
     fn is_clone(&self, now: Instant, priority: Priority) -> bool {
         let ours = self.speaks_with(priority) || priority == Priority::RESIGN;
         let speaks = match self.state() {
             StateName::Claiming | StateName::Active => true,
             StateName::Initialize | StateName::Backup | StateName::Held => {
-                now.since(self.since()) < self.active_down_interval(self.settings.interval)
+                self.summoned_since().is_some()
+                    || now.since(self.since()) < self.active_down_interval(self.settings.interval)
             }
         };
         !ours || !speaks

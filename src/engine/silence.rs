@@ -64,9 +64,9 @@ pub(super) struct Silence {
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Answer {
-    address: IpAddr,
-    mac: MacAddr,
+pub(super) struct Answer {
+    pub(super) address: IpAddr,
+    pub(super) mac: MacAddr,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -163,6 +163,12 @@ impl Vip {
         let Some(silence) = &mut self.silence else { return };
         silence.asked_at = step.now;
         silence.ask_at = silence.ask_at.filter(|at| step.now < *at);
+        let question = self.question();
+        step.outputs.push_back(Output::Ask(question));
+    }
+
+    /// Whether anybody has the addresses.
+    pub(super) fn question(&self) -> Question {
         let of = |family| {
             let addresses = self.addresses.iter().filter(move |address| address.family() == family);
             addresses.take(ASKED_FOR).map(|address: &VirtualAddress| address.ip)
@@ -170,8 +176,7 @@ impl Vip {
         let addresses = Family::ALL.into_iter().flat_map(of).collect();
         let [_, source] = self.sources();
         // IPv4 from nobody's address: no cache changes.
-        let question = Question { vip: self.id, link: self.link, addresses, sources: [None, source] };
-        step.outputs.push_back(Output::Ask(question));
+        Question { vip: self.id, link: self.link, addresses, sources: [None, source] }
     }
 }
 
@@ -251,6 +256,22 @@ impl Vip {
     pub(super) fn end_silence(&mut self, step: &mut Step<'_>) {
         self.end_wait(step, WaitEnd::HeardAgain);
         self.silence = None;
+    }
+
+    /// A claim waits for an owner that answers when its lease has lapsed, although it was not asked in advance.
+    pub(super) fn wait_for_answering(&mut self, step: &mut Step<'_>, answer: Answer) -> Instant {
+        let (now, ask_at, round_trip, wait) = (step.now, None, None, None);
+        let overruled = false;
+        self.silence = Some(Box::new(Silence {
+            lease_end: now,
+            asked_at: now,
+            ask_at,
+            round_trip,
+            answer: Some(answer),
+            wait,
+            overruled,
+        }));
+        self.begin_wait(step, answer)
     }
 
     fn begin_wait(&mut self, step: &mut Step<'_>, answer: Answer) -> Instant {

@@ -31,6 +31,7 @@ use super::second_path::SecondPath;
 use super::settings::VipSettings;
 use super::silence::Silence;
 use super::stats::Reports;
+use super::summons::Summons;
 use super::time::Instant;
 use super::voter::Voter;
 use super::{VipId, router};
@@ -38,9 +39,6 @@ use crate::types::{AdvertInterval, Family, Priority, Routing, Version, VirtualAd
 use crate::wire::DropReason;
 use crate::wire::advert::group;
 use crate::wire::grant::RouterId;
-
-/// What an owner that is restarted promises at least: its successor has three of it to begin, on a slow or busy host as well.
-const RESTART_INTERVAL: AdvertInterval = AdvertInterval::from_centiseconds(100).expect("1 s is an interval");
 
 /// A virtual IP of this node.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -64,6 +62,7 @@ pub struct Vip {
     pub(super) hold: Option<Hold>,
     pub(super) evidence: Rare<Evidence>,
     pub(super) silence: Option<Box<Silence>>,
+    pub(super) summons: Option<Box<Summons>>,
     pub(super) health: Health,
     pub(super) references: Rare<References>,
     pub(super) second_path: SecondPath,
@@ -268,6 +267,7 @@ impl Vip {
             hold,
             evidence: Rare::BLANK,
             silence: None,
+            summons: None,
             quorum: quorum.map(grants),
             own_name: quorum.map(|quorum| Arc::clone(&quorum.own)),
             canvass: None,
@@ -395,50 +395,6 @@ impl Vip {
         }
     }
 
-    /// An owner promises longer intervals from now on, as after a reload: its peers wait for three of them, and when none can still wait
-    /// by the shorter one, so long is its lease. A starting agent may need more than the lease of a short interval.
-    pub(super) fn on_prepare_hand_on(&mut self, step: &mut Step<'_>) {
-        self.depose_if_late(step);
-        let is_owner = match &self.state {
-            State::Active(_) => true,
-            State::Initialize | State::Backup(_) | State::Claiming { .. } | State::Held { .. } => false,
-        };
-        // Voters refuse what is longer than their longest grant, which is the same for all.
-        let lease = RESTART_INTERVAL.duration() * PATIENCE;
-        let is_granted = self.quorum.is_none() || step.voter.as_ref().is_some_and(|voter| lease <= voter.longest());
-        if is_owner && is_granted && self.settings.interval < RESTART_INTERVAL {
-            let before = self.settings.clone();
-            self.settings.interval = RESTART_INTERVAL;
-            self.owner_on_settings(step, &before);
-        }
-    }
-
-    /// When it has the longer lease, if it is getting one.
-    pub(super) fn may_hand_on_at(&self) -> Option<Instant> {
-        match &self.state {
-            // Voters grant the longer lease when they are asked for it, which the next advert does.
-            State::Active(ownership) if self.quorum.is_some() => {
-                ownership.lengthens_at().map(|at| at + self.pace().duration() * 2)
-            }
-            State::Active(ownership) => ownership.lengthens_at(),
-            State::Initialize | State::Backup(_) | State::Claiming { .. } | State::Held { .. } => None,
-        }
-    }
-
-    /// An owner sends one more advert, so that its successor on this node has the whole of a lease to begin.
-    pub(super) fn on_hand_on(&mut self, step: &mut Step<'_>) {
-        self.depose_if_late(step);
-        match &self.state {
-            State::Active(_) => {
-                self.advertise(step);
-                self.enter(step, State::Initialize, Cause::HandedOn);
-            }
-            State::Initialize | State::Backup(_) | State::Claiming { .. } | State::Held { .. } => {
-                self.leave(step, Cause::Shutdown)
-            }
-        }
-    }
-
     /// Gives up whatever it has, for good.
     pub(super) fn leave(&mut self, step: &mut Step<'_>, cause: Cause) {
         self.depose_if_late(step);
@@ -492,6 +448,9 @@ impl Vip {
         };
         if !asks_on {
             self.silence = None;
+        }
+        if !matches!(state, State::Claiming { .. }) {
+            self.summons = None;
         }
         self.state = state;
         self.since = step.now;

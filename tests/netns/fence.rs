@@ -1,8 +1,6 @@
 //! A fence agent as a real program: what it is told, and that a claim waits for it.
 
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
-use std::path::Path;
 use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
@@ -12,7 +10,8 @@ use vipd::lab::Host;
 
 use crate::journal::{await_event, events};
 use crate::support::{
-    Agent, CONFIG, CONTROL, PATIENCE, Segment, Vip, await_all, await_none, ensure_calm, eventually, vipd,
+    Agent, CONFIG, CONTROL, PATIENCE, Segment, Vip, await_all, await_none, ensure_calm, eventually, install_program,
+    set_mode, vipd,
 };
 use crate::trial;
 
@@ -36,12 +35,9 @@ fn fence_agent(host: &Host, victim: u32, works: bool) -> Result<String> {
          case $line in action=*) action=${{line#action=}};; esac; done; }}\nread_action\ncase $action in\n\
          off) sleep 1; {off};;\nstatus) test -e /run/vipd/off && exit 2; exit 0;;\nesac\nexit 1\n"
     );
-    host.write_file(PROGRAM.as_ref(), &script)?;
+    install_program(host, PROGRAM, &script)?;
     host.write_file("/run/vipd/secret".as_ref(), "hunter2\n")?;
-    host.run_in(|| {
-        fs::set_permissions(PROGRAM, fs::Permissions::from_mode(0o755))?;
-        fs::set_permissions("/run/vipd/secret", fs::Permissions::from_mode(0o600))
-    })??;
+    set_mode(host, "/run/vipd/secret", 0o600)?;
     Ok(format!(
         "[fence]\nrequire = true\ndelay = \"0s\"\n[[fence.peer]]\nname = \"a\"\nprogram = \"{PROGRAM}\"\naction = \"off\"\n\
          attempts = 1\noptions = {{ ip = \"192.0.2.7\" }}\nsecrets = {{ password = \"/run/vipd/secret\" }}\n"
@@ -128,8 +124,8 @@ fn refused() -> Result<()> {
     let host = Host::new("a")?;
     let fence = fence_agent(&host, 0, true)?;
     crate::support::configure(&host, &[Vip::new(100).with(&fence)])?;
-    host.run_in(|| fs::set_permissions(PROGRAM, fs::Permissions::from_mode(0o777)))??;
-    host.run_in(|| fs::set_permissions(Path::new("/run/vipd/secret"), fs::Permissions::from_mode(0o644)))??;
+    set_mode(&host, PROGRAM, 0o777)?;
+    set_mode(&host, "/run/vipd/secret", 0o644)?;
     let (code, _, said) =
         vipd(&host, &["run", "--config", CONFIG, "--control", CONTROL, "--state-dir", "/run/vipd/state"])?;
     ensure!(code == Some(3), "{code:?}: {said}");

@@ -16,7 +16,7 @@ use tokio_postgres::{Client, Config, NoTls};
 use vipd::lab::{Host, Network};
 
 use crate::support::database::{Servers, programs, recipe, sql, wait_for_standby};
-use crate::support::{Agent, KEY, PATIENCE, ensure_calm, eventually, set_mode, write_keys};
+use crate::support::{Agent, KEY, PATIENCE, ensure_calm, eventually, install_program, write_keys};
 use crate::trial;
 
 const ADDRESS: &str = "10.20.0.100";
@@ -51,8 +51,7 @@ impl Networks {
 fn agent(host: &Host) -> Result<Agent> {
     // The host's own /run is the only place where a test may write.
     let promote = "/run/vipd/promote";
-    host.write_file(promote.as_ref(), &recipe("promote")?)?;
-    set_mode(host, promote, 0o755)?;
+    install_program(host, promote, &recipe("promote")?)?;
     write_keys(host, &[0x5a])?;
     let file = recipe(&format!("{}.toml", host.name()))?;
     let file = file.replace("/usr/local/sbin/vipd-promote", promote).replace("/etc/vipd/key", KEY);

@@ -4,10 +4,12 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use vipd::engine::election::PATIENCE;
+use vipd::engine::summons::{FIRST_ROUND, ROUND};
 use vipd::engine::{
-    Arrival, Cause, Engine, EventKind, Input, Instant, LinkState, Output, Preempt, Settings, StateName, VipSettings,
+    Arrival, Cause, ClaimKind, Engine, EventKind, Input, Instant, LinkState, Output, Preempt, Settings, StateName,
+    VipSettings,
 };
-use vipd::types::Priority;
+use vipd::types::{MacAddr, Priority};
 use vipd::wire::advert::ChecksumForm;
 
 use super::build::{advert, interval, ms, secs, vip};
@@ -20,6 +22,8 @@ struct Alone {
 }
 
 const PEER: [u8; 4] = [10, 0, 0, 2];
+/// Of priority 100 with an advert each 100 ms.
+const SKEW: Duration = Duration::from_nanos(60_937_500);
 
 impl Alone {
     /// Its interface is up at once.
@@ -107,6 +111,11 @@ impl Alone {
         if self.state() == StateName::Backup {
             assert_eq!(self.claim_at(), at);
         }
+        self.exactly(at)
+    }
+
+    /// The same of what comes next, which need not be a claim.
+    fn exactly(&mut self, at: Duration) -> Vec<Output> {
         assert_eq!(self.deadline(), at);
         assert_eq!(self.take(at - Duration::from_nanos(1), Input::Deadline), [], "early");
         let outputs = self.take(at, Input::Deadline);
@@ -137,7 +146,7 @@ fn active_down_fires_three_intervals_and_skew_after_the_last_advert_and_not_a_na
 #[test]
 fn a_start_without_peers_waits_as_long() {
     let mut alone = Alone::new(vip(100));
-    alone.require_exactly(ms(300) + Duration::from_nanos(60_937_500));
+    alone.require_exactly(ms(300) + SKEW);
 }
 
 #[test]
@@ -145,7 +154,7 @@ fn a_resignation_is_succeeded_after_exactly_the_skew_time() {
     let mut alone = Alone::new(vip(100));
     alone.hear(ms(10), 200);
     alone.hear(ms(20), 0);
-    let outputs = alone.require_exactly(ms(20) + Duration::from_nanos(60_937_500));
+    let outputs = alone.require_exactly(ms(20) + SKEW);
     assert!(outputs.iter().any(|output| matches!(output, Output::Event(event) if matches!(
         event.kind, EventKind::Transition { cause: Cause::PeerResigned { .. }, .. }))));
 }
@@ -155,7 +164,7 @@ fn a_resignation_never_makes_the_wait_longer() {
     let mut alone = Alone::new(vip(100));
     alone.hear(ms(10), 200);
     alone.hear(ms(311), 0);
-    assert_eq!(alone.claim_at(), ms(10) + ms(300) + Duration::from_nanos(60_937_500));
+    assert_eq!(alone.claim_at(), ms(10) + ms(300) + SKEW);
 }
 
 #[test]
@@ -208,16 +217,110 @@ fn an_answer_waits_for_10_ms_after_the_last_advert() {
     assert_eq!(alone.deadline(), claimed + ms(120), "the next in turn counts from the answer");
 }
 
+/// The order of an owner that is preempted: advertised to, asked for, and only then succeeded.
 #[test]
 fn a_delay_of_preemption_ends_with_the_first_advert_after_it() {
     let mut alone = Alone::new(VipSettings { preempt: Preempt::After(secs(1)), ..vip(100) });
     for n in 0..10 {
         alone.hear(ms(5) + ms(100) * n, 50);
     }
-    alone.hear(ms(1_005) - Duration::from_nanos(1), 50);
-    assert_eq!(alone.state(), StateName::Backup);
-    alone.hear(ms(1_005), 50);
+    assert_eq!(alone.hear(ms(1_005) - Duration::from_nanos(1), 50), []);
+    assert_eq!(adverts(&alone.hear(ms(1_005), 50)), [100]);
+    assert_eq!(alone.state(), StateName::Backup, "it has told the owner to yield");
+}
+
+/// One that is about to preempt the owner that it hears, and when its timer is due.
+fn preempting() -> (Alone, Duration) {
+    let mut alone = Alone::new(vip(100));
+    for n in 0..4 {
+        alone.hear(ms(5) + ms(100) * n, 50);
+    }
+    let due = ms(300) + SKEW;
+    let prepares = alone.deadline();
+    assert_eq!(alone.take(prepares, Input::Deadline), [], "nobody is asked in advance");
+    let outputs = alone.exactly(due);
+    assert_eq!(adverts(&outputs), [100]);
+    assert!(outputs.iter().all(|output| matches!(output, Output::Transmit(_))), "nothing else: {outputs:?}");
+    (alone, due)
+}
+
+fn asks(outputs: &[Output]) -> bool {
+    matches!(outputs, [Output::Ask(_)])
+}
+
+fn answer() -> Input {
+    let (address, mac) = (super::build::VIP_V4, MacAddr(2, 0, 0, 0, 0, 2));
+    Input::AddressClaimed { vip: vip_id(0), address, mac, kind: ClaimKind::Answer }
+}
+
+#[test]
+fn an_owner_that_resigns_when_it_is_told_to_yield_is_succeeded_in_that_moment() {
+    let (mut alone, due) = preempting();
+    let outputs = alone.hear(due + ms(1), 0);
+    assert_eq!((alone.state(), adverts(&outputs)), (StateName::Claiming, vec![100]));
+}
+
+#[test]
+fn one_that_yields_without_a_word_is_asked_for_twice() {
+    let (mut alone, due) = preempting();
+    assert!(asks(&alone.exactly(due + FIRST_ROUND)));
+    assert!(asks(&alone.exactly(due + FIRST_ROUND + ROUND)));
+    alone.exactly(due + FIRST_ROUND + ROUND * 2);
     assert_eq!(alone.state(), StateName::Claiming);
+}
+
+#[test]
+fn one_whose_address_answers_is_waited_for_until_its_lease_must_have_lapsed() {
+    let (mut alone, due) = preempting();
+    let mut advertised = Vec::new();
+    while alone.deadline() < due + ms(300) + SKEW {
+        let at = alone.deadline();
+        let outputs = alone.take(at, Input::Deadline);
+        if !adverts(&outputs).is_empty() {
+            advertised.push(at - due);
+        }
+        assert!(outputs.iter().any(|output| matches!(output, Output::Ask(_))), "{outputs:?}");
+        assert_eq!(alone.take(at + ms(1), answer()), []);
+        // Its adverts come all the same: it does not hear this node.
+        assert_eq!(alone.hear(at + ms(2), 50), []);
+    }
+    assert_eq!(advertised, [103, 203, 303].map(ms), "once an interval");
+    let at = alone.deadline();
+    alone.take(at, Input::Deadline);
+    assert_eq!(alone.state(), StateName::Claiming);
+    assert!(at < due + ms(300) + SKEW + ROUND);
+}
+
+#[test]
+fn one_that_takes_it_again_has_not_yielded() {
+    let (mut alone, due) = preempting();
+    let until = alone.hear(due + ms(1), 50);
+    assert_eq!((until, alone.deadline()), (vec![], due + FIRST_ROUND));
+}
+
+#[test]
+fn a_resignation_that_is_read_late_says_nothing_of_now() {
+    let (mut alone, due) = preempting();
+    let outputs = alone.hear(due + FIRST_ROUND + ROUND, 0);
+    assert_eq!((alone.state(), adverts(&outputs)), (StateName::Backup, vec![]));
+}
+
+#[test]
+fn a_silence_that_this_node_slept_through_is_none() {
+    let (mut alone, due) = preempting();
+    assert!(asks(&alone.take(due + FIRST_ROUND, Input::Deadline)));
+    let late = due + FIRST_ROUND + ROUND * 2;
+    assert!(asks(&alone.take(late, Input::Deadline)));
+    assert!(asks(&alone.exactly(late + ROUND)));
+    alone.exactly(late + ROUND * 2);
+    assert_eq!(alone.state(), StateName::Claiming);
+}
+
+#[test]
+fn a_better_owner_that_is_heard_instead_is_followed() {
+    let (mut alone, due) = preempting();
+    assert_eq!(alone.hear(due + ms(1), 200), []);
+    assert_eq!(alone.deadline(), due + ms(1) + ms(200) + SKEW, "when it asks what it asks before a claim");
 }
 
 #[test]

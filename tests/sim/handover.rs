@@ -184,6 +184,9 @@ fn nothing_goes_to_a_node_that_cannot_have_it() {
     order(&mut world, 2, None, false);
     world.run(ms(1));
     assert!(matches!(world.outcomes.pop(), Some((_, 2, Err(HandoverFailure::NotOwner { .. })))));
+    order(&mut world, 0, Some("host 0"), false);
+    world.run(ms(1));
+    assert!(matches!(world.outcomes.pop(), Some((_, 0, Err(HandoverFailure::OwnerAlready)))));
 }
 
 #[test]

@@ -1,5 +1,9 @@
 //! Whether and when a healthy owner of lower priority is replaced.
 
+use std::time::Duration;
+
+use vipd::engine::silence::LONGEST_WAIT;
+use vipd::engine::summons::{FIRST_ROUND, ROUND};
 use vipd::engine::{Cause, EventKind, Preempt, StateName, VipSettings};
 
 use super::build::{interval, ms, secs, vip, world};
@@ -27,6 +31,109 @@ fn preemption_waits_for_a_silence_that_would_be_noticed() {
         matches!(kind, EventKind::Transition { cause: Cause::Preempts { priority, .. }, .. } if priority.0 == 100)
     }));
     assert!(matches!(world.cause(1), Cause::PeerWins { .. }));
+}
+
+/// The second owns, the first is back, and it is a while before that one's timer runs out. At 254 the skew time is next to nothing.
+fn before_preemption(every: u16) -> World {
+    let mut world = world([254, 100].map(|priority| VipSettings { interval: interval(every), ..vip(priority) }));
+    world.run(ms(10 * u64::from(every)));
+    world.stop(0);
+    world.run(ms(10 * u64::from(every)));
+    world.start(0);
+    world.run(ms(2 * u64::from(every)));
+    assert_eq!((world.owner(), world.state(0)), (Some(1), StateName::Backup));
+    world
+}
+
+#[test]
+fn a_healthy_owner_yields_first_and_nobody_answers_for_a_moment_only() {
+    for every in [10, 100, 1_000] {
+        let mut world = before_preemption(every);
+        world.watch.forget_silence();
+        world.run(ms(2 * u64::from(every)));
+        assert_eq!((world.owner(), world.watch.overlapped), (Some(0), 0), "each {every} ms");
+        let silence = world.watch.longest_silence(world.now);
+        assert!(silence > 0 && silence < 2_000_000, "{silence} ns, each {every} ms");
+    }
+}
+
+/// Whenever its agent freezes or dies: until its lease lapses it answers, and nobody else.
+#[test]
+fn an_owner_that_is_lost_as_it_is_preempted_never_answers_with_its_successor() {
+    for every in [10, 100, 1_000] {
+        for freezes in [false, true] {
+            for step in 0..120 {
+                let mut world = before_preemption(every);
+                world.run(Duration::from_millis(u64::from(every)) * step / 100);
+                if freezes {
+                    world.freeze(1);
+                } else {
+                    world.crash(1);
+                }
+                world.run(ms(4 * u64::from(every)) + FIRST_ROUND + ROUND * 3);
+                let what = format!("step {step}, adverts each {every} ms, it freezes: {freezes}");
+                assert_eq!((world.owner(), world.watch.overlapped), (Some(0), 0), "{what}");
+                world.thaw(1);
+                world.run(ms(10 * u64::from(every)));
+                assert_eq!((world.owner(), world.watch.overlapped), (Some(0), 0), "{what}");
+            }
+        }
+    }
+}
+
+#[test]
+fn an_owner_whose_host_dies_as_it_is_preempted_is_succeeded_at_once() {
+    let mut world = before_preemption(1_000);
+    while world.sent_by(0, 0).last().is_none_or(|sent| sent.at + 2_000_000_000 < world.now) {
+        world.run(Duration::from_micros(10));
+    }
+    world.kill(1);
+    world.run(FIRST_ROUND + ROUND * 2 + ms(1));
+    assert_eq!(world.owner(), Some(0));
+}
+
+/// A kernel without the gate lets a dead agent's addresses answer for ever: whoever would have them waits as for any silent owner.
+#[test]
+fn a_preempted_owner_that_dies_where_no_lease_is_enforced_is_waited_for() {
+    let mut world = before_preemption(100);
+    world.gate = false;
+    world.crash(1);
+    world.run(ms(500));
+    let engine = world.hosts[0].engine.as_ref().expect("it runs");
+    assert!(engine.vips()[0].silent_owner().is_some(), "{:?}", engine.vips()[0].cause());
+    assert_eq!(world.owner(), Some(1));
+    world.run(LONGEST_WAIT);
+    assert_eq!(world.state(0), StateName::Active);
+}
+
+/// Each takes the other's advert for an owner's; were both to stand back, nobody would own.
+#[test]
+fn two_equals_that_preempt_together_leave_one_that_does() {
+    let mut world = world([200, 200, 100].map(vip));
+    for host in [0, 1] {
+        world.stop(host);
+    }
+    world.run(secs(1));
+    assert_eq!(world.owner(), Some(2));
+    for host in [0, 1] {
+        world.start(host);
+    }
+    world.watch.forget_silence();
+    world.run(ms(400));
+    assert_eq!((world.owner(), world.watch.overlapped), (Some(1), 0));
+    assert!(world.watch.longest_silence(world.now) < 30_000_000, "{} ns", world.watch.longest_silence(world.now));
+}
+
+/// RFC 9568 §6.4.2: it claims by its own timer, whatever it hears.
+#[test]
+fn an_owner_that_does_not_hear_is_preempted_after_all() {
+    let mut world = before_preemption(100);
+    world.watch.forgiving = true;
+    world.network.filter(0, 1);
+    world.run(ms(400));
+    assert_eq!((world.owner(), world.state(0)), (Some(1), StateName::Backup));
+    world.run(ms(120));
+    assert_eq!(world.state(0), StateName::Active);
 }
 
 #[test]

@@ -279,6 +279,15 @@ fn states() -> Vec<(&'static str, Case)> {
         ("Backup, no owner known", listening(vip(100))),
         ("Backup, following 10.0.0.9 of priority 200", later(heard(listening(vip(100)), 200))),
         ("Backup, about to preempt 10.0.0.9 of priority 50", later(heard(listening(vip(100)), 50))),
+        ("Backup, having told 10.0.0.9 of priority 50 to yield", {
+            let mut case = heard(listening(vip(100)), 50);
+            for _what in ["what is asked in advance", "the timer"] {
+                case.now = Duration::from_nanos(case.engine.next_deadline().expect("it has one").as_nanos());
+                take(&mut case, Input::Deadline);
+            }
+            case.now += Duration::from_millis(1);
+            case
+        }),
         ("Backup, following 10.0.0.9 of priority 50, preemption off", later(heard(listening(off), 50))),
         ("Backup, hearing 10.0.0.9 of priority 50, preemption after 30 s", later(heard(listening(delayed), 50))),
         ("Backup, no owner known, both questions asked", prepared(vip(100))),

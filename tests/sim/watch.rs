@@ -9,10 +9,11 @@
 //!   patience ended. Excused is only who did not wait: see [`Watch::excuse_for_not_waiting`].
 
 use vipd::engine::silence::LONGEST_WAIT;
+use vipd::engine::summons::ROUND;
 use vipd::engine::{Cause, Preempt};
 use vipd::types::Priority;
 
-use super::clock::{MILLISECOND, Nanos};
+use super::clock::{MILLISECOND, Nanos, nanos};
 use super::host::{Host, Life};
 use super::network::{Network, Port};
 
@@ -241,8 +242,7 @@ impl Watch {
             return Some("the address owner waits for nobody");
         }
         match cause {
-            // RFC 9568 §6.4.2: the timer of one that preempts is not restarted by the owner's adverts.
-            Cause::Preempts { .. } => Some("it meant to preempt a live owner"),
+            Cause::Preempts { .. } if 2 * network.longest_way() >= nanos(ROUND) => Some("answers may come too late"),
             Cause::ActiveDown { silence: None } if heir.interval(vip) < lost.interval(vip) => {
                 Some("it knew no owner, and its own interval is shorter")
             }

@@ -402,7 +402,12 @@ impl World {
         for output in outputs {
             self.output(host, output, &mut advertised);
         }
-        for vip in advertised {
+        // A Backup that tells an owner to yield has no lease, and answers nobody.
+        let engine = self.hosts[host].engine.as_ref();
+        let is_backup = |vip: &usize| {
+            engine.and_then(|it| it.vip(vip_id(*vip))).is_some_and(|vip| vip.state() == StateName::Backup)
+        };
+        for vip in advertised.into_iter().filter(|vip| !is_backup(vip)).collect::<Vec<_>>() {
             self.watch.fail(self.now, format!("host {host}: an advert of vip {vip} without a lease renewed after it"));
         }
     }

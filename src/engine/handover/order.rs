@@ -65,6 +65,8 @@ pub enum HandoverFailure {
         /// Its name.
         peer: String,
     },
+    /// It was wanted here, where it is.
+    OwnerAlready,
     /// Another handover is under way.
     Busy,
     /// Something else happened to this node meanwhile.
@@ -85,6 +87,7 @@ impl fmt::Display for HandoverFailure {
             Self::NoAnswer { peer } => write!(f, "{peer} did not answer"),
             Self::NotInTime { peer } => write!(f, "{peer} is not ready in time: its `before_claim` hook runs still"),
             Self::NotTaken { peer } => write!(f, "{peer} was ready, but did not say that it took over"),
+            Self::OwnerAlready => f.write_str("this node has it already"),
             Self::Busy => f.write_str("another handover is under way"),
             Self::Overtaken => f.write_str("something else happened meanwhile"),
         }

@@ -28,7 +28,7 @@ impl Vip {
                 let refusal = Refusal::NotListening;
                 return Err(HandoverFailure::Refused { peer: "this node".into(), refusal });
             }
-            State::Claiming { .. } | State::Active(_) => return Err(HandoverFailure::Busy),
+            State::Claiming { .. } | State::Active(_) => return Err(HandoverFailure::OwnerAlready),
         }
         let owner = self.owner_by_name(step.now).ok_or(HandoverFailure::NotOwner { owner: None })?;
         self.want(step, owner, reason, Some(request));

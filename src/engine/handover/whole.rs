@@ -319,6 +319,7 @@ impl Vip {
                 | HandoverFailure::NoAnswer { .. }
                 | HandoverFailure::NotInTime { .. }
                 | HandoverFailure::NotTaken { .. }
+                | HandoverFailure::OwnerAlready
                 | HandoverFailure::Busy
                 | HandoverFailure::Overtaken => Refusal::Busy,
             };

@@ -3,7 +3,7 @@
 use std::fs::{self, Permissions};
 use std::os::unix::fs::PermissionsExt as _;
 
-use anyhow::{Context as _, Result};
+use anyhow::{Context as _, Result, ensure};
 use vipd::lab::Host;
 
 /// Where a host's `[seal] key_file` is.
@@ -11,8 +11,18 @@ pub const KEY: &str = "/run/vipd/key";
 
 /// A shell script that the agent may run.
 pub fn write_program(host: &Host, path: &str, lines: &str) -> Result<()> {
-    host.write_file(path.as_ref(), &format!("#!/bin/sh\n{lines}\n"))?;
-    set_mode(host, path, 0o755)
+    install_program(host, path, &format!("#!/bin/sh\n{lines}\n"))
+}
+
+/// A program that the agent may run, and perhaps runs already: it is there whole, or as it was. Installed by another
+/// process: the kernel runs none that somebody may write to, and whatever this process has open a program that another
+/// test is starting at that moment has open too.
+pub fn install_program(host: &Host, path: &str, text: &str) -> Result<()> {
+    let (written, installed) = (format!("{path}.text"), format!("{path}.new"));
+    host.write_file(written.as_ref(), text)?;
+    let mut install = host.command("/usr/bin/install");
+    ensure!(install.args(["-m", "755", &written, &installed]).status()?.success(), "install: {path}");
+    host.run_in(|| fs::rename(installed, path))?.with_context(|| path.to_owned())
 }
 
 /// Keys of one repeated byte each, a line each.

@@ -8,7 +8,7 @@ mod kernel;
 mod segment;
 
 pub use agent::{Agent, CONFIG, CONTROL, STATE_DIR, Transition, Vip, configure, ensure_calm, reload, vipd};
-pub use files::{KEY, lines_of, set_mode, write_keys, write_program};
+pub use files::{KEY, install_program, lines_of, set_mode, write_keys, write_program};
 pub use forge::{Forger, Forgery};
 pub use kernel::{
     Address, addresses, await_all, await_none, interfaces, lifetimes_left, neighbour, own_addresses, resident_kib,

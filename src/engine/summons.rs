@@ -1,0 +1,150 @@
+//! A preemption that is no handover: the owner is told to yield before its addresses are claimed.
+//!
+//! By RFC 9568 §6.4.2 the better node is Active with its first advert, and the owner gives up when it hears of it. For so
+//! long there are two, and where the owner's agent is frozen or late just then, until its lease lapses.
+//!
+//! DEVIATION: the first advert is sent alone, by a node that is in Backup still. To every other node it is what the
+//! standard's is; only the addresses come later:
+//!
+//! | when | what |
+//! |---|---|
+//! | at once | the advert. An owner of this kind gives up, and says so by priority 0: the moment of the claim |
+//! | [`FIRST_ROUND`] after it | others yield without a word, so the addresses are asked for |
+//! | each [`ROUND`] from then on | answered: asked again, and advertised again once an interval. [`SILENT_ROUNDS`] in a row without an answer: it claims |
+//! | an active-down interval after the first advert | it claims, as by the standard: an owner that advertises on does not hear |
+//!
+//! A frozen owner's addresses answer until its lease lapses; those of a host that has just died do not. An owner that fell
+//! silent meanwhile but answers is one as [`super::silence`] treats it. Where voters grant the addresses, their word is
+//! enough.
+
+use alloc::boxed::Box;
+use core::net::IpAddr;
+use core::time::Duration;
+
+use super::election::PATIENCE;
+use super::output::{Cause, Output};
+use super::silence::Answer;
+use super::time::Instant;
+use super::vip::{Step, Vip};
+use crate::types::MacAddr;
+
+/// An owner of this kind needs no longer to yield, unless it is busy.
+pub const FIRST_ROUND: Duration = Duration::from_millis(3);
+/// How often the addresses are asked for. An answer is the kernel's, whatever the agent does.
+pub const ROUND: Duration = Duration::from_millis(10);
+/// So many rounds without an answer show that nobody owns: one may be lost.
+pub const SILENT_ROUNDS: u8 = 2;
+
+/// What an owner that is to be preempted was told, and what it said.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Summons {
+    owner: IpAddr,
+    since: Instant,
+    advertised_at: Instant,
+    /// The end of the round.
+    until: Instant,
+    /// Since the last answer; `None` before the first question.
+    silent_rounds: Option<u8>,
+    answer: Option<Answer>,
+    has_yielded: bool,
+}
+
+impl Vip {
+    /// When to ask again whether to claim, where an owner that is to be preempted may still own.
+    pub(super) fn object_until_owner_yields(&mut self, step: &mut Step<'_>, cause: &Cause) -> Option<Instant> {
+        if let Cause::Preempts { source, .. } = *cause {
+            return if self.quorum.is_none() { self.object_for_summoned(step, source) } else { None };
+        }
+        if let Cause::ActiveDown { .. } = cause { self.object_for_fallen_silent(step) } else { None }
+    }
+
+    fn object_for_summoned(&mut self, step: &mut Step<'_>, owner: IpAddr) -> Option<Instant> {
+        let patience = self.active_down_interval(self.interval());
+        let Some(summons) = self.summons.as_ref().filter(|summons| summons.owner == owner) else {
+            return Some(self.summon(step, owner));
+        };
+        if summons.has_yielded || step.now >= summons.since + patience {
+            return None;
+        }
+        if step.now < summons.until {
+            return Some(summons.until);
+        }
+        let is_late = step.now >= summons.until + ROUND;
+        let silent_rounds = match (summons.silent_rounds, &summons.answer) {
+            (None, _) | (Some(_), Some(_)) => 0,
+            // Whoever woke late may not have read the answer yet.
+            (Some(rounds), None) if is_late => rounds,
+            (Some(rounds), None) if rounds + 1 < SILENT_ROUNDS => rounds + 1,
+            (Some(_), None) => return None,
+        };
+        Some(self.summon_again(step, silent_rounds))
+    }
+
+    /// It advertises no more. What it answered within its lease says nothing of what it does afterwards.
+    fn object_for_fallen_silent(&mut self, step: &mut Step<'_>) -> Option<Instant> {
+        let lease = self.interval().duration() * PATIENCE;
+        let lease_end = self.last_heard().map(|heard| heard.at + lease);
+        let summons = self.summons.as_ref().filter(|_| self.asks_silent_owner())?;
+        if step.now < summons.until {
+            return Some(summons.until);
+        }
+        if summons.answer.is_some() && lease_end.is_some_and(|end| summons.until < end + ROUND) {
+            return Some(self.summon_again(step, 0));
+        }
+        let answer = self.summons.take()?.answer?;
+        Some(self.wait_for_answering(step, answer))
+    }
+
+    fn summon(&mut self, step: &mut Step<'_>, owner: IpAddr) -> Instant {
+        let (since, advertised_at, until) = (step.now, step.now, step.now + FIRST_ROUND);
+        let (silent_rounds, answer, has_yielded) = (None, None, false);
+        self.summons =
+            Some(Box::new(Summons { owner, since, advertised_at, until, silent_rounds, answer, has_yielded }));
+        self.transmit(step, self.priority());
+        until
+    }
+
+    fn summon_again(&mut self, step: &mut Step<'_>, silent_rounds: u8) -> Instant {
+        let (now, until, interval) = (step.now, step.now + ROUND, self.settings.interval.duration());
+        let mut is_due = false;
+        if let Some(summons) = &mut self.summons {
+            is_due = now.since(summons.advertised_at) >= interval;
+            summons.advertised_at = if is_due { now } else { summons.advertised_at };
+            (summons.until, summons.silent_rounds, summons.answer) = (until, Some(silent_rounds), None);
+        }
+        if is_due {
+            self.transmit(step, self.priority());
+        }
+        let question = self.question();
+        step.outputs.push_back(Output::Ask(question));
+        until
+    }
+
+    /// The owner resigned: it has closed its gate before it said so. What it said long ago says nothing of now.
+    pub(super) fn on_yield(&mut self, step: &mut Step<'_>, cause: Cause) {
+        let Some(summons) = self.summons.as_mut().filter(|summons| step.now < summons.until + ROUND) else { return };
+        if let Cause::Preempts { .. } = cause {
+            summons.has_yielded = true;
+            self.seek(step, cause);
+        }
+    }
+
+    /// An owner that is to be preempted is heard: it did not yield, or took it again.
+    pub(super) fn hear_summoned(&mut self, source: IpAddr) {
+        if let Some(summons) = self.summons.as_mut().filter(|summons| summons.owner == source) {
+            summons.has_yielded = false;
+        }
+    }
+
+    /// Somebody has an address that was asked for.
+    pub(super) fn note_answer_of_summoned(&mut self, address: IpAddr, mac: MacAddr) {
+        if let Some(summons) = &mut self.summons {
+            summons.answer = Some(Answer { address, mac });
+        }
+    }
+
+    /// Since when the owner may have been gone, where this node told it to yield.
+    pub(super) fn summoned_since(&self) -> Option<Instant> {
+        self.summons.as_ref().map(|summons| summons.since)
+    }
+}
