@@ -73,6 +73,11 @@ pub use seal::{DEFAULT_PORT, Seal};
 pub use spread::Spread;
 pub use system::{MissingInterface, System};
 
+use schemars::Schema;
+use schemars::generate::SchemaSettings;
+use schemars::transform::RecursiveTransform;
+use serde_json::Value as Json;
+
 use crate::driver::checks::Check;
 use crate::engine::Settings;
 use crate::wire::seal::Keys;
@@ -149,8 +154,32 @@ pub fn parse_duration(text: &str, limits: &RangeInclusive<Duration>) -> Result<D
 }
 
 /// The JSON schema (draft 2020-12) of the file, for editors and for the reference.
-pub fn schema() -> serde_json::Value {
-    schemars::schema_for!(raw::File).to_value()
+pub fn schema() -> Json {
+    SchemaSettings::draft2020_12()
+        .with_transform(RecursiveTransform(without_null))
+        .into_generator()
+        .into_root_schema_for::<raw::File>()
+        .to_value()
+}
+
+/// A key that may be absent is left out: TOML has no null, by which a deserializer of JSON has it otherwise.
+fn without_null(schema: &mut Schema) {
+    let Some(keys) = schema.as_object_mut() else { return };
+    if let Some(Json::Array(types)) = keys.get_mut("type") {
+        types.retain(|it| it != "null");
+        if let [only] = types.as_mut_slice() {
+            let only = only.take();
+            keys.insert("type".into(), only);
+        }
+    }
+    if let Some(Json::Array(either)) = keys.get_mut("anyOf") {
+        either.retain(|it| it["type"] != "null");
+        if let [Json::Object(only)] = either.as_mut_slice() {
+            let only = std::mem::take(only);
+            keys.remove("anyOf");
+            keys.extend(only);
+        }
+    }
 }
 
 fn read_file(path: &Path) -> Result<String, Box<Problem>> {

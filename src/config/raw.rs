@@ -30,23 +30,15 @@ pub use vip::{
 #[schemars(title = "vipd.toml")]
 pub struct File {
     /// This node.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Node")]
     pub node: Option<Node>,
     /// How nodes prove to each other who they are. Default: none, and they send each other adverts only.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Seal")]
     pub seal: Option<Seal>,
     /// Checks that vips share: each is run once, and vips name it in their `checks`.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub check: Vec<Check>,
     /// Who votes on the owners, so that a partition cannot make two. Needs `[seal]`. Default: nobody, and after a partition both sides may own.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Quorum")]
     pub quorum: Option<Quorum>,
     /// What is done to an owner that fell silent, and to a host that may have been fenced.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Fence")]
     pub fence: Option<Fence>,
     /// Who is told of events that need somebody. At most 32.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
@@ -105,8 +97,7 @@ pub struct Weight(#[schemars(range(max = 100))] pub u8);
 pub struct Node {
     /// The name under which this node is shown. 1 to 255 printable ASCII characters without spaces.
     /// Default: the host name.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String", length(min = 1, max = 255))]
+    #[schemars(length(min = 1, max = 255))]
     pub name: Option<String>,
     /// Second paths to the other nodes, at most 8: ways beside the interfaces of the vips, on which nodes tell each other how they are. An owner
     /// whose interface dies hands over there at once; one whose adverts are blocked is left alone. Needs `[seal]`. Default: none.

@@ -409,7 +409,7 @@ impl Vip {
         }
     }
 
-    fn step_back(&mut self, step: &mut Step<'_>, lost: &str) {
+    pub(super) fn step_back(&mut self, step: &mut Step<'_>, lost: &str) {
         self.depose_if_late(step);
         let (State::Claiming { .. } | State::Active(_)) = &self.state else { return };
         self.give_up(step);

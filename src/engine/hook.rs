@@ -320,6 +320,11 @@ impl Vip {
         false
     }
 
+    /// Whether it has ended, or there is none.
+    pub(super) fn has_been_told_of_release(&self) -> bool {
+        !self.has_hook(Moment::BeforeRelease) || self.hooks.release == Some(Told::Ended)
+    }
+
     /// A stop waits no longer.
     pub(super) fn release_hook_on_deadline(&mut self, step: &mut Step<'_>) {
         if self.hooks.deadline().is_some_and(|until| step.now >= until) {

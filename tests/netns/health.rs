@@ -3,7 +3,7 @@
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use libtest_mimic::Trial;
 use nix::net::if_::if_nametoindex;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg, setsockopt, sockopt};
@@ -11,8 +11,8 @@ use socket2::{Domain, InterfaceIndexOrAddress, Protocol, Socket, Type};
 use vipd::lab::Host;
 
 use crate::support::{
-    Agent, CONFIG, CONTROL, PATIENCE, Segment, Vip, await_all, configure, ensure_calm, eventually, set_mode, vipd,
-    write_program,
+    Agent, CONFIG, CONTROL, PATIENCE, Segment, Transition, Vip, await_all, configure, ensure_calm, eventually, reload,
+    set_mode, vipd, write_program,
 };
 use crate::trial;
 
@@ -186,22 +186,106 @@ fn restart() -> Result<()> {
     await_all(&segment.a)
 }
 
-/// How late the adverts of an owner came, in microseconds, by the kernel's own clock: the 99th percentile.
-fn lateness_of_adverts(segment: &Segment, interval: Duration, time: Duration) -> Result<f64> {
-    let mut arrivals = segment.client.run_in(|| receive_adverts(time))??;
-    ensure!(arrivals.len() > 100, "only {} adverts", arrivals.len());
-    arrivals.sort_unstable();
-    let gaps = arrivals.windows(2).map(|pair| pair[1].saturating_sub(pair[0]));
-    let mut late: Vec<Duration> = gaps.map(|gap| gap.saturating_sub(interval)).collect();
-    late.sort_unstable();
-    Ok(late[late.len() * 99 / 100].as_secs_f64() * 1e6)
+/// Vips of each agent, of which every one sends an advert each 10 ms.
+const VIPS: u8 = 4;
+const INTERVAL: Duration = Duration::from_millis(10);
+/// So long is measured without checks, and then with them, again and again.
+const WINDOW: Duration = Duration::from_secs(1);
+/// How often at least; and at most, until the two are alike: a machine that is busy otherwise makes a few adverts late
+/// by milliseconds, and it is chance in which windows.
+const ROUNDS: std::ops::RangeInclusive<usize> = 3..=12;
+/// What counts for nothing beside a fifth: a hundredth of the interval.
+const ALIKE: Duration = Duration::from_micros(100);
+
+/// Two agents, side by side: what the machine does otherwise falls on both. In turn one of them has the checks.
+fn checks_delay_nothing() -> Result<()> {
+    let segment = Segment::new()?;
+    let each = |number: u32| {
+        format!("[[vip.check]]\nname = \"c{number}\"\ninterval = \"1s\"\nweight = -1\nexec = [\"/bin/true\"]\n")
+    };
+    let checks: String = (0..200).map(each).collect();
+    let vips = |first: u8, checks: &str| -> Vec<Vip> {
+        let vip = |vrid: u8| {
+            let addresses = format!("[\"10.9.0.{vrid}/24\"]");
+            let vip = Vip::new(100).named(format!("vip-{vrid}")).vrid(vrid).addresses(addresses).every_ms(10);
+            if vrid == first { vip.with(checks) } else { vip }
+        };
+        (first..first + VIPS).map(vip).collect()
+    };
+    let firsts = [51, 61];
+    let hosts = [&segment.a, &segment.b];
+    let agents = [Agent::start(hosts[0], &vips(firsts[0], ""))?, Agent::start(hosts[1], &vips(firsts[1], ""))?];
+    let mut realtime = true;
+    for agent in &agents {
+        let is_owner = |seen: &[Transition]| seen.iter().filter(|one| one.to == "Active").count() == usize::from(VIPS);
+        agent.await_that("all are Active", |seen| is_owner(seen).then_some(()))?;
+        realtime &= agent.status()?.realtime;
+    }
+
+    // Of both while nobody has checks; of the one that has them, and of the other.
+    let (mut without, mut with, mut beside) = (Vec::new(), Vec::new(), Vec::new());
+    for round in 1..=*ROUNDS.end() {
+        for (place, (host, first)) in hosts.into_iter().zip(firsts).enumerate() {
+            without.extend(lateness(&segment, firsts)?.into_iter().flatten());
+            configure(host, &vips(first, &checks))?;
+            reload(host)?;
+            eventually("all checks pass", || {
+                let checks = agents[place].status()?.vips.into_iter().flat_map(|vip| vip.checks);
+                Ok((checks.filter(|check| check.state == "passing").count() == 200).then_some(()))
+            })?;
+            let [late_a, late_b] = lateness(&segment, firsts)?;
+            let (own, other) = if place == 0 { (late_a, late_b) } else { (late_b, late_a) };
+            with.extend(own);
+            beside.extend(other);
+            configure(host, &vips(first, ""))?;
+            reload(host)?;
+        }
+        let late = [&mut without, &mut with, &mut beside].map(|late| percentile_99(late));
+        eprintln!(
+            "99th percentile of the lateness of {} and more adverts each 10 ms, after {round} rounds: without checks \
+             {:?}, with 200 a second {:?}, of another agent beside it {:?}",
+            with.len(),
+            late[0],
+            late[1],
+            late[2]
+        );
+        let is_alike = late[1] <= late[0] * 6 / 5 + ALIKE && late[1] <= late[2] * 6 / 5 + ALIKE;
+        // Without real-time scheduling, which an ordinary user cannot have, all programs of the machine are as urgent
+        // as an advert.
+        if round >= *ROUNDS.start() && (is_alike || !realtime) {
+            return Ok(());
+        }
+    }
+    bail!("adverts are later with checks than without")
 }
 
-/// When adverts arrived, by the stamps that the kernel gave them.
-fn receive_adverts(time: Duration) -> Result<Vec<Duration>> {
+fn percentile_99(late: &mut [Duration]) -> Duration {
+    late.sort_unstable();
+    late[late.len() * 99 / 100]
+}
+
+/// How much later than its interval after the one before each advert came, by the kernel's own clock; for each owner, by its
+/// first VRID.
+fn lateness(segment: &Segment, firsts: [u8; 2]) -> Result<[Vec<Duration>; 2]> {
+    let arrivals = segment.client.run_in(|| receive_adverts(WINDOW))??;
+    let late = firsts.map(|first| {
+        let of = |vrid: u8| -> Vec<Duration> {
+            let mut its: Vec<Duration> = arrivals.iter().filter(|(its, _)| *its == vrid).map(|(_, at)| *at).collect();
+            its.sort_unstable();
+            its.windows(2).map(|pair| pair[1].saturating_sub(pair[0]).saturating_sub(INTERVAL)).collect()
+        };
+        (first..first + VIPS).flat_map(of).collect::<Vec<_>>()
+    });
+    ensure!(late.iter().all(|late| late.len() > 200), "only {:?} adverts", late.each_ref().map(Vec::len));
+    Ok(late)
+}
+
+/// The VRIDs of adverts, and when they arrived by the stamps that the kernel gave them.
+fn receive_adverts(time: Duration) -> Result<Vec<(u8, Duration)>> {
     let socket = Socket::new(Domain::IPV4, Type::RAW, Some(Protocol::from(112)))?;
     socket.join_multicast_v4_n(&"224.0.0.18".parse()?, &InterfaceIndexOrAddress::Index(if_nametoindex("eth0")?))?;
     socket.set_read_timeout(Some(Duration::from_secs(1)))?;
+    socket.set_recv_buffer_size(4 << 20)?;
     setsockopt(&socket, sockopt::ReceiveTimestampns, &true)?;
     let (start, mut arrivals) = (Instant::now(), Vec::new());
     while start.elapsed() < time {
@@ -212,40 +296,8 @@ fn receive_adverts(time: Duration) -> Result<Vec<Duration>> {
             ControlMessageOwned::ScmTimestampns(stamp) => Some(Duration::from(stamp)),
             _ => None,
         });
-        arrivals.extend(stamp);
+        // Behind an IPv4 header without options: version and type, VRID.
+        arrivals.extend(stamp.map(|stamp| (packet[21], stamp)));
     }
     Ok(arrivals)
-}
-
-/// Alternately, so that the machine's other work falls on both.
-fn checks_delay_nothing() -> Result<()> {
-    let segment = Segment::new()?;
-    let (interval, time) = (Duration::from_millis(10), Duration::from_secs(3));
-    let each = |number: u32| {
-        format!("[[vip.check]]\nname = \"c{number}\"\ninterval = \"1s\"\nweight = -1\nexec = [\"/bin/true\"]\n")
-    };
-    let checks: String = (0..200).map(each).collect();
-    let (mut without, mut with) = (Vec::new(), Vec::new());
-    let mut realtime = true;
-    for _ in 0..3 {
-        for (more, figures) in [("", &mut without), (checks.as_str(), &mut with)] {
-            let agent = Agent::start(&segment.a, &[Vip::new(100).every_ms(10).with(more)])?;
-            agent.await_state("Active")?;
-            realtime &= agent.status()?.realtime;
-            figures.push(lateness_of_adverts(&segment, interval, time)?);
-            if !more.is_empty() {
-                let all = agent.vip()?.checks;
-                ensure!(all.len() == 200 && all.iter().all(|check| check.state == "passing"), "{all:?}");
-            }
-            ensure!(agent.stop()? == Some(0), "the exit code is not 0");
-        }
-    }
-    [&mut without, &mut with].into_iter().for_each(|figures| figures.sort_by(f64::total_cmp));
-    eprintln!(
-        "99th percentile of the lateness of 10 ms adverts, µs: without checks {without:.0?}, with 200 a second {with:.0?}"
-    );
-    // What is judged is the median of three, within a fifth; a busy machine adds to both, but not the same. Without real-time
-    // scheduling, which an ordinary user cannot have, all programs of the machine are as urgent as an advert.
-    ensure!(!realtime || with[1] <= without[1] * 1.2 + 2_000.0, "without {without:?}, with {with:?}");
-    Ok(())
 }

@@ -4,13 +4,14 @@ use std::time::Duration;
 
 use vipd::engine::hook::LONGEST_AT_STOP;
 use vipd::engine::{
-    Cause, EventKind, HandoverOrder, HookSettings, Input, LinkId, Moment, OnHookFailure, RequestId, StateName,
-    VipSettings,
+    Cause, EventKind, HandoverOrder, Hold, HoldReason, HookSettings, Input, LinkId, Moment, OnHookFailure, RequestId,
+    StateName, VipSettings,
 };
 use vipd::wire::handover::HandoverReason;
 
 use super::build::{host, interval, ms, secs, vip};
-use super::clock::nanos;
+use super::clock::{MILLISECOND, nanos};
+use super::group;
 use super::handover::{assert_seamless, drain};
 use super::host::HostSpec;
 use super::network::Network;
@@ -210,25 +211,149 @@ fn a_question_runs_no_hook() {
     assert!(run_by(&world, 0, began).is_empty() && world.state(0) == StateName::Active);
 }
 
-#[test]
-fn a_group_goes_when_the_hooks_of_all_have_ended() {
+/// Two gateways, of which the first owns both sides; the hooks are those of the outside alone, and take two seconds.
+fn gateways(knows: bool) -> World {
     let gateways = (0..).zip([200, 100]).map(|(place, priority)| {
-        let mut sides = super::group::sides(priority);
+        let mut sides = group::sides(priority);
         sides[1].hooks = hooks();
-        let mut spec = super::group::gateway(place, sides);
-        spec.settings.heartbeat = Some(HEARTBEAT);
+        let mut spec = group::gateway(place, sides);
+        spec.settings.heartbeat = knows.then_some(HEARTBEAT);
         spec
     });
     let mut world = World::new(1, Network::quiet(), gateways.collect());
     world.hook_time = nanos(HOOK);
     world.start_all();
     world.run(secs(6));
-    assert_eq!(super::group::owners(&world), [Some(0); 2]);
+    assert_eq!(group::owners(&world), [Some(0); 2]);
     world.watch.forget_silence();
+    world.watch.together = Some((2, MILLISECOND));
+    world
+}
+
+#[test]
+fn a_group_goes_when_the_hooks_of_all_have_ended() {
+    let mut world = gateways(true);
     order(&mut world);
     world.run(HOOK - ms(1));
-    assert_eq!(super::group::owners(&world), [Some(0); 2]);
+    assert_eq!(group::owners(&world), [Some(0); 2]);
     world.run(ms(1) + SOON);
-    assert_eq!(super::group::owners(&world), [Some(1); 2]);
+    assert_eq!(group::owners(&world), [Some(1); 2]);
     assert_seamless(&world, "a group");
+}
+
+/// How an owner leaves that nobody succeeds by a handover.
+#[derive(Clone, Copy, Debug)]
+enum Alone {
+    Stop,
+    Drain,
+    /// Of the one side that has hooks, and of the one that has none.
+    DrainOf(usize),
+}
+
+const ALONE: [Alone; 4] = [Alone::Stop, Alone::Drain, Alone::DrainOf(0), Alone::DrainOf(1)];
+
+fn leave_alone(world: &mut World, how: Alone) {
+    match how {
+        Alone::Stop => world.stop(0),
+        Alone::Drain => drain(world, 0),
+        Alone::DrainOf(side) => {
+            let hold = Hold { reason: HoldReason::Drained, until: None };
+            world.input(0, Input::Hold { vip: Some(vip_id(side)), hold });
+        }
+    }
+}
+
+#[test]
+fn a_group_that_nobody_is_ready_for_goes_when_the_hooks_of_all_have_ended() {
+    for how in ALONE {
+        for refused in [false, true] {
+            let mut world = gateways(refused);
+            // Its successor would have to be listened to on both sides.
+            if refused {
+                world.set_link(1, LinkId(0), false);
+                world.run(ms(500));
+            }
+            let began = world.now;
+            leave_alone(&mut world, how);
+            world.run(HOOK - ms(1));
+            let told = run_by(&world, 0, began);
+            assert_eq!((group::owners(&world), told), ([Some(0); 2], vec![Moment::BeforeRelease]), "{how:?} {refused}");
+            world.run(ms(2));
+            assert_eq!(group::owners(&world), [None; 2], "{how:?} {refused}");
+            assert!(!world.hosts[0].engine.as_ref().is_some_and(|engine| engine.hands_over()), "{how:?} {refused}");
+            if refused {
+                world.set_link(1, LinkId(0), true);
+            }
+            world.run(secs(5));
+            assert_eq!(group::owners(&world), [Some(1); 2], "{how:?} {refused}");
+            let moments = run_by(&world, 0, began);
+            assert_eq!(moments, [Moment::BeforeRelease, Moment::AfterRelease], "{how:?} {refused}");
+            assert_eq!(world.watch.overlapped, 0, "{how:?} {refused}");
+        }
+    }
+}
+
+#[test]
+fn a_group_waits_for_its_hooks_also_where_its_successor_does_not_take_it() {
+    for how in ALONE {
+        let mut world = gateways(true);
+        world.hook_time = nanos(secs(1));
+        let began = world.now;
+        // It is asked, and does not answer.
+        world.freeze(1);
+        leave_alone(&mut world, how);
+        world.run(ms(900));
+        assert_eq!(group::owners(&world), [Some(0); 2], "{how:?}");
+        world.run(secs(2));
+        world.thaw(1);
+        world.run(secs(4));
+        assert_eq!(group::owners(&world), [Some(1); 2], "{how:?}");
+        let moments = run_by(&world, 0, began);
+        assert_eq!(moments, [Moment::BeforeRelease, Moment::AfterRelease], "{how:?}");
+        assert_eq!(world.watch.overlapped, 0, "{how:?}");
+    }
+}
+
+#[test]
+fn a_stop_of_a_group_waits_for_a_hook_that_hangs_only_so_long() {
+    for drained_before in [None, Some(Alone::Drain), Some(Alone::DrainOf(0)), Some(Alone::DrainOf(1))] {
+        let mut world = gateways(false);
+        world.hook_time = nanos(secs(60));
+        if let Some(how) = drained_before {
+            leave_alone(&mut world, how);
+            world.run(secs(10));
+            assert_eq!(group::owners(&world), [Some(0); 2], "{drained_before:?}");
+        }
+        world.stop(0);
+        world.run(LONGEST_AT_STOP - ms(10));
+        assert_eq!(group::owners(&world), [Some(0); 2], "{drained_before:?}");
+        world.run(ms(150));
+        assert_eq!(group::owners(&world), [Some(1); 2], "{drained_before:?}");
+        assert!(!world.hosts[0].engine.as_ref().is_some_and(|engine| engine.hands_over()));
+    }
+}
+
+#[test]
+fn a_group_that_waits_for_its_hooks_stays_where_the_operator_wants_it_to_and_goes_at_a_fault() {
+    for how in [Alone::Drain, Alone::DrainOf(0), Alone::DrainOf(1)] {
+        let mut world = gateways(false);
+        let began = world.now;
+        leave_alone(&mut world, how);
+        world.run(secs(1));
+        world.input(0, Input::Release { vip: None });
+        world.run(secs(5));
+        let staying = vec![Moment::BeforeRelease, Moment::AfterClaim];
+        assert_eq!((group::owners(&world), run_by(&world, 0, began)), ([Some(0); 2], staying), "{how:?}");
+        assert!(!world.hosts[0].engine.as_ref().is_some_and(|engine| engine.hands_over()), "{how:?}");
+
+        let again = world.now;
+        world.hook_time = nanos(secs(60));
+        leave_alone(&mut world, how);
+        world.run(secs(1));
+        assert_eq!(group::owners(&world), [Some(0); 2], "{how:?}");
+        world.set_link(0, LinkId(0), false);
+        world.run(ms(500));
+        assert_eq!(group::owners(&world), [Some(1); 2], "{how:?}");
+        assert_eq!(run_by(&world, 0, again), [Moment::BeforeRelease, Moment::AfterRelease], "{how:?}");
+    }
 }

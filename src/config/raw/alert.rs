@@ -17,33 +17,20 @@ pub struct Alert {
     #[serde(default)]
     pub severity: Severity,
     /// A page that gets each event as JSON by POST, such as `"https://alerts.example.com/vipd"`. Any status of 200 to 299 is thanks.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String")]
     pub webhook: Option<String>,
     /// With `webhook`: a file with a token, which is sent as `Authorization: Bearer`. Nobody but its owner and group may read it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String")]
     pub token_file: Option<String>,
     /// With `webhook` and https: a file with the certificates to believe, in PEM. Default: those that the system believes.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String")]
     pub ca: Option<String>,
     /// A program that gets each event as JSON on standard input: its absolute path and its arguments. No shell.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Vec<String>", length(min = 1))]
+    #[schemars(length(min = 1))]
     pub exec: Option<Vec<String>>,
     /// With `exec`: the user that the program is run as. Default: the agent's, without its capabilities.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String")]
     pub user: Option<String>,
     /// `true`: the journal of systemd, for an agent whose log goes elsewhere. A log that goes there has all events anyway.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "bool")]
     pub journal: Option<bool>,
     /// How long one attempt may take. What fails is tried again after 1 s, then ever later, up to each minute, for an hour. `100ms` to `5m`.
     /// Default: `10s`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Duration")]
     pub timeout: Option<Duration>,
 }
 

@@ -14,96 +14,54 @@ pub struct Check {
     #[schemars(regex(pattern = r"^[A-Za-z0-9._-]{1,63}$"))]
     pub name: String,
     /// Passes while this program ends with exit code 0: its absolute path and its arguments. No shell, an empty environment, in `/`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Vec<String>", length(min = 1))]
+    #[schemars(length(min = 1))]
     pub exec: Option<Vec<String>>,
     /// A program as with `exec`, whose last line is a whole number: how far this node's data is behind.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Vec<String>", length(min = 1))]
+    #[schemars(length(min = 1))]
     pub replication: Option<Vec<String>>,
     /// With `exec` and `replication`: the user that the program is run as. Default: the agent's, without its capabilities.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String")]
     pub user: Option<String>,
     /// Passes while connections are accepted there: an IP address or a name, with a port.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String")]
     pub tcp: Option<String>,
     /// Passes while this page is answered as it should be: `http://HOST:PORT/PATH`, or with `https`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String")]
     pub http: Option<String>,
     /// With `http`: the name of the host that is asked for, and that its certificate must be for. Default: that of the address.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String")]
     pub host: Option<String>,
     /// With `http`: the status code that is well. Default: 200 to 299.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "u16", range(min = 100, max = 599))]
+    #[schemars(range(min = 100, max = 599))]
     pub status: Option<u16>,
     /// With `http`: what the body must contain within its first 64 KiB. Default: anything.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String")]
     pub body: Option<String>,
     /// With `http` and https: a file with the certificates of those who may vouch for the server, or its own. Default: the system's list.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String")]
     pub ca: Option<String>,
     /// With `http` and https: whether the server must prove who it is. Default: true.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "bool")]
     pub verify: Option<bool>,
     /// Passes while the host of this IP address answers to an ICMP echo.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String")]
     pub ping: Option<String>,
     /// Passes while a neighbour answers to the question who has this address, by ARP or neighbour solicitation; needs `interface`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String")]
     pub arp: Option<String>,
     /// Adds the whole number in this file to the priority, -253 to 253. Without a number the vip takes no part.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String")]
     pub file: Option<String>,
     /// Passes while a process of this name runs, as `ps -o comm` shows it.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String")]
     pub process: Option<String>,
     /// Passes while this unit of systemd's is active; `.service` may be left out.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String")]
     pub systemd: Option<String>,
     /// Passes while this PostgreSQL server answers, as what it should be: `host=/run/postgresql user=vipd dbname=postgres`. No TLS.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String")]
     pub postgres: Option<String>,
     /// With `postgres`: `"primary"`, `"standby"` or `"any"`. Default: any.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String")]
     pub role: Option<String>,
     /// With `postgres`: the servers of the other nodes. A primary fails while one of them is primary on a later timeline. Default: none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Vec<String>")]
     pub peers: Option<Vec<String>>,
     /// Passes while this interface has a carrier. With `ping` and `arp`: the interface that they use; `ping` by default the routes'.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String")]
     pub interface: Option<String>,
     /// With `interface`: and at least this many Mbit/s. Default: any.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "u32", range(min = 1, max = 10_000_000))]
+    #[schemars(range(min = 1, max = 10_000_000))]
     pub speed: Option<u32>,
     /// Passes while the main routing table has this route: `default`, or a network such as `10.0.0.0/8` or `::/0`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String")]
     pub route: Option<String>,
     /// How often it is run, from start to start. `50ms` to `1h`. Default: `1s`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Duration")]
     pub interval: Option<Duration>,
     /// How long one run may take before it counts as failed, and is killed. `10ms` to `5m`. Default: `1s`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Duration")]
     pub timeout: Option<Duration>,
     /// How many successes in a row make it pass again. 1 to 100. Default: 2.
     #[serde(default = "default::row")]
@@ -114,22 +72,15 @@ pub struct Check {
     #[schemars(range(min = 1, max = 100))]
     pub fall: u8,
     /// While it fails this node gives the addresses up and does not claim them; with `max_lag`: while the lag is unknown. Default: false.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "bool")]
     pub fault: Option<bool>,
     /// Positive: added to the priority while it passes. Negative: taken off while it fails. With `max_lag`: taken off at `max_lag`, and in
     /// proportion below; default -100 there. -253 to 253.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "i16", range(min = -253, max = 253))]
+    #[schemars(range(min = -253, max = 253))]
     pub weight: Option<i16>,
     /// With `replication`, and needed there, in what the program counts in; with `postgres` a time such as `10s`: beyond it this
     /// node does not claim.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "MaxLag")]
     pub max_lag: Option<MaxLag>,
     /// With `max_lag`: whether it claims all the same, last of all, when nobody else does. Default: false.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "bool")]
     pub when_alone: Option<bool>,
 }
 

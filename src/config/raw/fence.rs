@@ -15,21 +15,16 @@ pub struct Fence {
     pub require: bool,
     /// How long a node waits before it fences an owner against which it would lose the election, so that of two nodes which would fence
     /// each other the better one survives. `0s` to `60s`. Default: `1s`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Duration")]
     pub delay: Option<Duration>,
     /// For how long a host that went down while it was the owner, without a stop, keeps itself out of the elections after it has booted:
     /// it may have been fenced. `1s` to `24h`, or `false`: not. Default: `10m`, where there is a `[[fence.peer]]`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Refresh")]
     pub hold: Option<Refresh>,
     /// How each peer is fenced, one table each. At most 64.
     #[serde(default)]
     #[schemars(length(max = 64))]
     pub peer: Vec<FencePeer>,
     /// Has the hardware watchdog reset this host where it cannot give its addresses up. Default: not.
-    #[serde(default, rename = "self", skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "FenceSelf")]
+    #[serde(rename = "self")]
     pub itself: Option<FenceSelf>,
 }
 
@@ -38,12 +33,8 @@ pub struct Fence {
 #[serde(deny_unknown_fields)]
 pub struct FenceSelf {
     /// Its device. Nothing else may use it (`RuntimeWatchdogSec` of systemd does). Default: `/dev/watchdog`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String")]
     pub watchdog: Option<String>,
     /// How long the agent may be stuck before the host is reset. `2s` to `5m`, whole seconds. Default: `10s`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Duration")]
     pub timeout: Option<Duration>,
 }
 
@@ -70,8 +61,6 @@ pub struct FencePeer {
     #[serde(default)]
     pub secrets: std::collections::BTreeMap<String, String>,
     /// How long one run of the fence agent may take. `1s` to `10m`. Default: `60s`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Duration")]
     pub timeout: Option<Duration>,
     /// How often it is tried. 1 to 10. Default: 2.
     #[serde(default = "default::attempts")]

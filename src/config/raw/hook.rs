@@ -11,68 +11,54 @@ use super::Duration;
 pub struct Hooks {
     /// This node is about to claim, and all else permits it, or an owner is about to hand over to it. Both wait for this program; that owner goes on
     /// meanwhile. Default: none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "BeforeClaim")]
     pub before_claim: Option<BeforeClaim>,
     /// This node owns the addresses; also when an agent that was started anew goes on as their owner. Default: none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Hook")]
     pub after_claim: Option<Hook>,
     /// This node gives the addresses up. A handover, a drain and a stop (3 s at most) wait for this program, nothing else does. Default: none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Hook")]
     pub before_release: Option<Hook>,
     /// It has given them up, and they are taken off. Default: none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Hook")]
     pub after_release: Option<Hook>,
     /// This node cannot take part any more: a check fails, the interface is down, the kernel refuses, it was too late. Default: none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Hook")]
     pub fault: Option<Hook>,
     /// Another host may own the addresses too. Once a minute at most. Default: none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Hook")]
     pub split_brain: Option<Hook>,
 }
 
-/// A program that a claim waits for.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct BeforeClaim {
-    /// Its absolute path and its arguments. No shell, in `/`; it is told what happens in its environment and, as JSON, on standard input.
-    #[schemars(length(min = 1))]
-    pub exec: Vec<String>,
-    /// The user that it is run as. Default: the agent's, without its capabilities.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String")]
-    pub user: Option<String>,
-    /// How long it may take; then it is killed, and has failed. `10ms` to `10m`. Default: `10s`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Duration")]
-    pub timeout: Option<Duration>,
-    /// What becomes of the claim where it fails: `ignore`, it is made; `veto`, it is not, and the program is run again after 10 s.
-    pub on_failure: OnHookFailure,
+/// A program, and what becomes of its failure: the types differ in that alone.
+macro_rules! hook {
+    ($(#[$type:meta])* $name:ident, $(#[$key:meta])* $on_failure:ty) => {
+        $(#[$type])*
+        #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+        #[serde(deny_unknown_fields)]
+        pub struct $name {
+            /// Its absolute path and its arguments. No shell, in `/`; it is told what happens in its environment and, as
+            /// JSON, on standard input.
+            #[schemars(length(min = 1))]
+            pub exec: Vec<String>,
+            /// The user that it is run as. Default: the agent's, without its capabilities.
+            pub user: Option<String>,
+            /// How long it may take; then it is killed, and has failed. `10ms` to `10m`. Default: `10s`.
+            pub timeout: Option<Duration>,
+            $(#[$key])*
+            pub on_failure: $on_failure,
+        }
+    };
 }
 
-/// A program whose failure stops nothing.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
-#[serde(deny_unknown_fields)]
-pub struct Hook {
-    /// Its absolute path and its arguments. No shell, in `/`; it is told what happens in its environment and, as JSON, on standard input.
-    #[schemars(length(min = 1))]
-    pub exec: Vec<String>,
-    /// The user that it is run as. Default: the agent's, without its capabilities.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String")]
-    pub user: Option<String>,
-    /// How long it may take; then it is killed, and has failed. `10ms` to `10m`. Default: `10s`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Duration")]
-    pub timeout: Option<Duration>,
+hook! {
+    /// A program that a claim waits for.
+    BeforeClaim,
+    /// What becomes of the claim where it fails: `ignore`, it is made; `veto`, it is not, and the program is run again
+    /// after 10 s.
+    OnHookFailure
+}
+
+hook! {
+    /// A program whose failure stops nothing.
+    Hook,
     /// That it failed is recorded, and nothing else becomes of it: `ignore`, the only word here. Default: ignore.
     #[serde(default)]
-    pub on_failure: Ignored,
+    Ignored
 }
 
 /// What becomes of a claim whose hook failed.

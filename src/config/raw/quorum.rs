@@ -17,13 +17,10 @@ pub struct Quorum {
     /// The longest time for which a voter grants an address: at least three of the longest `advert_interval`. A voter that starts waits for so long
     /// before it votes. The same at all voters; whoever makes it shorter stops all of them for the former time first. `100ms` to `765s`.
     /// Default: `3s`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Duration")]
     pub longest_grant: Option<Duration>,
     /// What the voters call this group: the same on all its nodes, and on no others that have a voter in common with it. 1 to 255 printable ASCII
     /// characters without spaces. Default: the names of the voters.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String", length(min = 1, max = 255))]
+    #[schemars(length(min = 1, max = 255))]
     pub cluster: Option<String>,
 }
 

@@ -40,8 +40,6 @@ pub struct Vip {
     /// How often the owner tells the others that it lives. They take over after 3 intervals and a part of one.
     /// Version 3: `10ms` to `40.95s` in steps of 10 ms, default `100ms`. Version 2: `1s` to `255s` in whole seconds,
     /// default `1s`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Duration")]
     pub advert_interval: Option<Duration>,
     /// The version of VRRP. 3 is RFC 9568; 2 is RFC 3768, for routers that know nothing newer: IPv4 only, whole seconds.
     /// Default: 3.
@@ -90,8 +88,6 @@ pub struct Vip {
     pub prefer: Prefer,
     /// Version 2 only, 1 to 8 ASCII characters: the password that the peers are configured with. It is sent in clear
     /// text and is no security. Default: none.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Password")]
     pub password: Option<Password>,
     /// When the neighbours are told again who owns the addresses.
     #[serde(default)]
@@ -103,8 +99,6 @@ pub struct Vip {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub check: Vec<Check>,
     /// Programs that are run when something becomes of this vip.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "Hooks")]
     pub hooks: Option<Hooks>,
 }
 
@@ -119,8 +113,7 @@ pub enum Address {
         /// `"IP/PREFIX"`, such as `"10.20.0.100/24"`.
         address: String,
         /// The label that `ip address` shows, IPv4 only, such as `"eno1:db"`. 1 to 15 bytes. Default: the interface's name.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[schemars(with = "String", length(min = 1, max = 15))]
+        #[schemars(length(min = 1, max = 15))]
         label: Option<String>,
     },
 }
@@ -136,20 +129,13 @@ pub enum Route {
         /// The network, such as `"10.50.0.0/16"` or `"default"`, of a family of the vip's addresses.
         to: String,
         /// The next hop. Default: none, the network is on the link.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[schemars(with = "String")]
         via: Option<String>,
         /// The address of the vip from which this host speaks to the network. Default: the kernel chooses.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[schemars(with = "String")]
         source: Option<String>,
         /// The table, 1 to 4294967295 without 255. Default: 254, the main one.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[schemars(with = "u32", range(min = 1))]
+        #[schemars(range(min = 1))]
         table: Option<u32>,
         /// The lowest of several routes to a network is used; 0 to 4294967295, IPv6 without 0. Default: 0, and 1024 of IPv6.
-        #[serde(default, skip_serializing_if = "Option::is_none")]
-        #[schemars(with = "u32")]
         metric: Option<u32>,
     },
 }
@@ -159,12 +145,8 @@ pub enum Route {
 #[serde(deny_unknown_fields)]
 pub struct Rule {
     /// Packets from this address or network, such as `"10.20.0.100"`. At least one of `from` and `to`.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String")]
     pub from: Option<String>,
     /// Packets to this address or network.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(with = "String")]
     pub to: Option<String>,
     /// The table that is asked for them, 1 to 4294967295.
     #[schemars(range(min = 1))]

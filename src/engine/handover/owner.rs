@@ -58,19 +58,23 @@ impl Vip {
     /// Nobody is asked, or nobody takes it: a stop or a drain goes on by the standard, when the hook before a release has ended. Whether that is to
     /// be waited for.
     fn leave_after_hook(&mut self, step: &mut Step<'_>, order: Order) -> bool {
-        let can_wait = matches!(self.state, State::Active(_)) && !self.is_claimed_by_group();
-        if order.then.is_with_successor() || !can_wait || self.handover.leaving.is_some() {
+        !order.then.is_with_successor() && self.begin_releasing(step, order)
+    }
+
+    /// A member of a group waits for the hooks of the others as well.
+    pub(super) fn begin_releasing(&mut self, step: &mut Step<'_>, order: Order) -> bool {
+        if !matches!(self.state, State::Active(_)) || self.handover.leaving.is_some() {
             return false;
         }
         let (peer, asked, tried) = (String::new(), Vec::new(), Vec::new());
         let (phase, repeat_at) = (Phase::Releasing, step.now);
         self.handover.leaving =
             Some(Box::new(Leaving { peer, order, phase, asked, repeat_at, tried, ready: None, failed: None }));
-        let is_told = self.may_let_go(step);
-        if is_told {
+        let waits = !self.may_let_go(step) || self.is_claimed_by_group();
+        if !waits {
             self.handover.leaving = None;
         }
-        !is_told
+        waits
     }
 
     /// Whether the hook before the release has ended, for which the owner waits. A question moves nothing.
@@ -92,12 +96,12 @@ impl Vip {
     pub(in crate::engine) fn on_release_told(&mut self, step: &mut Step<'_>) {
         match self.handover.leaving.as_ref().map(|leaving| leaving.phase) {
             Some(Phase::Asking { .. }) => self.repeat_leaving(step),
-            Some(Phase::Releasing) => {
+            Some(Phase::Releasing) if !self.is_claimed_by_group() => {
                 if let Some(leaving) = self.handover.leaving.take() {
                     self.leave_all_the_same(step, leaving.order.then);
                 }
             }
-            Some(Phase::Closing { .. } | Phase::Removing { .. } | Phase::Telling { .. }) | None => {}
+            Some(Phase::Releasing | Phase::Closing { .. } | Phase::Removing { .. } | Phase::Telling { .. }) | None => {}
         }
     }
 
@@ -108,7 +112,7 @@ impl Vip {
         if self.settings.priority == Priority::OWNER {
             return Err(HandoverFailure::AddressOwner);
         }
-        if self.is_claimed_by_group() {
+        if self.is_claimed_by_group() && !self.is_releasing() {
             return self.propose(order);
         }
         if let Some(leaving) = &mut self.handover.leaving {

@@ -3,7 +3,8 @@
 //! | a member | the group |
 //! |---|---|
 //! | is to leave: by an operator, a drain, a stop, a better node | the same node is asked for all, if it listens for all |
-//! | is refused, or not answered | nothing moves: the next node is asked for all, or the owner stays; a stop and a drain follow the standard |
+//! | is refused, or not answered | nothing moves: the next node is asked for all, or the owner stays |
+//! | has no successor, and stops or is drained | all go by the standard, in one step, once the hooks before a release of all have ended |
 //! | is ready at the successor | nothing, until all are: then the owner closes all gates |
 //! | is asked for, at the successor | the answer waits until all are asked for and prepared |
 //! | is given, at the successor | nothing, until all are: then all are claimed |
@@ -99,6 +100,7 @@ impl Engine {
         self.begin_whole(now, members);
         self.keep_asking_whole(now, members);
         self.fail_whole(now, members);
+        self.release_whole(now, members);
         self.let_go_whole(now, members);
         self.answer_whole(now, members);
         self.take_whole(now, members);
@@ -181,8 +183,44 @@ impl Engine {
         tried.push(leaving.peer.clone());
         let next = self.successor_of_whole(now, members, leaving.order.to.as_deref(), &tried).ok();
         let next = next.filter(|_| now < leaving.order.until);
+        let leaves = self.members(members).any(Vip::leaves_all_the_same);
         for id in members {
-            self.step(now, *id, |vip, step| vip.ask_next_with_group(step, next.clone(), &failure));
+            self.step(now, *id, |vip, step| vip.ask_next_with_group(step, next.clone(), leaves, &failure));
+        }
+    }
+
+    /// One that goes without a successor takes the others along: all wait for the hooks of all.
+    fn release_whole(&mut self, now: Instant, members: &[VipId]) {
+        if !self.members(members).any(Vip::is_releasing) {
+            return;
+        }
+        let goes = |vip: &&Vip| vip.is_releasing() && vip.leaves_all_the_same();
+        let Some(first) = self.members(members).find(goes) else {
+            // An operator wants it to stay. What has been lost meanwhile has the others step back.
+            if self.members(members).all(|vip| vip.state().is_owner()) {
+                for id in members {
+                    self.step_if(now, *id, Vip::is_releasing, |vip, _| vip.handover.leaving = None);
+                }
+            }
+            return;
+        };
+        let lost = first.settings().name.clone();
+        let Some(order) = first.handover.leaving.as_ref().map(|leaving| leaving.order.clone()) else { return };
+        let follows = Order { then: Then::Follow, request: None, ..order };
+        for id in members {
+            self.step_if(
+                now,
+                *id,
+                |vip| vip.handover.leaving.is_none(),
+                |vip, step| {
+                    vip.begin_releasing(step, follows.clone());
+                },
+            );
+        }
+        if self.members(members).filter(|vip| vip.is_releasing()).all(Vip::has_been_told_of_release) {
+            for id in members {
+                self.step_if(now, *id, Vip::is_releasing, |vip, step| vip.release_with_group(step, &lost));
+            }
         }
     }
 
@@ -336,7 +374,13 @@ impl Vip {
         }
     }
 
-    fn ask_next_with_group(&mut self, step: &mut Step<'_>, next: Option<String>, failure: &HandoverFailure) {
+    fn ask_next_with_group(
+        &mut self,
+        step: &mut Step<'_>,
+        next: Option<String>,
+        leaves: bool,
+        failure: &HandoverFailure,
+    ) {
         let asked = self.handover.leaving.as_ref().filter(|leaving| leaving.failed.is_none());
         if let Some(peer) = asked.map(|leaving| leaving.peer.clone()) {
             self.say(step, &peer, 0, HandoverStep::Cancel);
@@ -344,7 +388,26 @@ impl Vip {
         let Some((order, tried)) = self.end_asking(step, failure) else { return };
         match next {
             Some(peer) => self.ask_peer(step, peer, order, tried),
+            None if leaves && self.begin_releasing(step, order.clone()) => {}
             None => self.stay_after_all(step, order, failure.clone()),
+        }
+    }
+
+    /// Whether it goes though nobody takes it, when the hooks before a release have ended.
+    pub(super) fn is_releasing(&self) -> bool {
+        self.handover.leaving.as_ref().is_some_and(|leaving| matches!(leaving.phase, Phase::Releasing))
+    }
+
+    fn leaves_all_the_same(&self) -> bool {
+        self.handover.leaving.as_ref().is_some_and(|leaving| !leaving.order.then.is_with_successor())
+    }
+
+    fn release_with_group(&mut self, step: &mut Step<'_>, lost: &str) {
+        let Some(leaving) = self.handover.leaving.take() else { return };
+        if leaving.order.then.is_with_successor() {
+            self.step_back(step, lost);
+        } else {
+            self.leave_all_the_same(step, leaving.order.then);
         }
     }
 
