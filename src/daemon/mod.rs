@@ -288,7 +288,8 @@ fn spawn_control(
             warn!("the control socket is no longer served: {error}");
         }
     })?;
-    // It needs much code for its beginning, which is let go before memory is locked. Where it has failed it has said so.
+    // It needs much code for its beginning, which is let go before memory is locked. Where it has failed it has said
+    // so.
     is_served.recv().ok();
     Ok(())
 }

@@ -55,10 +55,11 @@ pub fn run_in_real_time(urgency: Urgency) -> io::Result<()> {
     Err(context(tried)(io::Error::last_os_error()))
 }
 
-/// Keeps all memory that the process uses, now or later, from being swapped out. What is reserved but never touched costs nothing; but the
-/// code that an agent lives by is fetched at once, for a takeover on a host that is short of memory cannot wait for its disk. What was
-/// read until now of the other code, of the libraries, and of the tables that tell the loader where things are, is let go: most of it is
-/// needed at the start only, and what is not is fetched again, and locked.
+/// Keeps all memory that the process uses, now or later, from being swapped out. What is reserved but never touched
+/// costs nothing; but the code that an agent lives by is fetched at once, for a takeover on a host that is short of
+/// memory cannot wait for its disk. What was read until now of the other code, of the libraries, and of the tables that
+/// tell the loader where things are, is let go: most of it is needed at the start only, and what is not is fetched
+/// again, and locked.
 ///
 /// # Errors
 ///
@@ -80,15 +81,16 @@ pub fn lock_memory() -> io::Result<()> {
     }
 }
 
-/// Gives back the memory of code that was run until now, as [`lock_memory`] does: reading a configuration takes much of it. What is needed again
-/// is fetched again.
+/// Gives back the memory of code that was run until now, as [`lock_memory`] does: reading a configuration takes much of
+/// it. What is needed again is fetched again.
 pub fn let_go_of_code() {
     if let Ok(code) = Code::find() {
         code.let_go();
     }
 }
 
-/// The code of the program and of its libraries, by addresses of whole pages; none where the linker was told no order, as for tests.
+/// The code of the program and of its libraries, by addresses of whole pages; none where the linker was told no order,
+/// as for tests.
 struct Code {
     /// What an agent lives by, as far as `link/text.ld` knows.
     needed: Range<usize>,
@@ -117,8 +119,8 @@ impl Code {
     }
 }
 
-/// The mapping that a line of `/proc/self/maps` is about, if nobody ever writes there: code, or the beginning of a program or library. What the
-/// loader has to write to, once, is data behind those.
+/// The mapping that a line of `/proc/self/maps` is about, if nobody ever writes there: code, or the beginning of a
+/// program or library. What the loader has to write to, once, is data behind those.
 #[cfg(ordered_code)]
 fn unwritten(line: &str) -> Option<Range<usize>> {
     let mut fields = line.split_ascii_whitespace();

@@ -161,8 +161,8 @@ pub struct Engine {
     roll: Option<Roll>,
 }
 
-/// An input that concerns many vips: it is dealt with vip by vip, as the outputs are polled, lest what is to be done for a thousand of them at
-/// once fill the memory. Another input finds it dealt with.
+/// An input that concerns many vips: it is dealt with vip by vip, as the outputs are polled, lest what is to be done
+/// for a thousand of them at once fill the memory. Another input finds it dealt with.
 #[derive(Clone, Debug)]
 struct UnderWay {
     now: Instant,
@@ -224,7 +224,8 @@ impl Engine {
         engine
     }
 
-    /// Takes one input, whose outputs are to be polled then: what concerns many vips is done as they are. `now` never goes back.
+    /// Takes one input, whose outputs are to be polled then: what concerns many vips is done as they are. `now` never
+    /// goes back.
     pub fn handle(&mut self, now: Instant, input: Input) {
         while self.go_on() {}
         self.on_input(now, input);
