@@ -14,7 +14,7 @@
     )
 )]
 
-use alloc::string::String;
+use alloc::boxed::Box;
 use core::fmt;
 use core::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use core::num::{NonZeroU8, NonZeroU16};
@@ -187,7 +187,7 @@ pub struct VirtualAddress {
     /// 0..=32 or 0..=128, as configured.
     pub prefix_len: u8,
     /// `ip address ... label`, IPv4 only, at most 15 bytes.
-    pub label: Option<String>,
+    pub label: Option<Box<str>>,
 }
 
 impl VirtualAddress {

@@ -1,8 +1,10 @@
 #!/bin/bash
 # The memory of an owner of many virtual routers, one address each: tests/memory.sh target/release/vipd
 #
-# As root, in a network namespace of its own; takes half a minute. It is the most that the process ever had (VmHWM). Fails where that has grown: of 250
-# it is not to be more than keepalived's largest process has (7.6 MiB), which of 1,000 (8.7 MiB) it is still.
+# As root, in a network namespace of its own; takes half a minute. It is the most that the process ever had (VmHWM).
+# Fails where that is more than what keepalived's largest process has: 7.6 MiB of 250, 8.7 MiB of 1,000. vipd has less;
+# by how much depends on the pieces in which the kernel keeps the file of the program, and on how busy the host is when
+# the agent starts.
 set -euo pipefail
 
 if [[ ${INSIDE:-} != yes ]]; then
@@ -45,5 +47,5 @@ owner() {
     ((used <= limit)) || { echo "more than $limit KiB" >&2; return 1; }
 }
 
-owner 250 7782
-owner 1000 11800
+owner 250 7168
+owner 1000 8908

@@ -218,7 +218,7 @@ fn not_a_host(ip: IpAddr, prefix_len: u8) -> Option<&'static str> {
     }
 }
 
-fn label(value: Value<'_>, address: Option<&VirtualAddress>, findings: &mut Findings) -> Option<String> {
+fn label(value: Value<'_>, address: Option<&VirtualAddress>, findings: &mut Findings) -> Option<Box<str>> {
     let label = value.text("\"eno1:db\"", findings)?;
     if address.is_some_and(|address| address.family() == Family::V6) {
         let remedy = "remove it: only IPv4 addresses have labels";
@@ -230,7 +230,7 @@ fn label(value: Value<'_>, address: Option<&VirtualAddress>, findings: &mut Find
         value.refuse(Kind::Invalid, "`label` is no address label", format!("{} bytes", label.len()), remedy, findings);
         return None;
     }
-    Some(label.to_string())
+    Some(label.into())
 }
 
 /// fe80::/10 (RFC 4291 §2.4).

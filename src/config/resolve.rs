@@ -4,6 +4,7 @@
 //! of both sorts come in one report; what may only be a consequence of broken syntax is then left out.
 
 use std::collections::HashSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use toml::de::DeTable;
@@ -20,7 +21,7 @@ use super::seal::{check_room, seal};
 use super::spread::Spreads;
 use super::system::System;
 use super::{Config, fence, quorum, spread, vip};
-use crate::engine::{FenceSettings, HeartbeatSettings, Settings, VipSettings};
+use crate::engine::{AnnounceSettings, FenceSettings, HeartbeatSettings, Settings, VipSettings};
 use crate::wire::seal::is_name;
 
 /// The settings of a text, or all its problems in the order of the file.
@@ -58,6 +59,17 @@ fn in_parts(text: &str, system: &System) -> Option<Config> {
     let mut findings = Findings::default();
     let config = root(document.get_ref(), Some(&parts), system, &mut findings);
     findings.problems.is_empty().then(|| Config { notes: findings.into_notes(text), ..config })
+}
+
+/// Vips that announce as the one before them share that one's settings: a node may have a thousand, of which most do.
+fn share(vips: &mut [VipSettings]) {
+    let mut last: Option<Arc<AnnounceSettings>> = None;
+    for vip in vips {
+        match &last {
+            Some(last) if **last == *vip.announce => vip.announce = Arc::clone(last),
+            Some(_) | None => last = Some(Arc::clone(&vip.announce)),
+        }
+    }
 }
 
 /// All tables, without the notes. What is returned means something only if there were no problems. Where there are parts, the document is what
@@ -109,6 +121,7 @@ fn root(document: &DeTable<'_>, parts: Option<&Parts<'_>>, system: &System, find
             Err(error) => findings.refuse(syntax_problem(&error, part)),
         }
     }
+    share(&mut vips);
     across.check(findings);
     spreads.check(&across, findings);
     let mut groups = Groups::default();

@@ -1,6 +1,7 @@
 //! `[[vip]]`: one table to one [`VipSettings`].
 
 use std::ops::Range;
+use std::sync::Arc;
 
 use super::across::{Across, Claimed};
 use super::address;
@@ -86,7 +87,7 @@ pub(super) fn vip(
         mac,
         checksum,
         password,
-        announce,
+        announce: Arc::new(announce),
         on_conflict,
         on_silent_owner,
         checks,
@@ -95,7 +96,7 @@ pub(super) fn vip(
         prefer,
         addresses: addresses?.ordered(),
         routing: routing.into_iter().map(|(routing, _)| routing).collect(),
-        spread: share.and_then(|share| share.place()),
+        spread: share.and_then(|share| share.place()).map(Box::new),
     })
 }
 

@@ -59,7 +59,7 @@ impl Checks {
     fn start(&self, check: Check, turn: (u32, u32)) -> io::Result<Running> {
         let to_loop = self.to_loop.clone();
         Running::start(check, turn, move |check, result| {
-            to_loop.blocking_send(Message::Check { check: check.to_owned(), result }).is_ok()
+            to_loop.blocking_send(Message::Check { check: check.into(), result: Box::new(result) }).is_ok()
         })
     }
 }

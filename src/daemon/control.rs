@@ -149,7 +149,7 @@ async fn hand_over(
     let (answer, answered) = oneshot::channel();
     let name = request.vip.clone();
     let asked = async {
-        to_loop.send(Message::HandOver { request, answer }).await.ok()?;
+        to_loop.send(Message::HandOver { request: Box::new(request), answer }).await.ok()?;
         answered.await.ok()
     };
     match tokio::time::timeout(HANDOVER_PATIENCE, asked).await {

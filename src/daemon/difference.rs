@@ -145,7 +145,7 @@ fn changes(old: &VipSettings, new: &VipSettings) -> Vec<String> {
     note("on_silent_owner", on_silent_owner(old.on_silent_owner), on_silent_owner(new.on_silent_owner));
     note("references", references(&old.references), references(&new.references));
     note("prefer", prefer(old.prefer), prefer(new.prefer));
-    note("spread", spread(old.spread.as_ref()), spread(new.spread.as_ref()));
+    note("spread", spread(old.spread.as_deref()), spread(new.spread.as_deref()));
     if old.password != new.password {
         changes.push("password".to_owned());
     }

@@ -183,6 +183,11 @@ impl EventLoop {
         })
     }
 
+    /// Whether memory is locked by now.
+    pub(super) const fn note_memory(&mut self, locked: bool) {
+        self.circumstances.memory_locked = locked;
+    }
+
     /// Runs until a stop is complete.
     ///
     /// # Errors

@@ -11,7 +11,7 @@ use std::thread;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use tokio::sync::mpsc::{self, Receiver, Sender};
 use tracing::{debug, error, info};
 
@@ -150,7 +150,7 @@ struct Thread {
     dir: PathBuf,
     writer: Option<Writer>,
     /// What each vip does, by the events of this agent. One that is not here may do anything.
-    states: BTreeMap<String, String>,
+    states: BTreeMap<Arc<str>, &'static str>,
     /// Events that the disk refused, and of which the journal says nothing yet.
     unwritten: u64,
     /// When the journal said last that the agent runs.
@@ -200,7 +200,7 @@ impl Thread {
         match entry {
             Entry::Event(event) => {
                 let record = Record::of_event(&event, &self.boot, &self.names);
-                self.note(&event.kind, record.vip.as_deref());
+                self.note(&event);
                 self.write(&record);
             }
             Entry::Names(names) => self.names.extend(names),
@@ -223,19 +223,19 @@ impl Thread {
     }
 
     /// Keeps count of what each vip does.
-    fn note(&mut self, kind: &EventKind, vip: Option<&str>) {
-        let Some(vip) = vip else { return };
-        let state = match kind {
+    fn note(&mut self, event: &Event) {
+        let Some(vip) = event.vip.and_then(|vip| self.names.shared(vip)) else { return };
+        let state = match &event.kind {
             EventKind::Transition { cause: Cause::Removed, .. } => {
-                self.states.remove(vip);
+                self.states.remove(&vip);
                 return;
             }
-            EventKind::Transition { to, .. } => to.to_string(),
-            EventKind::ClaimWaits { .. } => WAITING.to_owned(),
-            EventKind::OwnerBack { .. } => StateName::Backup.to_string(),
+            EventKind::Transition { to, .. } => to.name(),
+            EventKind::ClaimWaits { .. } => WAITING,
+            EventKind::OwnerBack { .. } => StateName::Backup.name(),
             _ => return,
         };
-        self.states.insert(vip.to_owned(), state);
+        self.states.insert(vip, state);
     }
 
     fn of_agent(&self, kind: &str, text: impl Into<String>) -> Record {
@@ -289,10 +289,13 @@ impl Thread {
 
     /// What each vip does, for a reader who does not know what was before.
     fn append_states(&mut self) -> io::Result<()> {
-        let states: Vec<_> = self.states.iter().map(|(vip, state)| (vip.clone(), json!(state))).collect();
+        let states: Vec<_> = self.states.iter().map(|(vip, state)| (vip.to_string(), json!(state))).collect();
         for some in states.chunks(STATES_IN_A_LINE) {
             let mut running = self.of_agent("running", "vipd runs");
-            running.evidence.insert("states".to_owned(), Value::Object(some.iter().cloned().collect()));
+            // Not collected: that sorts them, by code that is let go when the agent runs.
+            let mut line = Map::new();
+            line.extend(some.iter().cloned());
+            running.evidence.insert("states".to_owned(), Value::Object(line));
             self.append(&running)?;
         }
         Ok(())
@@ -303,7 +306,7 @@ impl Thread {
         if let Some(Err(error)) = self.writer.as_ref().map(Writer::sync) {
             self.alarm(&error);
         }
-        if self.status != self.told && self.to_loop.try_send(Message::Journal(self.status.clone())).is_ok() {
+        if self.status != self.told && self.to_loop.try_send(Message::Journal(Box::new(self.status.clone()))).is_ok() {
             self.told = self.status.clone();
         }
     }
@@ -328,7 +331,7 @@ mod tests {
         Thread {
             dir: dir.to_owned(),
             writer: None,
-            states: [("db".to_owned(), "Active".to_owned())].into(),
+            states: [("db".into(), "Active")].into(),
             unwritten: 0,
             said_at: clock::now(),
             boot: boot.to_owned(),

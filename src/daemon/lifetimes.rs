@@ -8,6 +8,7 @@
 //! the kernel has taken away.
 
 use std::collections::BTreeMap;
+use std::mem;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
@@ -15,8 +16,8 @@ use std::time::Duration;
 use super::clock;
 use crate::driver::addresses::LATE_BY;
 use crate::engine::election::PATIENCE;
-use crate::engine::{Engine, Instant, VipId, VipSettings};
-use crate::types::{Family, MacMode, Priority, VirtualAddress, Vrid};
+use crate::engine::{Engine, Instant, Vip, VipId, VipSettings};
+use crate::types::{AdvertInterval, Family, MacMode, Priority, VirtualAddress, Vrid};
 
 /// How often lifetimes are renewed where that costs little.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -73,68 +74,84 @@ pub(super) struct Prolongation {
 /// Those of all vips.
 #[derive(Debug)]
 pub(super) struct Lifetimes {
-    vips: BTreeMap<VipId, Vec<Lasting>>,
-    rights: BTreeMap<VipId, Right>,
+    vips: BTreeMap<VipId, Lives>,
+    ipv6_addresses: u32,
 }
 
+/// Those of a vip.
+#[derive(Debug)]
+struct Lives {
+    right: Right,
+    mac: MacMode,
+    vrid: Vrid,
+    /// From one chance to renew them to the next.
+    interval: AdvertInterval,
+    /// Of each family that has any. An address owner's addresses are the interface's own, and have none.
+    families: [Option<Lasting>; 2],
+}
+
+/// Of the addresses of one family.
 #[derive(Debug)]
 struct Lasting {
-    what: Prolongation,
-    period: Duration,
-    /// From one chance to renew it to the next.
-    interval: Duration,
+    family: Family,
+    addresses: Arc<[VirtualAddress]>,
+    seconds: u32,
     renewed_at: Option<Instant>,
+}
+
+impl Lasting {
+    const fn lifetime(&self) -> Duration {
+        Duration::from_secs(self.seconds as u64)
+    }
+}
+
+impl Lives {
+    fn lasting(&mut self) -> impl Iterator<Item = &mut Lasting> {
+        self.families.iter_mut().flatten()
+    }
 }
 
 impl Lifetimes {
     pub(super) fn of(engine: &Engine) -> Self {
-        let mut lifetimes = Self { vips: BTreeMap::new(), rights: BTreeMap::new() };
+        let mut lifetimes = Self { vips: BTreeMap::new(), ipv6_addresses: 0 };
         lifetimes.reload(engine);
         lifetimes
     }
 
     /// The engine has other vips. All is renewed at the next chance.
     pub(super) fn reload(&mut self, engine: &Engine) {
-        for (_, right) in self.rights.extract_if(.., |vip, _| engine.vip(*vip).is_none()) {
-            right.until(Instant::ZERO);
+        let before = mem::take(&mut self.vips);
+        for (_, gone) in before.iter().filter(|(vip, _)| engine.vip(**vip).is_none()) {
+            gone.right.until(Instant::ZERO);
         }
-        let ipv6 = ipv6_addresses(engine.vips().iter().map(|vip| vip.settings()));
-        self.vips.clear();
-        for vip in engine.vips() {
-            let (settings, right) = (vip.settings(), self.rights.entry(vip.id()).or_default());
-            // An address owner's addresses are the interface's own.
-            if settings.priority == Priority::OWNER {
-                continue;
-            }
-            let families = Family::ALL.into_iter().filter_map(|family| {
+        self.ipv6_addresses = ipv6_addresses(engine.vips().iter().map(|vip| vip.settings()));
+        let lives = |vip: &Vip| {
+            let settings = vip.settings();
+            let lasting = |family| {
                 let is_of_it = |address: &&VirtualAddress| address.family() == family;
                 let addresses = match vip.addresses() {
                     all if all.iter().all(|address| is_of_it(&address)) => Arc::clone(all),
                     both => both.iter().filter(is_of_it).cloned().collect(),
                 };
-                let what = Prolongation {
-                    vip: vip.id(),
-                    mac: settings.mac,
-                    vrid: settings.vrid,
-                    family,
-                    addresses,
-                    lifetime: lifetime(settings, family, ipv6),
-                    right: right.clone(),
-                };
-                let interval = settings.interval.duration();
-                let lasting = Lasting { what, period: period(family, ipv6), interval, renewed_at: None };
-                (!lasting.what.addresses.is_empty()).then_some(lasting)
-            });
-            let mut families: Vec<Lasting> = families.collect();
-            families.shrink_to_fit();
-            self.vips.insert(vip.id(), families);
-        }
+                let seconds = seconds(settings, family, self.ipv6_addresses);
+                let lasts = settings.priority != Priority::OWNER && !addresses.is_empty();
+                lasts.then_some(Lasting { family, addresses, seconds, renewed_at: None })
+            };
+            Lives {
+                right: before.get(&vip.id()).map_or_else(Right::default, |lives| lives.right.clone()),
+                mac: settings.mac,
+                vrid: settings.vrid,
+                interval: settings.interval,
+                families: Family::ALL.map(lasting),
+            }
+        };
+        self.vips = engine.vips().iter().map(|vip| (vip.id(), lives(vip))).collect();
     }
 
     /// A vip's addresses may be held until then.
     pub(super) fn hold(&self, vip: VipId, until: Instant) {
-        if let Some(right) = self.rights.get(&vip) {
-            right.until(until);
+        if let Some(lives) = self.vips.get(&vip) {
+            lives.right.until(until);
         }
     }
 
@@ -145,17 +162,17 @@ impl Lifetimes {
 
     /// A vip's lease. That of a vip that is unknown never runs.
     pub(super) fn right(&self, vip: VipId) -> Right {
-        self.rights.get(&vip).cloned().unwrap_or_default()
+        self.vips.get(&vip).map_or_else(Right::default, |lives| lives.right.clone())
     }
 
     /// A vip's addresses are installed now, for so long.
     pub(super) fn install(&mut self, vip: VipId, now: Instant) -> Lifetime {
         let mut lifetime = Lifetime::default();
-        for lasting in self.vips.get_mut(&vip).into_iter().flatten() {
+        for lasting in self.vips.get_mut(&vip).into_iter().flat_map(Lives::lasting) {
             lasting.renewed_at = Some(now);
-            match lasting.what.family {
-                Family::V4 => lifetime.v4 = Some(lasting.what.lifetime),
-                Family::V6 => lifetime.v6 = Some(lasting.what.lifetime),
+            match lasting.family {
+                Family::V4 => lifetime.v4 = Some(lasting.lifetime()),
+                Family::V6 => lifetime.v6 = Some(lasting.lifetime()),
             }
         }
         lifetime
@@ -163,10 +180,16 @@ impl Lifetimes {
 
     /// Has what is due of a vip renewed; where an order is not taken, at the next chance.
     pub(super) fn renew(&mut self, vip: VipId, now: Instant, mut order: impl FnMut(Prolongation) -> bool) {
-        for lasting in self.vips.get_mut(&vip).into_iter().flatten() {
+        let Some(lives) = self.vips.get_mut(&vip) else { return };
+        let (mac, vrid, right, interval) = (lives.mac, lives.vrid, lives.right.clone(), lives.interval.duration());
+        for lasting in lives.lasting() {
+            let period = period(lasting.family, self.ipv6_addresses);
             // The next chance would be later than that.
-            let due = lasting.renewed_at.is_none_or(|at| now.since(at) + lasting.interval > lasting.period);
-            if due && order(lasting.what.clone()) {
+            if lasting.renewed_at.is_some_and(|at| now.since(at) + interval <= period) {
+                continue;
+            }
+            let (family, addresses, lifetime) = (lasting.family, Arc::clone(&lasting.addresses), lasting.lifetime());
+            if order(Prolongation { vip, mac, vrid, family, addresses, lifetime, right: right.clone() }) {
                 lasting.renewed_at = Some(now);
             }
         }
@@ -174,7 +197,7 @@ impl Lifetimes {
 
     /// An address of a vip has come to its end before it was renewed: they are all due.
     pub(super) fn expired(&mut self, vip: VipId) {
-        self.vips.get_mut(&vip).into_iter().flatten().for_each(|lasting| lasting.renewed_at = None);
+        self.vips.get_mut(&vip).into_iter().flat_map(Lives::lasting).for_each(|lasting| lasting.renewed_at = None);
     }
 }
 
@@ -184,8 +207,8 @@ pub(super) fn resolution<'a>(vips: impl IntoIterator<Item = &'a VipSettings>) ->
     let ipv6 = ipv6_addresses(vips.iter().copied());
     let beyond = |vip: &&VipSettings| {
         let families = Family::ALL.into_iter().filter(|family| vip.addresses_of(*family).next().is_some());
-        let longest = families.map(|family| lifetime(vip, family, ipv6)).max().unwrap_or_default();
-        longest.saturating_sub(lease(vip))
+        let longest = families.map(|family| seconds(vip, family, ipv6)).max().unwrap_or_default();
+        Duration::from_secs(longest.into()).saturating_sub(lease(vip))
     };
     vips.iter().map(beyond).max().unwrap_or_default() + LATE_BY
 }
@@ -196,10 +219,11 @@ fn ipv6_addresses<'a>(vips: impl Iterator<Item = &'a VipSettings>) -> u32 {
 }
 
 /// In whole seconds: that is how the kernel counts. What is left when it is renewed outlives the lease.
-fn lifetime(vip: &VipSettings, family: Family, ipv6_addresses: u32) -> Duration {
+fn seconds(vip: &VipSettings, family: Family, ipv6_addresses: u32) -> u32 {
     let renewed_every = period(family, ipv6_addresses).max(vip.interval.duration());
     let wanted = lease(vip) + renewed_every + SLACK;
-    Duration::from_secs(wanted.as_secs() + u64::from(wanted.subsec_nanos() > 0))
+    let seconds = wanted.as_secs() + u64::from(wanted.subsec_nanos() > 0);
+    u32::try_from(seconds).unwrap_or(u32::MAX)
 }
 
 fn period(family: Family, ipv6_addresses: u32) -> Duration {

@@ -135,6 +135,11 @@ impl Names {
         vip.and_then(|vip| self.vips.get(&vip)).map_or("-", |name| name)
     }
 
+    /// The name of a vip for who keeps it.
+    pub(super) fn shared(&self, vip: VipId) -> Option<Arc<str>> {
+        self.vips.get(&vip).cloned()
+    }
+
     pub(super) fn link(&self, link: LinkId) -> &str {
         self.links.get(usize::from(link.0)).map_or("-", String::as_str)
     }

@@ -67,12 +67,14 @@ impl State {
     fn of(engine: &Engine, spared: &BTreeSet<u32>) -> Self {
         let (all, vips) = engine.holds();
         let owns = |state| matches!(state, StateName::Claiming | StateName::Active);
-        let owned = engine.vips().iter().filter(|vip| owns(vip.state())).map(|vip| vip.settings().name.clone());
+        let mut owned = BTreeSet::new();
+        // Not collected: that sorts them, by code that is let go when the agent runs.
+        owned.extend(engine.vips().iter().filter(|vip| owns(vip.state())).map(|vip| vip.settings().name.clone()));
         Self {
             boot: clock::boot_id(),
             all: all.map(Kept::of),
             vips: vips.map(|(name, hold)| (name.to_owned(), Kept::of(hold))).collect(),
-            owned: owned.collect(),
+            owned,
             spared: spared.clone(),
         }
     }

@@ -38,7 +38,7 @@ pub(super) struct Mailbox {
     pub(super) to_loop: mpsc::WeakSender<Message>,
 }
 
-/// One of them.
+/// One of them. What is large is boxed: thousands wait where as many addresses come at once.
 #[derive(Debug)]
 pub(super) enum Message {
     /// News of interfaces and their addresses.
@@ -58,19 +58,29 @@ pub(super) enum Message {
     /// A vip, or all of them, is to be kept out, or no longer. No answer: there is none of that name.
     Hold { vip: Option<String>, change: HoldChange, answer: oneshot::Sender<Option<Changed>> },
     /// An operator wants a vip to be handed over. No answer: there is none of that name.
-    HandOver { request: HandoverRequest, answer: oneshot::Sender<Option<HandoverOutcome>> },
+    HandOver { request: Box<HandoverRequest>, answer: oneshot::Sender<Option<HandoverOutcome>> },
     /// A fencing has ended.
     Fenced { request: RequestId, result: FenceResult },
     /// A hook has ended, or could not be run.
     HookEnded { request: RequestId, vip: VipId, moment: Moment, result: HookResult },
     /// How the journal does from now on.
-    Journal(JournalStatus),
+    Journal(Box<JournalStatus>),
     /// A check was run.
-    Check { check: String, result: CheckResult },
+    Check { check: Box<str>, result: Box<CheckResult> },
     /// The configuration was read anew.
     Reload { config: Box<Config>, answer: oneshot::Sender<Difference> },
     /// SIGTERM or SIGINT. Whether another agent is about to be started here, which goes on with what is owned.
     Stop { is_restart: bool },
     /// A thread that the agent cannot do without has ended.
     Lost { thread: &'static str, error: String },
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_message_takes_little_memory() {
+        assert!(size_of::<Message>() <= 56, "{} bytes", size_of::<Message>());
+    }
 }

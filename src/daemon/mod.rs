@@ -170,6 +170,7 @@ pub fn run(config: Config, options: &Options) -> Result<(), Failure> {
     // Before anything is sent: a life that peers take for the one before it would be silence to them.
     let seals = seal.as_ref().map(|seal| seals(seal, &options.state_dir)).transpose()?;
     let mut engine = Engine::new(settings, clock::now());
+    schedule::let_go_of_code();
     info!(node = engine.node(), vips = engine.vips().len(), "vipd {} starts", env!("CARGO_PKG_VERSION"));
     sandbox.tell();
 
@@ -210,7 +211,7 @@ pub fn run(config: Config, options: &Options) -> Result<(), Failure> {
         started_at: clock::now(),
         realtime: granted("real-time scheduling", schedule::run_in_real_time(Urgency::Loop)),
         enforcement,
-        memory_locked: granted("locked memory", schedule::lock_memory()),
+        memory_locked: false,
         sandbox: sandbox.level(),
     };
     let kernel = Kernel::start(&engine, before.spared(), &to_loop)?;
@@ -224,7 +225,10 @@ pub fn run(config: Config, options: &Options) -> Result<(), Failure> {
         let seal = seal.as_ref().zip(seals);
         let hands = Hands { mailbox, kernel, leases, log, memory, hooks };
         let votes = Votes::new(voters);
-        EventLoop::new(engine, seal, second_path, votes, hands, circumstances)?.run().await
+        let mut event_loop = EventLoop::new(engine, seal, second_path, votes, hands, circumstances)?;
+        // Last of all: what was needed to get here is needed no more.
+        event_loop.note_memory(granted("locked memory", schedule::lock_memory()));
+        event_loop.run().await
     });
     drop(socket_file);
     checks.finish();
@@ -283,6 +287,7 @@ fn spawn_control(
     programs: UnixStream,
 ) -> io::Result<()> {
     let runtime = runtime()?;
+    let (serves, is_served) = std::sync::mpsc::channel();
     thread::Builder::new().name("control".into()).spawn(move || {
         let signals = (to_loop.clone(), reloader.clone());
         let loses = to_loop.clone();
@@ -291,7 +296,9 @@ fn spawn_control(
                 control.serve(to_loop, reloader, alerts),
                 pass_on_stops(signals.0),
                 reload_at_signals(signals.1),
-                programs::watch(programs, loses)
+                programs::watch(programs, loses),
+                // Last: the others have begun.
+                async { serves.send(()).map_err(io::Error::other) }
             )
             .map(|_| ())
         });
@@ -299,6 +306,9 @@ fn spawn_control(
             warn!("the control socket is no longer served: {error}");
         }
     })?;
+    // It needs much code for its beginning, which is let go before memory is locked. Where it has failed it has said
+    // so.
+    is_served.recv().ok();
     Ok(())
 }
 

@@ -301,7 +301,9 @@ fn new_address(ifindex: u32, address: &VirtualAddress, options: InstallOptions, 
     let mut message = named(ifindex, address);
     let mut flags = AddressFlags::empty();
     match address.ip {
-        IpAddr::V4(_) => message.attributes.extend(address.label.clone().map(AddressAttribute::Label)),
+        IpAddr::V4(_) => {
+            message.attributes.extend(address.label.clone().map(|label| AddressAttribute::Label(label.into())))
+        }
         // It would keep the address unusable for a second or more, and its answer would come from the host we take over from.
         IpAddr::V6(_) => flags |= AddressFlags::Nodad,
     }

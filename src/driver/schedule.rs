@@ -55,9 +55,11 @@ pub fn run_in_real_time(urgency: Urgency) -> io::Result<()> {
     Err(context(tried)(io::Error::last_os_error()))
 }
 
-/// Keeps all memory that the process uses, now or later, from being swapped out. What is reserved but never touched costs nothing; but the
-/// code that an agent lives by is fetched at once, for a takeover on a host that is short of memory cannot wait for its disk. What has
-/// been run of the other code until now is let go.
+/// Keeps all memory that the process uses, now or later, from being swapped out. What is reserved but never touched
+/// costs nothing; but the code that an agent lives by is fetched at once, for a takeover on a host that is short of
+/// memory cannot wait for its disk. What was read until now of the other code, of the libraries, and of the tables that
+/// tell the loader where things are, is let go: most of it is needed at the start only, and what is not is fetched
+/// again, and locked.
 ///
 /// # Errors
 ///
@@ -66,7 +68,7 @@ pub fn run_in_real_time(urgency: Urgency) -> io::Result<()> {
 pub fn lock_memory() -> io::Result<()> {
     let tried = "lock memory (needs CAP_IPC_LOCK, or LimitMEMLOCK=infinity)";
     let code = Code::find()?;
-    let_go(&code.seldom);
+    code.let_go();
     let on_fault = MlockAllFlags::from_bits_retain(libc::MCL_ONFAULT);
     mlockall(MlockAllFlags::MCL_CURRENT | MlockAllFlags::MCL_FUTURE | on_fault)
         .map_err(|error| context(tried)(error.into()))?;
@@ -79,32 +81,54 @@ pub fn lock_memory() -> io::Result<()> {
     }
 }
 
-/// The program's code, by addresses of whole pages; none where the linker was told no order, as for tests.
+/// Gives back the memory of code that was run until now, as [`lock_memory`] does: reading a configuration takes much of
+/// it. What is needed again is fetched again.
+pub fn let_go_of_code() {
+    if let Ok(code) = Code::find() {
+        code.let_go();
+    }
+}
+
+/// The code of the program and of its libraries, by addresses of whole pages; none where the linker was told no order,
+/// as for tests.
 struct Code {
     /// What an agent lives by, as far as `link/text.ld` knows.
     needed: Range<usize>,
-    /// The rest.
-    seldom: Range<usize>,
+    /// Mappings of files that nothing ever writes to, the program's code among them.
+    unwritten: Vec<Range<usize>>,
 }
 
 impl Code {
+    fn let_go(&self) {
+        self.unwritten.iter().for_each(let_go);
+    }
+
     #[cfg(not(ordered_code))]
     #[allow(clippy::unnecessary_wraps)] // As below.
     const fn find() -> io::Result<Self> {
-        Ok(Self { needed: 0..0, seldom: 0..0 })
+        Ok(Self { needed: 0..0, unwritten: Vec::new() })
     }
 
     #[cfg(ordered_code)]
     fn find() -> io::Result<Self> {
         let end = seldom_begins as extern "C" fn() as usize;
         let maps = std::fs::read_to_string("/proc/self/maps").map_err(context("read /proc/self/maps"))?;
-        let mut mappings = maps.lines().filter_map(|line| {
-            let (start, end) = line.split_once(' ')?.0.split_once('-')?;
-            Some(usize::from_str_radix(start, 16).ok()?..usize::from_str_radix(end, 16).ok()?)
-        });
-        let all = mappings.find(|mapping| mapping.contains(&end)).ok_or(io::ErrorKind::NotFound)?;
-        Ok(Self { needed: all.start..end, seldom: end..all.end })
+        let unwritten: Vec<_> = maps.lines().filter_map(unwritten).collect();
+        let own = unwritten.iter().find(|mapping| mapping.contains(&end)).ok_or(io::ErrorKind::NotFound)?;
+        Ok(Self { needed: own.start..end, unwritten })
     }
+}
+
+/// The mapping that a line of `/proc/self/maps` is about, if nobody ever writes there: code, or the beginning of a
+/// program or library. What the loader has to write to, once, is data behind those.
+#[cfg(ordered_code)]
+fn unwritten(line: &str) -> Option<Range<usize>> {
+    let mut fields = line.split_ascii_whitespace();
+    let (start, end) = fields.next()?.split_once('-')?;
+    let (permissions, offset, file) = (fields.next()?, fields.next()?, fields.nth(2)?);
+    let is_unwritten = permissions == "r-xp" || (permissions == "r--p" && offset.bytes().all(|digit| digit == b'0'));
+    let mapping = usize::from_str_radix(start, 16).ok()?..usize::from_str_radix(end, 16).ok()?;
+    (is_unwritten && file.starts_with('/')).then_some(mapping)
 }
 
 /// The linker puts it where the code begins that is not needed.
@@ -122,10 +146,10 @@ fn lock(code: &Range<usize>) -> io::Result<()> {
     }
 }
 
-/// Has pages of code mapped anew when they are run again. Where the kernel does not, they stay.
+/// Has pages that were never written mapped anew when they are needed again. Where the kernel does not, they stay.
 fn let_go(code: &Range<usize>) {
     if let Some(start) = NonNull::new(code.start as *mut c_void) {
-        // SAFETY: code is never written, so that the file has all that is in these pages.
+        // SAFETY: the file has all that is in these pages.
         unsafe { madvise(start, code.len(), MmapAdvise::MADV_DONTNEED) }.ok();
     }
 }

@@ -56,8 +56,10 @@ impl ClaimSocket {
     ///
     /// What was tried in vain; `PermissionDenied` without `CAP_NET_RAW`.
     pub fn open(ifindex: u32, family: Family, addresses: impl IntoIterator<Item = IpAddr>) -> io::Result<Self> {
-        let addresses: BTreeSet<IpAddr> =
-            addresses.into_iter().filter(|address| Family::of(*address) == family).collect();
+        let mut watched = BTreeSet::new();
+        // Not collected: that sorts them, by code that is let go when the agent runs.
+        watched.extend(addresses.into_iter().filter(|address| Family::of(*address) == family));
+        let addresses = watched;
         // Without a protocol it hears nothing until it is bound, when the filter is in place.
         let socket = Socket::new(Domain::PACKET, Type::DGRAM.nonblocking(), None)
             .map_err(context("open a packet socket (needs CAP_NET_RAW)"))?;

@@ -35,6 +35,7 @@ use core::time::Duration;
 use super::hold::Hold;
 use super::input::RequestId;
 use super::output::{Cause, Output};
+use super::rare::Blank;
 use super::time::Instant;
 use super::vip::{State, Step, Vip};
 use super::{Engine, VipId};
@@ -72,7 +73,7 @@ const fn is_question_only(number: u64) -> bool {
 }
 
 /// What a vip has to do with handovers. Boxed, as handovers are rare and vips many.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Handover {
     /// It goes to another node.
     leaving: Option<Box<Leaving>>,
@@ -91,6 +92,19 @@ pub(super) struct Handover {
     /// An operator gave it to another node of this priority, which is lower: as long as that one does not fall, this one does not take it back
     /// for its own priority alone.
     settled: Option<Priority>,
+}
+
+impl Blank for Handover {
+    const BLANK: &'static Self = &Self {
+        leaving: None,
+        offer: None,
+        wanting: None,
+        proposed: None,
+        vetoed: None,
+        accepted: None,
+        taken: None,
+        settled: None,
+    };
 }
 
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -241,12 +255,12 @@ impl Handover {
 /// What a status shows.
 impl Vip {
     /// Whether this node still has to do with a handover to another.
-    pub const fn is_leaving(&self) -> bool {
+    pub fn is_leaving(&self) -> bool {
         self.handover.leaving.is_some()
     }
 
     /// Whether an operator gave it to another node, from which this one does not take it for its priority.
-    pub const fn is_settled_elsewhere(&self) -> bool {
+    pub fn is_settled_elsewhere(&self) -> bool {
         self.handover.settled.is_some()
     }
 }
@@ -310,6 +324,9 @@ impl Vip {
 
     pub(super) fn handover_on_deadline(&mut self, step: &mut Step<'_>) {
         self.release_hook_on_deadline(step);
+        if self.handover.is_blank() {
+            return;
+        }
         match self.handover.leaving.as_ref().map(|leaving| (leaving.phase, leaving.peer.clone(), leaving.repeat_at)) {
             Some((Phase::Asking { until }, peer, _)) if step.now >= until => {
                 self.say(step, &peer, 0, HandoverStep::Cancel);
@@ -344,6 +361,9 @@ impl Vip {
 
     /// It enters another state. What was to become of the owner after a handover that this makes void.
     pub(super) fn handover_on_transition(&mut self, step: &mut Step<'_>, cause: &Cause) -> Option<Then> {
+        if self.handover.is_blank() && !matches!(cause, Cause::TakesOver { .. }) {
+            return None;
+        }
         let (is_backup, is_owner) = match &self.state {
             State::Backup(_) => (true, false),
             State::Claiming { .. } | State::Active(_) => (false, true),

@@ -22,6 +22,7 @@ use core::time::Duration;
 
 use super::input::{EffectError, RequestId};
 use super::output::{Cause, Event, EventKind, Output, StateName};
+use super::rare::Blank;
 use super::settings::VipSettings;
 use super::silence::WaitEnd;
 use super::stats::REPORT_SPACING;
@@ -149,7 +150,7 @@ pub struct HookRun {
 }
 
 /// The hooks of a vip, as they go.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Hooks {
     /// The last of each moment.
     runs: Vec<HookRun>,
@@ -158,6 +159,10 @@ pub(super) struct Hooks {
     /// Of the hook before a release in good order.
     release: Option<Told>,
     split_brain_at: Option<Instant>,
+}
+
+impl Blank for Hooks {
+    const BLANK: &'static Self = &Self { runs: Vec::new(), releasing: None, release: None, split_brain_at: None };
 }
 
 /// What is known of the hook before a claim. It belongs to the wait of one listener.

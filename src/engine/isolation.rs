@@ -22,6 +22,7 @@ use core::time::Duration;
 
 use super::backup::Backup;
 use super::output::{Cause, EventKind, Output, Question};
+use super::rare::{Blank, Rare};
 use super::settings::{Prefer, Reference};
 use super::time::Instant;
 use super::vip::{State, Step, Vip};
@@ -78,7 +79,7 @@ pub struct ReferenceState {
 }
 
 /// Those of a vip.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct References {
     states: Vec<ReferenceState>,
     /// When they are asked next; `None`: there are none, or the interface is not ready.
@@ -91,6 +92,11 @@ pub(super) struct References {
     isolated: bool,
 }
 
+impl Blank for References {
+    const BLANK: &'static Self =
+        &Self { states: Vec::new(), ask_at: None, counts_from: None, waits_since: None, isolated: false };
+}
+
 /// What a status shows.
 impl Vip {
     /// The references, as configured.
@@ -99,7 +105,7 @@ impl Vip {
     }
 
     /// Whether a claim waits for a reference to answer.
-    pub const fn is_isolated(&self) -> bool {
+    pub fn is_isolated(&self) -> bool {
         self.references.isolated
     }
 }
@@ -108,6 +114,10 @@ impl Vip {
 impl Vip {
     /// The settings have these references.
     pub(super) fn follow_references(&mut self, now: Instant) {
+        if self.settings.references.is_empty() {
+            self.references = Rare::BLANK;
+            return;
+        }
         let before = core::mem::take(&mut self.references.states);
         let fresh = |reference: &Reference| ReferenceState {
             reference: *reference,
@@ -123,11 +133,14 @@ impl Vip {
         let known = |reference: &Reference| before.iter().find(|state| state.reference == *reference).copied();
         self.references.states = states.map(|it| known(it).unwrap_or_else(|| fresh(it))).collect();
         self.references.counts_from = Some(now);
-        self.references.ask_at = self.has_references().then_some(now);
+        self.references.ask_at = Some(now);
     }
 
     /// The way to a reference is another one now.
     pub(super) fn on_reference_path(&mut self, reference: Reference, path: Option<Path>) {
+        if !self.has_references() {
+            return;
+        }
         if let Some(state) = self.references.states.iter_mut().find(|state| state.reference == reference) {
             state.path = path;
         }
@@ -179,14 +192,18 @@ impl Vip {
     }
 
     /// Nothing is known of before: a start, or an adoption. A claim counts from the answer that it rests on.
-    pub(super) const fn count_references_from(&mut self, now: Instant) {
-        self.references.counts_from = Some(now);
+    pub(super) fn count_references_from(&mut self, now: Instant) {
+        if self.has_references() {
+            self.references.counts_from = Some(now);
+        }
     }
 
     /// An owner is heard: nobody claims.
-    pub(super) const fn end_wait_for_references(&mut self) {
-        self.references.waits_since = None;
-        self.references.isolated = false;
+    pub(super) fn end_wait_for_references(&mut self) {
+        if self.has_references() {
+            self.references.waits_since = None;
+            self.references.isolated = false;
+        }
     }
 
     fn ask_references(&mut self, step: &mut Step<'_>) {
@@ -242,6 +259,9 @@ impl Vip {
 /// Answers.
 impl Vip {
     pub(super) fn on_reference_answered(&mut self, step: &mut Step<'_>, address: IpAddr) {
+        if !self.has_references() {
+            return;
+        }
         let mut back = Vec::new();
         for state in &mut self.references.states {
             if state.path.map(Path::address) == Some(address) {

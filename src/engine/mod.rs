@@ -75,6 +75,7 @@ mod numbers;
 pub mod output;
 mod owner;
 pub mod quorum;
+mod rare;
 pub mod reload;
 pub mod restore;
 pub mod rival;
@@ -145,6 +146,7 @@ pub struct Engine {
     heartbeats: Heartbeats,
     agenda: Agenda<VipId>,
     outputs: VecDeque<Output>,
+    under_way: Option<UnderWay>,
     next_request: u64,
     /// On the vips that are there, and on those that new settings bring.
     hold: Option<Hold>,
@@ -157,6 +159,22 @@ pub struct Engine {
     /// Where this node is one of the voters.
     voter: Option<Voter>,
     roll: Option<Roll>,
+}
+
+/// An input that concerns many vips: it is dealt with vip by vip, as the outputs are polled, lest what is to be done
+/// for a thousand of them at once fill the memory. Another input finds it dealt with.
+#[derive(Clone, Debug)]
+struct UnderWay {
+    now: Instant,
+    what: What,
+    /// Whose turn is to come.
+    vips: VecDeque<VipId>,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum What {
+    Deadline,
+    Link(LinkState),
 }
 
 /// An interface that the settings name.
@@ -185,6 +203,7 @@ impl Engine {
             heartbeats: Heartbeats::new(now),
             agenda: Agenda::new(),
             outputs: VecDeque::new(),
+            under_way: None,
             next_request: 0,
             hold: None,
             fences: Fences::new(settings.fence),
@@ -205,12 +224,35 @@ impl Engine {
         engine
     }
 
-    /// Takes one input. `now` never goes back.
+    /// Takes one input, whose outputs are to be polled then: what concerns many vips is done as they are. `now` never
+    /// goes back.
     pub fn handle(&mut self, now: Instant, input: Input) {
+        while self.go_on() {}
         self.on_input(now, input);
+        if self.under_way.is_none() {
+            self.settle(now);
+        }
+    }
+
+    fn settle(&mut self, now: Instant) {
         self.settle_groups(now);
         // Last of all: what is said is said of what has been done.
         self.speak(now);
+    }
+
+    /// Goes on with an input that concerns many vips. Whether there was any.
+    fn go_on(&mut self) -> bool {
+        let Some(UnderWay { now, what, vips }) = &mut self.under_way else { return false };
+        let (now, what) = (*now, *what);
+        match (vips.pop_front(), what) {
+            (Some(vip), What::Deadline) => self.step(now, vip, Vip::on_deadline),
+            (Some(vip), What::Link(state)) => self.step(now, vip, |vip, step| vip.on_link(step, state)),
+            (None, What::Deadline | What::Link(_)) => {
+                self.under_way = None;
+                self.settle(now);
+            }
+        }
+        true
     }
 
     fn on_input(&mut self, now: Instant, input: Input) {
@@ -277,15 +319,15 @@ impl Engine {
             }
             Input::Deadline => {
                 self.call_roll(now);
-                for vip in self.agenda.due(now) {
-                    self.step(now, vip, Vip::on_deadline);
-                }
+                let vips = self.agenda.due(now).into();
+                self.under_way = Some(UnderWay { now, what: What::Deadline, vips });
             }
         }
     }
 
     /// The next thing to do, oldest first.
     pub fn poll_output(&mut self) -> Option<Output> {
+        while self.outputs.is_empty() && self.go_on() {}
         self.outputs.pop_front()
     }
 
@@ -397,14 +439,18 @@ impl Engine {
         if self.stopping {
             return;
         }
-        self.on_each_of(now, link, |vip, step| vip.on_link(step, state));
+        let vips = self.vips_on(link).collect();
+        self.under_way = Some(UnderWay { now, what: What::Link(state), vips });
     }
 
     fn on_each_of(&mut self, now: Instant, link: LinkId, change: impl Fn(&mut Vip, &mut Step<'_>)) {
-        let there: Vec<VipId> = self.vips.iter().filter(|vip| vip.link() == link).map(Vip::id).collect();
-        for vip in there {
+        for vip in self.vips_on(link).collect::<Vec<_>>() {
             self.step(now, vip, &change);
         }
+    }
+
+    fn vips_on(&self, link: LinkId) -> impl Iterator<Item = VipId> {
+        self.vips.iter().filter(move |vip| vip.link() == link).map(Vip::id)
     }
 
     fn on_check_result(&mut self, now: Instant, check: &str, result: &CheckResult) {
@@ -436,6 +482,7 @@ impl Engine {
         let mut step = Step { now, outputs, next_request, fences, joints, voter };
         change(vip, &mut step);
         vip.run_hooks(&mut step, from);
+        vip.shed();
         self.agenda.set(id, vip.deadline());
         self.groups.note(id);
         if vip.has_news(now) {

@@ -20,6 +20,7 @@ use core::time::Duration;
 
 use super::announce::RIVAL_SPACING;
 use super::output::{Cause, EventKind, Output, StateName};
+use super::rare::Blank;
 use super::settings::OnConflict;
 use super::stats::REPORT_SPACING;
 use super::time::Instant;
@@ -85,7 +86,7 @@ pub struct ForeignGroup {
 }
 
 /// What a vip knows of others that should not be there.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Evidence {
     conflicts: Vec<Conflict>,
     /// Who claimed an address last while this node was not the owner.
@@ -95,6 +96,11 @@ pub(super) struct Evidence {
     asserted: BTreeMap<IpAddr, Instant>,
     /// A claim of what may be a peer, which is judged unless this node has yielded to it by then.
     pending: Option<Pending>,
+}
+
+impl Blank for Evidence {
+    const BLANK: &'static Self =
+        &Self { conflicts: Vec::new(), owner_mac: None, foreign_group: None, asserted: BTreeMap::new(), pending: None };
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -120,7 +126,7 @@ impl Vip {
     }
 
     /// The MAC address of the owner, while that is another node, or of the last one. It is known once the owner has announced itself.
-    pub const fn owner_mac(&self) -> Option<MacAddr> {
+    pub fn owner_mac(&self) -> Option<MacAddr> {
         self.evidence.owner_mac
     }
 }
@@ -360,7 +366,7 @@ mod tests {
 
     #[test]
     fn a_claim_is_reported_once_and_again_when_it_persists_and_then_once_a_minute() {
-        let mut evidence = Evidence::default();
+        let mut evidence = Evidence::BLANK.clone();
         let reported: Vec<(u64, bool)> =
             (0..200).filter_map(|second| Some((second, claim(&mut evidence, second)?.persistent))).collect();
         assert_eq!(reported, [(0, false), (10, true), (70, true), (130, true), (190, true)]);
@@ -368,7 +374,7 @@ mod tests {
 
     #[test]
     fn two_claims_never_persist_and_a_forgotten_one_begins_anew() {
-        let mut evidence = Evidence::default();
+        let mut evidence = Evidence::BLANK.clone();
         assert!(claim(&mut evidence, 0).is_some());
         assert!(claim(&mut evidence, 30).is_none());
         let again = claim(&mut evidence, 30 + FORGOTTEN_AFTER.as_secs()).unwrap();
@@ -379,7 +385,7 @@ mod tests {
 
     #[test]
     fn a_forger_of_many_macs_fills_no_memory() {
-        let mut evidence = Evidence::default();
+        let mut evidence = Evidence::BLANK.clone();
         for n in 0..=255 {
             let claim = (ip("10.0.0.100"), MacAddr(2, 0, 0, 0, 0, n));
             assert!(evidence.claim(at(u64::from(n)), at(0), claim, false).is_some());

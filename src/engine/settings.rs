@@ -1,6 +1,8 @@
 //! What the engine is told to keep: already checked, nothing left to interpret.
 
+use alloc::boxed::Box;
 use alloc::string::String;
+use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::fmt;
 use core::net::IpAddr;
@@ -81,8 +83,8 @@ pub struct VipSettings {
     pub checksum: ChecksumPolicy,
     /// Version 2 only.
     pub password: Option<Password>,
-    /// When the neighbours are told again.
-    pub announce: AnnounceSettings,
+    /// When the neighbours are told again. Most vips share it.
+    pub announce: Arc<AnnounceSettings>,
     /// What an owner does about another host that keeps claiming its addresses.
     pub on_conflict: OnConflict,
     /// What a backup does about an owner that is not heard, and whose addresses still answer.
@@ -100,7 +102,7 @@ pub struct VipSettings {
     /// Routes and rules that move with them, each once.
     pub routing: Vec<Routing>,
     /// Where the priority is from, if a spread gave it. Nothing is decided by it here.
-    pub spread: Option<SpreadPlace>,
+    pub spread: Option<Box<SpreadPlace>>,
 }
 
 impl VipSettings {

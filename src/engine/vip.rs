@@ -24,6 +24,7 @@ use super::isolation::References;
 use super::output::{AddressSet, Cause, Event, EventKind, Output, StateName, Transmit};
 use super::owner::Ownership;
 use super::quorum::{Quorum, QuorumSettings};
+use super::rare::Rare;
 use super::rival::Evidence;
 use super::router::Router;
 use super::second_path::SecondPath;
@@ -59,15 +60,15 @@ pub struct Vip {
     inherited: Option<Inheritance>,
     /// What keeps it out, whatever its state.
     pub(super) hold: Option<Hold>,
-    pub(super) evidence: Evidence,
+    pub(super) evidence: Rare<Evidence>,
     pub(super) silence: Option<Box<Silence>>,
     pub(super) summons: Option<Box<Summons>>,
     pub(super) health: Health,
-    pub(super) references: References,
+    pub(super) references: Rare<References>,
     pub(super) second_path: SecondPath,
-    pub(super) handover: Handover,
+    pub(super) handover: Rare<Handover>,
     pub(super) membership: Option<Box<Membership>>,
-    pub(super) hooks: Hooks,
+    pub(super) hooks: Rare<Hooks>,
     /// The grants, where voters are configured, and this node's name among them.
     pub(super) quorum: Option<Box<Quorum>>,
     pub(super) own_name: Option<Arc<str>>,
@@ -264,21 +265,29 @@ impl Vip {
             link_state: LinkState::Missing,
             inherited: None,
             hold,
-            evidence: Evidence::default(),
+            evidence: Rare::BLANK,
             silence: None,
             summons: None,
             quorum: quorum.map(grants),
             own_name: quorum.map(|quorum| Arc::clone(&quorum.own)),
             canvass: None,
             health,
-            references: References::default(),
+            references: Rare::BLANK,
             second_path: SecondPath::default(),
-            handover: Handover::default(),
+            handover: Rare::BLANK,
             membership: None,
-            hooks: Hooks::default(),
+            hooks: Rare::BLANK,
         };
         vip.follow_references(now);
         vip
+    }
+
+    /// After a step: what is as in most vips again takes no more memory than there.
+    pub(super) fn shed(&mut self) {
+        self.evidence.shed();
+        self.references.shed();
+        self.handover.shed();
+        self.hooks.shed();
     }
 
     pub(super) fn on_inherited(&mut self, until: Instant, term: Duration) {
@@ -607,6 +616,6 @@ mod tests {
     #[test]
     fn a_vip_takes_little_memory() {
         // A node may have a thousand. What few of them need, or all of them seldom, is boxed.
-        assert!(size_of::<Vip>() <= 1_400, "{} bytes", size_of::<Vip>());
+        assert!(size_of::<Vip>() <= 960, "{} bytes", size_of::<Vip>());
     }
 }

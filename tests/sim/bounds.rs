@@ -93,6 +93,7 @@ impl Alone {
             let at = self.deadline();
             let mut ahead = self.engine.clone();
             ahead.handle(Instant::ZERO + at, Input::Deadline);
+            while ahead.poll_output().is_some() {}
             if ahead.vips()[0].state() != StateName::Backup {
                 return at;
             }

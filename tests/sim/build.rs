@@ -43,7 +43,7 @@ pub fn vip(priority: u8) -> VipSettings {
         mac: MacMode::Interface,
         checksum: ChecksumPolicy::Auto,
         password: None,
-        announce: AnnounceSettings { repeat: [1, 5, 30].map(secs).to_vec(), refresh: Some(secs(60)) },
+        announce: AnnounceSettings { repeat: [1, 5, 30].map(secs).to_vec(), refresh: Some(secs(60)) }.into(),
         on_conflict: OnConflict::Assert,
         on_silent_owner: OnSilentOwner::Wait,
         checks: Vec::new(),

@@ -205,7 +205,7 @@ fn hosts(rng: &mut Rng) -> Vec<HostSpec> {
                 let delay = ms(rng.within(0, 3_000));
                 it.preempt = preempt.unwrap_or_else(|| rng.pick(&[Preempt::On, Preempt::Off, Preempt::After(delay)]));
                 it.password = password;
-                it.announce = AnnounceSettings { repeat: vec![ms(100), ms(1_000)], refresh: Some(REFRESH) };
+                it.announce = AnnounceSettings { repeat: vec![ms(100), ms(1_000)], refresh: Some(REFRESH) }.into();
                 it.checksum = rng.pick(&[
                     ChecksumPolicy::Auto,
                     ChecksumPolicy::Auto,

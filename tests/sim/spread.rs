@@ -54,7 +54,7 @@ impl Plan {
                 priority: place.of(&node).and_then(spread::priority).expect("it is one of a few"),
                 preempt: Preempt::After(secs(DELAY)),
                 addresses: vec![address(IpAddr::from([10, 0, 0, 100 + last]))],
-                spread: Some(place),
+                spread: Some(place.into()),
                 ..vip(100)
             }
         };

@@ -44,7 +44,10 @@ impl EventLoop {
                 // An interface that is gone explains why its addresses are, so it is heard of first.
                 let (states, addresses): (Vec<_>, Vec<_>) =
                     events.into_iter().partition(|event| matches!(event, LinkEvent::State { .. }));
-                states.into_iter().chain(addresses).for_each(|event| self.on_link_event(now, event));
+                for event in states.into_iter().chain(addresses) {
+                    self.on_link_event(now, event);
+                    self.carry_out(now);
+                }
             }
             Message::Installed { request, vip, result } => {
                 self.engine.handle(now, Input::Installed { request, vip, result });
@@ -69,7 +72,9 @@ impl EventLoop {
                 self.engine.handle(now, Input::ReferencePath { link, reference, path });
                 self.watches.reload(&self.engine, &self.log);
             }
-            Message::Check { check, result } => self.engine.handle(now, Input::CheckResult { check, result }),
+            Message::Check { check, result } => {
+                self.engine.handle(now, Input::CheckResult { check: check.into(), result: *result });
+            }
             Message::Status(answer) => {
                 let mut status = status::status(&self.engine, now, self.circumstances, &self.lateness, &self.journal);
                 status.heard_on_second_path(&self.engine, &self.second_path, now);
@@ -84,7 +89,7 @@ impl EventLoop {
                 self.hooks_under_way = self.hooks_under_way.saturating_sub(1);
                 self.engine.handle(now, Input::HookEnded { request, vip, moment, result });
             }
-            Message::Journal(status) => self.journal = status,
+            Message::Journal(status) => self.journal = *status,
             Message::Hold { vip, change, answer } => self.on_hold_change(now, vip.as_deref(), change, answer),
             Message::HandOver { request, answer } => {
                 match request.first(&self.engine) {

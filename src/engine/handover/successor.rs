@@ -266,8 +266,9 @@ impl Vip {
     pub(super) fn take(&mut self, step: &mut Step<'_>) {
         let Some(offer) = &mut self.handover.offer else { return };
         offer.is_given = true;
-        self.handover.accepted = offer.told;
+        let accepted = offer.told;
         let cause = Cause::TakesOver { peer: offer.peer.clone(), reason: offer.reason };
+        self.handover.accepted = accepted;
         self.seek(step, cause);
     }
 

@@ -372,16 +372,21 @@ impl StateName {
             Self::Initialize | Self::Backup | Self::Held => false,
         }
     }
-}
 
-impl fmt::Display for StateName {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.pad(match self {
+    /// As it is shown.
+    pub const fn name(self) -> &'static str {
+        match self {
             Self::Initialize => "Initialize",
             Self::Backup => "Backup",
             Self::Claiming => "Claiming",
             Self::Active => "Active",
             Self::Held => "Held",
-        })
+        }
+    }
+}
+
+impl fmt::Display for StateName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.pad(self.name())
     }
 }
