@@ -53,7 +53,7 @@ grep -q 'vipd is not started: it has no configuration. Write /etc/vipd/vipd.toml
 ! active
 [[ $(systemctl is-enabled vipd) == enabled ]]
 ! systemctl start vipd 2>/dev/null
-until_true 5 failed
+until_true 20 failed
 (($(property ExecMainStatus) == 3))
 grep -q 'cannot read the file' log
 systemctl reset-failed vipd
@@ -79,7 +79,7 @@ TOML
 vipd check >checked
 systemctl start vipd
 for address in 10.20.0.100 2001:db8:20::100 10.20.0.101; do
-    until_true 5 carries "$address"
+    until_true 20 carries "$address"
 done
 echo "configured: started, owner"
 
@@ -89,8 +89,8 @@ ip link set peer0 netns client
 ip -n client address add 10.20.0.99/24 dev peer0
 ip -n client link set peer0 up
 answers() { ip netns exec client ping -c 1 -W 1 "$1" >/dev/null; }
-until_true 5 answers 10.20.0.100
-until_true 5 answers 10.20.0.101
+until_true 20 answers 10.20.0.100
+until_true 20 answers 10.20.0.101
 clients=()
 for address in 10.20.0.100 10.20.0.101; do
     # -D is needed by nobody but a reader of a failure: when was it?
@@ -103,7 +103,7 @@ pid=$(property MainPID)
 sleep 1
 dpkg --install package.deb >said 2>&1
 version_is "$(dpkg-deb --field package.deb Version)"
-until_true 5 another_pid_than "$pid"
+until_true 20 another_pid_than "$pid"
 vipd status | grep -c 'adopted from an earlier agent' | grep -qx 2
 sleep 1
 # By this signal ping prints its count.
@@ -126,7 +126,7 @@ dpkg --install package.deb >said 2>&1
 ! active
 echo "installed again while it was stopped: stays stopped"
 systemctl start vipd
-until_true 5 carries 10.20.0.100
+until_true 20 carries 10.20.0.100
 
 dpkg --remove vipd >said 2>&1
 for address in 10.20.0.100 2001:db8:20::100 10.20.0.101; do
@@ -138,7 +138,7 @@ done
 echo "removed: gives its addresses up, keeps its configuration"
 
 dpkg --install package.deb >said 2>&1
-until_true 5 carries 10.20.0.100
+until_true 20 carries 10.20.0.100
 echo "installed anew: starts with the configuration that was kept"
 
 [[ $(systemctl is-enabled vipd-drill.timer) == disabled ]]

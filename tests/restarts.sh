@@ -30,10 +30,10 @@ ip -n peer link set lo up
 ip -n peer address add 10.20.0.12/24 dev peer0
 ip -n peer link set peer0 up
 systemctl start vipd
-until_true 5 carries 10.20.0.100
+until_true 20 carries 10.20.0.100
 ip netns exec peer vipd run --config peer.toml --control peer.sock --state-dir peer-state >peer.log 2>&1 &
 peer=$!
-until_true 5 grep -q 'Initialize -> Backup' peer.log
+until_true 20 grep -q 'Initialize -> Backup' peer.log
 # Its own interval, and what is refreshed once a minute, should not be all that the peer has heard.
 sleep 2
 seen=$(transitions)
@@ -45,8 +45,8 @@ again() {
     for _ in $(seq "$times"); do
         pid=$(property MainPID)
         "$@"
-        until_true 5 another_pid_than "$pid"
-        until_true 5 adopted || { cat status log peer.log; return 1; }
+        until_true 20 another_pid_than "$pid"
+        until_true 20 adopted || { cat status log peer.log; return 1; }
     done
 }
 adopted() { vipd status >status 2>&1 && grep -q 'adopted from an earlier agent' status; }

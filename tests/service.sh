@@ -21,10 +21,10 @@ promotes() { [[ $(sysctl --values net.ipv4.conf.test0.promote_secondaries) == "$
 sysctl -q net.ipv4.conf.test0.promote_secondaries=0
 systemctl start vipd
 echo "Type=notify: started"
-until_true 5 carries 10.20.0.100
-until_true 5 carries 2001:db8:20::100
-until_true 5 carries 10.20.0.101
-until_true 5 carries 2001:db8:20::101
+until_true 20 carries 10.20.0.100
+until_true 20 carries 2001:db8:20::100
+until_true 20 carries 10.20.0.101
+until_true 20 carries 2001:db8:20::101
 vipd status
 vipd status --json | grep -q '"realtime": true'
 vipd status --json | grep -q '"memory_locked": true'
@@ -44,7 +44,7 @@ ip -oneline monitor address >addresses &
 monitor=$!
 pid=$(property MainPID)
 systemctl restart vipd
-until_true 5 another_pid_than "$pid"
+until_true 20 another_pid_than "$pid"
 vipd status | grep -c 'adopted from an earlier agent' | grep -qx 2
 sleep 1
 kill "$monitor"
@@ -85,7 +85,7 @@ echo "user vipd, four capabilities, seccomp; the socket is for root and the grou
 cp /etc/vipd/vipd.toml vipd.toml
 sed -i 's|^addresses = \["10.20.0.101/24"|addresses = ["10.20.0.102/24", "10.20.0.101/24"|' /etc/vipd/vipd.toml
 systemctl reload vipd
-until_true 5 carries 10.20.0.102
+until_true 20 carries 10.20.0.102
 echo 'nonsense = 1' >>/etc/vipd/vipd.toml
 ! systemctl reload vipd 2>/dev/null
 systemctl is-active vipd >/dev/null
@@ -93,17 +93,17 @@ grep -q nonsense log
 carries 10.20.0.102
 cp vipd.toml /etc/vipd/vipd.toml
 systemctl reload vipd
-until_true 5 bare_of 10.20.0.102
+until_true 20 bare_of 10.20.0.102
 (($(property MainPID) == pid))
 echo "reload: an address comes and goes; a wrong file is refused, and all goes on"
 
 effective() { vipd status --json | grep -q "\"effective_priority\": $1,"; }
-until_true 5 effective 80
+until_true 20 effective 80
 vipd status | grep 'watched.service is inactive'
 systemctl start watched
-until_true 5 effective 100
+until_true 20 effective 100
 systemctl stop watched
-until_true 5 effective 80
+until_true 20 effective 80
 echo "checks: a unit that is started and stopped, over D-Bus"
 
 sed -i 's|^systemd *=.*|process = "systemd"|' /etc/vipd/vipd.toml
@@ -113,8 +113,8 @@ install -D -m 644 process-checks.conf /etc/systemd/system/vipd.service.d/process
 systemctl daemon-reload
 pid=$(property MainPID)
 systemctl restart vipd
-until_true 5 another_pid_than "$pid"
-until_true 5 effective 100
+until_true 20 another_pid_than "$pid"
+until_true 20 effective 100
 cp vipd.toml /etc/vipd/vipd.toml
 systemctl reload vipd
 echo "checks: processes of other users need the drop-in, and without it that is an error"
@@ -122,8 +122,8 @@ pid=$(property MainPID)
 
 promotes 1
 kill -STOP "$pid"
-until_true 10 another_pid_than "$pid"
-until_true 5 vipd status >status 2>&1
+until_true 20 another_pid_than "$pid"
+until_true 20 vipd status >status 2>&1
 echo "watchdog: a stuck agent is killed and begun anew"
 
 systemctl stop vipd
@@ -152,7 +152,7 @@ echo "an agent that can never start: tried once a second"
 
 echo 'nonsense = 1' >>/etc/vipd/vipd.toml
 ! systemctl start vipd 2>/dev/null
-until_true 5 failed
+until_true 20 failed
 (($(property ExecMainStatus) == 3))
 echo "a wrong file: exit code 3, not tried again"
 
@@ -167,10 +167,10 @@ for set in CapPrm CapEff CapBnd CapAmb; do
 done
 [[ $(stat -c %U "/proc/$pid") == vipd ]]
 grep -q '^Seccomp:.*2$' "/proc/$pid/status"
-until_true 5 grep -q 'is a witness on UDP port 3112, and votes in 3s' log
+until_true 20 grep -q 'is a witness on UDP port 3112, and votes in 3s' log
 (umask 027; vipd keygen | cat /etc/vipd/key - >/etc/vipd/keys; chgrp vipd /etc/vipd/keys; mv /etc/vipd/keys /etc/vipd/key)
 systemctl reload vipd-witness
-until_true 5 grep -q 'reloaded: seal: sealed with' log
+until_true 20 grep -q 'reloaded: seal: sealed with' log
 (($(witness MainPID) == pid))
 systemctl stop vipd-witness
 [[ $(witness Result) == success ]]

@@ -56,7 +56,7 @@ failed() { [[ $(property ActiveState) == failed ]]; }
 # By it systemd answers the agent whether it is being restarted.
 start_bus() {
     systemctl start dbus.service
-    until_true 10 runuser -u nobody -- systemctl list-jobs >jobs 2>&1
+    until_true 20 runuser -u nobody -- systemctl list-jobs >jobs 2>&1
 }
 HELPERS
 

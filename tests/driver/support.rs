@@ -279,6 +279,7 @@ pub fn eventually<T>(what: &str, mut ask: impl FnMut() -> Option<T>) -> T {
             return answer;
         }
         assert!(start.elapsed() < PATIENCE, "{what}: not within {PATIENCE:?}");
+        // Until it is there, not for so long: what is read in /proc, or asked of a gate, tells nobody when it changes.
         std::thread::sleep(Duration::from_millis(2));
     }
 }

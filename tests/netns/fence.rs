@@ -97,6 +97,8 @@ fn watchdog() -> Result<()> {
     ensure!(!fed()?.trim_start_matches('V').ends_with('V'), "an owner has disarmed it: {:?}", fed()?);
 
     agent_a.process().signal(Signal::SIGSTOP)?;
+    let stat = format!("/proc/{}/stat", agent_a.process().pid());
+    eventually("it stands still", || Ok(fs::read_to_string(&stat)?.contains(") T ").then_some(())))?;
     let frozen = fed()?;
     std::thread::sleep(Duration::from_millis(2_500));
     ensure!(fed()? == frozen, "a frozen agent fed it");

@@ -124,18 +124,16 @@ fn replayed() -> Result<()> {
     let [_agent_a, agent_b] = pair(&segment, "require")?;
     let said = record(&tap, Duration::from_secs(1))?;
     segment.a.kill()?;
-    for frame in said.iter().cycle().take(2_000) {
-        tap.send(frame)?;
-        thread::sleep(Duration::from_millis(1));
-        if agent_b.transitions().last().is_some_and(|last| last.to == "Active") {
-            break;
-        }
-    }
+    let mut frames = said.iter().cycle();
+    eventually("b is Active while the adverts of the dead owner are said again", || {
+        tap.send(frames.next().context("adverts were recorded")?)?;
+        Ok(agent_b.transitions().last().is_some_and(|last| last.to == "Active").then_some(()))
+    })?;
     let active = agent_b.await_state("Active")?;
     ensure!(active.cause.contains("addresses installed"), "{}", active.cause);
     let claim = agent_b.transitions().into_iter().rfind(|transition| transition.to == "Claiming");
     let cause = claim.context("no claim")?.cause;
-    ensure!(cause.starts_with("no advert for 3") || cause.starts_with("no advert for 4"), "{cause}");
+    ensure!(cause.starts_with("no advert for "), "{cause}");
     ensure!(drops(&agent_b, "replayed")? > 0, "nothing was repeated");
     Ok(())
 }

@@ -34,6 +34,7 @@ pub fn eventually<T>(what: &str, mut ask: impl FnMut() -> Result<Option<T>>) -> 
         if start.elapsed() > PATIENCE {
             bail!("{what}: not within {PATIENCE:?}");
         }
+        // Until it is there, not for so long: the kernels, files and agents that are asked tell nobody when it changes.
         thread::sleep(Duration::from_millis(3));
     }
 }
