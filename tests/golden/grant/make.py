@@ -12,6 +12,11 @@ import struct
 import sys
 
 HERE = pathlib.Path(__file__).parent
+sys.dont_write_bytecode = True
+sys.path.insert(0, str(HERE.parent))
+
+from frozen import finish
+
 MS = 1_000_000
 
 
@@ -62,19 +67,4 @@ def text(name):
     return "".join(f"{value.hex(' ')}\n" for value in values)
 
 
-def main():
-    wrong = []
-    texts = {name: text(name) for name in MESSAGES}
-    for name, content in texts.items():
-        path = HERE / f"{name}.hex"
-        if sys.argv[1:] == ["--check"]:
-            if path.read_text() != content:
-                wrong.append(path.name)
-        else:
-            path.write_text(content)
-    if wrong:
-        sys.exit(f"other than what this script makes: {', '.join(wrong)}")
-    print(f"{len(texts)} golden grant messages")
-
-
-main()
+finish({HERE / f"{name}.hex": text(name) for name in MESSAGES}, "golden grant messages")

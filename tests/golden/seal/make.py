@@ -15,6 +15,11 @@ import struct
 import sys
 
 HERE = pathlib.Path(__file__).parent
+sys.dont_write_bytecode = True
+sys.path.insert(0, str(HERE.parent))
+
+from frozen import finish
+
 KEY = bytes(range(32))
 LONG_KEY = bytes(255 - n for n in range(128))
 KINDS = {"hello": 1, "heartbeat": 2, "grant": 3}
@@ -95,19 +100,4 @@ def text(name):
     return "".join(f"{key}: {value}".rstrip() + "\n" for key, value in lines.items())
 
 
-def main():
-    wrong = []
-    texts = {name: text(name) for name in MESSAGES} | {name: advert_text(name) for name in ADVERTS}
-    for name, content in texts.items():
-        path = HERE / f"{name}.txt"
-        if sys.argv[1:] == ["--check"]:
-            if path.read_text() != content:
-                wrong.append(path.name)
-        else:
-            path.write_text(content)
-    if wrong:
-        sys.exit(f"other than what this script makes: {', '.join(wrong)}")
-    print(f"{len(texts)} golden messages")
-
-
-main()
+finish({HERE / f"{name}.txt": text(name) for name in MESSAGES} | {HERE / f"{name}.txt": advert_text(name) for name in ADVERTS}, "golden messages")
