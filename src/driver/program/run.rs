@@ -58,6 +58,11 @@ impl Ended {
         if self.code() == Some(0) { Ok(self.said().to_owned()) } else { Err(Failure::Ill(self.to_string())) }
     }
 
+    /// The end of all that it said, if it ended with 0.
+    pub(super) fn passed_with_all(self) -> Result<String, Failure> {
+        if self.code() == Some(0) { Ok(self.heard) } else { Err(Failure::Ill(self.to_string())) }
+    }
+
     /// The last line that it said.
     fn said(&self) -> &str {
         self.heard.lines().rev().map(str::trim).find(|line| !line.is_empty()).unwrap_or_default()

@@ -43,11 +43,8 @@ impl Runner {
         timeout: Duration,
         stop: BorrowedFd<'_>,
     ) -> Result<String, Option<String>> {
-        match self.try_run(program, told, timeout, stop).and_then(Ended::passed) {
-            Ok(said) => Ok(one_line(&said)),
-            Err(Failure::Ill(why) | Failure::Unable(why)) => Err(Some(one_line(&why))),
-            Err(Failure::Stopped) => Err(None),
-        }
+        let said = self.try_run(program, told, timeout, stop).and_then(Ended::passed);
+        said.map(|said| one_line(&said)).map_err(in_one_line)
     }
 
     /// The end of all that it said, if it ended with 0.
@@ -61,12 +58,7 @@ impl Runner {
         timeout: Duration,
         stop: BorrowedFd<'_>,
     ) -> Result<String, Option<String>> {
-        match self.try_run(program, &Told::default(), timeout, stop) {
-            Ok(ended) if ended.code() == Some(0) => Ok(ended.into_parts().1),
-            Ok(ended) => Err(Some(one_line(&ended.to_string()))),
-            Err(Failure::Ill(why) | Failure::Unable(why)) => Err(Some(one_line(&why))),
-            Err(Failure::Stopped) => Err(None),
-        }
+        self.try_run(program, &Told::default(), timeout, stop).and_then(Ended::passed_with_all).map_err(in_one_line)
     }
 
     /// As [`Self::run`], for whom other exit codes than 0 mean something.
@@ -94,5 +86,12 @@ impl Runner {
             }
             Hands::Apart(connection) => Connection::run(connection, program, told, patience),
         }
+    }
+}
+
+fn in_one_line(failure: Failure) -> Option<String> {
+    match failure {
+        Failure::Ill(why) | Failure::Unable(why) => Some(one_line(&why)),
+        Failure::Stopped => None,
     }
 }
