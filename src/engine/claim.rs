@@ -2,9 +2,7 @@
 
 use core::time::Duration;
 
-use super::announce::AnnouncePlan;
 use super::input::{EffectError, RequestId};
-use super::lease::Stretch;
 use super::output::{Cause, EventKind, Output};
 use super::owner::Ownership;
 use super::restore::Restorations;
@@ -109,26 +107,6 @@ impl Vip {
         self.event(step, EventKind::TookOver { away });
         self.announce_anew(step);
         step.outputs.push_back(Output::Install(set));
-    }
-
-    /// Goes on as the owner that an earlier agent of this node was. Its lease runs, so that nobody else can have claimed the
-    /// addresses; they are there, and the neighbours know. A peer may wait by the earlier agent's interval, which its lease tells.
-    ///
-    /// The grants that its lease rests on were given to that agent; this one asks for its own, and has until then.
-    pub(super) fn adopt(&mut self, step: &mut Step<'_>, until: Instant, term: Duration) {
-        self.count_references_from(step.now);
-        let stretch = Stretch::inherited(step.now, term, self.settings.interval);
-        let interval = stretch.map_or(self.settings.interval, Stretch::pace);
-        self.transmit(step, self.priority());
-        self.ask_to_stay(step);
-        let lease = match self.quorum {
-            None => self.renew_lease_for(step, interval),
-            Some(_) => self.keep_lease(step, interval, until),
-        };
-        let known = AnnouncePlan::known(step.now, &self.settings.announce);
-        let ownership = Ownership::begun(step.now, lease, interval, Restorations::default(), Some(known));
-        let ownership = ownership.stretched(stretch);
-        self.enter(step, State::Active(ownership), Cause::Adopted);
     }
 
     pub(super) fn on_installed(&mut self, step: &mut Step<'_>, request: RequestId, result: Result<(), EffectError>) {

@@ -8,7 +8,8 @@
 //! |---|---|
 //! | [`election`] | how long a silence may last, and who wins |
 //! | [`spread`] | which node is preferred for which of the vips that they share |
-//! | `vip` | what all states share: links, stops |
+//! | `vip` | what all states share: inputs, stops |
+//! | `readiness` | whether it takes part: interface, checks, group |
 //! | [`fence`] | whether a silent owner has to be fenced before its addresses are claimed |
 //! | [`group`] | which vips are owned together or not at all |
 //! | [`hook`] | when an operator's program is run, and whether one has to permit a claim |
@@ -16,7 +17,7 @@
 //! | `reload` | what new settings change, and what goes on as it was |
 //! | `backup` | whom to follow, when to claim |
 //! | `claim` | whether a claim may begin, and its steps |
-//! | `hand_on` | what an owner leaves to the next agent of this node |
+//! | `hand_on` | what the agent of an owner leaves to the next one on this node, and what that makes of it |
 //! | [`handover`] | when a healthy owner lets go, and to whom |
 //! | [`isolation`] | whether this node is connected, and what it does where it is not |
 //! | [`summons`] | whether an owner has yielded to the better node that takes its place |
@@ -76,6 +77,7 @@ pub mod output;
 mod owner;
 pub mod quorum;
 mod rare;
+mod readiness;
 pub mod reload;
 pub mod restore;
 pub mod rival;

@@ -1,7 +1,7 @@
 //! A virtual IP: the state that its virtual routers share, and what every state has in common.
 //!
-//! The transitions stand in [`super::backup`] and [`super::owner`]; an input that concerns no state
-//! (a link, the end of a hold, a stop) is decided here.
+//! The transitions stand in [`super::backup`] and [`super::owner`], the interface in [`super::readiness`]; an input
+//! that concerns no state (the end of a hold, a stop) is decided here.
 
 use alloc::boxed::Box;
 use alloc::collections::VecDeque;
@@ -15,6 +15,7 @@ use super::canvass::Canvass;
 use super::election::{self, PATIENCE, Rank};
 use super::fence::Fences;
 use super::group::Membership;
+use super::hand_on::Inheritance;
 use super::handover::{Handover, Joints};
 use super::health::Health;
 use super::hold::Hold;
@@ -51,13 +52,13 @@ pub struct Vip {
     pub(super) routers: Vec<Router>,
     pub(super) state: State,
     since: Instant,
-    cause: Cause,
+    pub(super) cause: Cause,
     transitions: u64,
     /// Claims in a row that the kernel refused.
     pub(super) refusals: u32,
     reports: Reports,
     pub(super) link_state: LinkState,
-    inherited: Option<Inheritance>,
+    pub(super) inherited: Option<Inheritance>,
     /// What keeps it out, whatever its state.
     pub(super) hold: Option<Hold>,
     pub(super) evidence: Rare<Evidence>,
@@ -73,13 +74,6 @@ pub struct Vip {
     pub(super) quorum: Option<Box<Quorum>>,
     pub(super) own_name: Option<Arc<str>>,
     pub(super) canvass: Option<Canvass>,
-}
-
-/// The lease on the addresses that an earlier agent left.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Inheritance {
-    until: Instant,
-    term: Duration,
 }
 
 /// What a vip is doing. Each variant owns what only that state needs.
@@ -290,53 +284,6 @@ impl Vip {
         self.hooks.shed();
     }
 
-    pub(super) fn on_inherited(&mut self, until: Instant, term: Duration) {
-        self.inherited = Some(Inheritance { until, term });
-        self.health.presume();
-    }
-
-    pub(super) fn on_link(&mut self, step: &mut Step<'_>, link_state: LinkState) {
-        self.depose_if_late(step);
-        let was_ready = self.unready().is_none();
-        self.link_state = link_state;
-        for router in &mut self.routers {
-            router.set_source(link_state.source(router.family()));
-        }
-        self.follow_readiness(step, was_ready);
-    }
-
-    /// Takes part, or stops to, as the interface allows now.
-    pub(super) fn follow_readiness(&mut self, step: &mut Step<'_>, was_ready: bool) {
-        match (self.unready(), &self.state) {
-            (Some(cause), State::Initialize) => self.cause = cause,
-            // A check is no reason to forget what else it keeps out for, nor is another member: it is asked again at the end of that.
-            (
-                Some(Cause::CheckFails { .. } | Cause::CheckPending { .. } | Cause::GroupFault { .. }),
-                State::Held { .. },
-            ) => {}
-            // What it held itself out for, it held against an interface that is no more as it was.
-            (Some(cause), State::Backup(_) | State::Held { .. }) => self.enter(step, State::Initialize, cause),
-            (Some(cause), State::Claiming { .. } | State::Active(_)) => {
-                self.give_up(step);
-                self.enter(step, State::Initialize, cause);
-            }
-            (None, State::Initialize) if !was_ready => {
-                let by_checks = matches!(self.cause, Cause::CheckFails { .. } | Cause::CheckPending { .. });
-                let by_group = matches!(self.cause, Cause::GroupFault { .. });
-                let cause = match (by_checks, by_group) {
-                    (true, _) => Cause::ChecksPass,
-                    (false, true) => Cause::GroupReady,
-                    (false, false) => Cause::LinkReady,
-                };
-                self.start(step, cause);
-            }
-            (
-                None,
-                State::Initialize | State::Backup(_) | State::Claiming { .. } | State::Active(_) | State::Held { .. },
-            ) => {}
-        }
-    }
-
     pub(super) fn on_advert(&mut self, step: &mut Step<'_>, arrival: &Arrival) {
         self.depose_if_late(step);
         let family = Family::of(arrival.source);
@@ -423,12 +370,8 @@ impl Vip {
             self.keep_out(step, hold);
             return;
         }
-        if let Some(Inheritance { until, term }) = self.inherited.take() {
-            if step.now < until {
-                self.adopt(step, until, term);
-                return;
-            }
-            self.withdraw(step);
+        if self.take_up_inheritance(step) {
+            return;
         }
         if self.settings.priority == Priority::OWNER {
             self.seek(step, Cause::AddressOwner);
@@ -563,33 +506,6 @@ impl Vip {
     /// Were each family to break its own, two nodes could each win one, and both yield.
     pub(super) fn lead(&self) -> Option<&Router> {
         self.routers.first()
-    }
-
-    /// Why the vip takes no part.
-    pub(super) fn unready(&self) -> Option<Cause> {
-        self.own_unreadiness().or_else(|| self.group_fault())
-    }
-
-    /// The same without what a group makes of it.
-    pub(super) fn own_unreadiness(&self) -> Option<Cause> {
-        self.link_fault().or_else(|| self.health.unready())
-    }
-
-    /// Whether the interface is ready, whatever the checks say.
-    pub(super) fn has_link(&self) -> bool {
-        self.link_fault().is_none()
-    }
-
-    fn link_fault(&self) -> Option<Cause> {
-        match self.link_state {
-            LinkState::Missing => Some(Cause::LinkMissing),
-            LinkState::Down => Some(Cause::LinkDown),
-            LinkState::Up { .. } => self
-                .routers
-                .iter()
-                .find(|router| router.source().is_none())
-                .map(|router| Cause::NoSourceAddress(router.family())),
-        }
     }
 
     fn report(&mut self, step: &mut Step<'_>, source: IpAddr, learned: router::Learned) {
