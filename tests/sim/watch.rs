@@ -247,9 +247,6 @@ impl Watch {
                 Some("it knew no owner, and its own interval is shorter")
             }
             Cause::PeerResigned { source } if !is_of(lost, *source) => Some("it heeded another's resignation"),
-            Cause::GivenUp { peer, .. } if preempted(hosts, vip, peer) => {
-                Some("it heeded the word of one that meant to preempt a live owner")
-            }
             Cause::PeerResigned { .. } if network.reorders() => Some("an old resignation came late"),
             _ => None,
         }
@@ -301,13 +298,6 @@ fn lateness(hosts: &[Host], pair: (Port, Port)) -> Nanos {
 fn overruled(hosts: &[Host], vip: usize, host: Port) -> bool {
     let claimed = &hosts[host].agent[vip].claimed;
     matches!(claimed, Some((_, Cause::ActiveDown { silence: Some(silence) })) if *silence >= LONGEST_WAIT)
-}
-
-/// Whether that node's last claim of a vip was a preemption.
-fn preempted(hosts: &[Host], vip: usize, node: &str) -> bool {
-    let host = hosts.iter().find(|host| host.spec.settings.node == node);
-    let claimed = host.and_then(|host| host.agent[vip].claimed.as_ref());
-    claimed.is_some_and(|(_, cause)| matches!(cause, Cause::Preempts { .. }))
 }
 
 fn is_of(host: &Host, source: std::net::IpAddr) -> bool {
