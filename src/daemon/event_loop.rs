@@ -76,6 +76,8 @@ pub(super) struct EventLoop {
     handovers: Handovers,
     votes: Votes,
     leases: Leases,
+    /// Leases to be renewed, once no more adverts are to be sent.
+    renewals: Vec<(VipId, Instant)>,
     lifetimes: Lifetimes,
     references: References,
     messages: mpsc::Receiver<Message>,
@@ -158,6 +160,7 @@ impl EventLoop {
             handovers: Handovers::default(),
             votes,
             leases,
+            renewals: Vec::new(),
             lifetimes,
             references: References::new(to_loop.clone()),
             messages,

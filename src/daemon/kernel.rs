@@ -46,7 +46,7 @@ enum AddressOrder {
     Prepare(Interface, AddressSet, Lifetime),
     Remove(Interface, AddressSet),
     Trim(Interface, AddressSet),
-    Prolong(Interface, Prolongation),
+    Prolong(Vec<(Interface, Prolongation)>),
 }
 
 impl Kernel {
@@ -119,8 +119,8 @@ impl Kernel {
     }
 
     /// Renews lifetimes, once nothing else is to be done; nobody is told. Whether the order was taken.
-    pub(super) fn prolong(&self, interface: Interface, what: Prolongation) -> bool {
-        self.order(AddressOrder::Prolong(interface, what)).is_ok()
+    pub(super) fn prolong(&self, what: Vec<(Interface, Prolongation)>) -> bool {
+        self.order(AddressOrder::Prolong(what)).is_ok()
     }
 
     /// Removes addresses; the answer is a message, unless the order itself is refused.
@@ -210,8 +210,8 @@ impl AddressThread {
                     let result = result.map_err(|error| EffectError(format!("{error:#}")));
                     Message::Prepared { request: set.request, vip: set.vip, result }
                 }
-                AddressOrder::Prolong(interface, what) => {
-                    self.backlog.put(interface, what);
+                AddressOrder::Prolong(what) => {
+                    what.into_iter().for_each(|(interface, what)| self.backlog.put(interface, what));
                     continue;
                 }
                 AddressOrder::Remove(interface, set) => {

@@ -1,6 +1,6 @@
 //! The leases of all vips, handed on to the gates of their interfaces.
 //!
-//! Runs in the loop: a renewal is one netlink message, right behind its advert. Where there is no gate the agent goes on with
+//! Runs in the loop: renewals are one netlink message, right behind their adverts. Where there is no gate the agent goes on with
 //! the weaker promise of the addresses' lifetimes, and has said so.
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -9,7 +9,7 @@ use std::net::IpAddr;
 
 use super::clock;
 use super::log::{Entry, Log};
-use crate::driver::gate::{Gate, Renewal};
+use crate::driver::gate::{Gate, Renewal, Wanted};
 use crate::engine::{AddressSet, Engine, Instant, LinkId, RequestId, VipId};
 use crate::types::Priority;
 
@@ -122,23 +122,33 @@ impl Leases {
         report(gate.manage(interface, &addresses), log);
     }
 
-    /// Holds a vip's addresses until then. Whether they may be held.
-    pub(super) fn renew(&mut self, vip: VipId, until: Instant, log: &Log) -> bool {
-        let Some(link) = self.vips.get(&vip).map(|leased| leased.link) else { return true };
-        let mut renewed = self.try_renew(vip, until);
-        if matches!(&renewed, Err(error) if error.kind() == io::ErrorKind::NotFound) {
+    /// Holds the addresses of each of these vips until then. Those whose addresses may not be held: it came too late.
+    pub(super) fn renew(&mut self, renewals: &[(VipId, Instant)], log: &Log) -> BTreeSet<VipId> {
+        let mut outcomes = self.try_renew(renewals);
+        let is_missing =
+            |outcome: &io::Result<Renewal>| matches!(outcome, Err(error) if error.kind() == io::ErrorKind::NotFound);
+        let missing = renewals.iter().zip(&outcomes).filter(|(_, outcome)| is_missing(outcome));
+        let missing: Vec<_> = missing.map(|(renewal, _)| *renewal).collect();
+        if !missing.is_empty() {
             // Somebody flushed all rules, ours among them.
-            self.follow(link, log);
-            renewed = self.try_renew(vip, until);
+            let links = missing.iter().filter_map(|(vip, _)| self.vips.get(vip)).map(|leased| leased.link);
+            for link in links.collect::<BTreeSet<_>>() {
+                self.follow(link, log);
+            }
+            let mut again = self.try_renew(&missing).into_iter();
+            outcomes.iter_mut().filter(|outcome| is_missing(outcome)).zip(&mut again).for_each(|(old, new)| *old = new);
         }
-        match renewed {
-            Ok(Renewal::Open) => true,
-            Ok(Renewal::Lapsed) => false,
-            Err(error) => {
-                log.write(Entry::Trouble(error.to_string()));
-                true
+        let mut lapsed = BTreeSet::new();
+        for ((vip, _), outcome) in renewals.iter().zip(outcomes) {
+            match outcome {
+                Ok(Renewal::Open) => {}
+                Ok(Renewal::Lapsed) => {
+                    lapsed.insert(*vip);
+                }
+                Err(error) => log.write(Entry::Trouble(error.to_string())),
             }
         }
+        lapsed
     }
 
     /// Holds a vip's addresses no longer.
@@ -177,14 +187,19 @@ impl Leases {
         all.flat_map(|(vip, leased)| leased.addresses.iter().map(|address| ((leased.link, *address), *vip))).collect()
     }
 
-    fn try_renew(&mut self, vip: VipId, until: Instant) -> io::Result<Renewal> {
-        match (&mut self.gate, self.vips.get(&vip)) {
-            (Some(gate), Some(leased)) => match self.interfaces.get(&leased.link) {
-                Some(interface) => gate.renew(interface, &leased.addresses, clock::as_std(until)),
-                None => Ok(Renewal::Open),
-            },
-            (_, _) => Ok(Renewal::Open),
-        }
+    fn try_renew(&mut self, renewals: &[(VipId, Instant)]) -> Vec<io::Result<Renewal>> {
+        let Self { gate: Some(gate), vips, interfaces, .. } = self else {
+            return renewals.iter().map(|_| Ok(Renewal::Open)).collect();
+        };
+        // A vip without a lease is open as it is.
+        let wanted = |(vip, until): &(VipId, Instant)| {
+            let leased = vips.get(vip)?;
+            let interface = interfaces.get(&leased.link)?;
+            Some(Wanted { interface, addresses: &leased.addresses, until: clock::as_std(*until) })
+        };
+        let wanted: Vec<_> = renewals.iter().map(wanted).collect();
+        let mut outcomes = gate.renew_all(&wanted.iter().copied().flatten().collect::<Vec<_>>()).into_iter();
+        wanted.iter().map(|wanted| wanted.and_then(|_| outcomes.next()).unwrap_or(Ok(Renewal::Open))).collect()
     }
 }
 

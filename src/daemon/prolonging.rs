@@ -25,11 +25,23 @@ pub(super) struct Backlog {
     macvlans: BTreeMap<(u32, Vrid, Family), u32>,
 }
 
-#[derive(Debug)]
+#[derive(Clone, Debug)]
 struct Waiting {
     interface: Interface,
     what: Prolongation,
     done: usize,
+}
+
+impl Waiting {
+    /// Whether the kernel can be asked for it along with that.
+    fn is_renewed_with(&self, interface: Interface, what: &Prolongation) -> bool {
+        let is_beside = match what.mac {
+            MacMode::Interface => true,
+            MacMode::Virtual => self.what.vrid == what.vrid,
+        };
+        let like = |what: &Prolongation| (what.mac, what.family, what.lifetime);
+        is_beside && self.interface.ifindex == interface.ifindex && like(&self.what) == like(what)
+    }
 }
 
 impl Backlog {
@@ -53,32 +65,38 @@ impl Backlog {
         }
     }
 
-    /// Renews a few, if their lease still runs.
+    /// Renews a few together, if their leases still run.
     pub(super) fn work(&mut self, addresses: &mut Addresses, virtual_macs: &mut VirtualMacs) {
-        let Some(mut waiting) = self.waiting.pop_front() else { return };
-        let what = &waiting.what;
+        let Some(Waiting { interface, what, .. }) = self.waiting.front().cloned() else { return };
+        let Some(ifindex) = self.ifindex(interface, &what, virtual_macs) else {
+            self.waiting.pop_front();
+            return;
+        };
         let at_once = match what.family {
             Family::V4 => IPV4_AT_ONCE,
             Family::V6 => IPV6_AT_ONCE,
         };
-        let rest = what.addresses.get(waiting.done..).unwrap_or_default();
-        let few = rest.get(..at_once).unwrap_or(rest);
-        if few.is_empty() {
-            return;
-        }
-        let Some(ifindex) = self.ifindex(waiting.interface, what, virtual_macs) else { return };
-        // Asked last: whoever was frozen until now finds that it is over.
-        if !what.right.is_held() {
-            return;
-        }
-        match addresses.install(ifindex, few, options(what.mac, Some(what.lifetime))) {
-            Ok(()) => {
-                waiting.done += few.len();
-                self.waiting.push_front(waiting);
+        let mut few = Vec::new();
+        while few.len() < at_once
+            && let Some(mut next) = self.waiting.pop_front_if(|next| next.is_renewed_with(interface, &what))
+        {
+            // Asked last: whoever was frozen until now finds that it is over.
+            if !next.what.right.is_held() {
+                continue;
             }
+            let rest = next.what.addresses.get(next.done..).unwrap_or_default();
+            let now: Vec<_> = rest.iter().take(at_once - few.len()).cloned().collect();
+            next.done += now.len();
+            if now.len() < rest.len() {
+                self.waiting.push_front(next);
+            }
+            few.extend(now);
+        }
+        match addresses.install(ifindex, &few, options(what.mac, Some(what.lifetime))) {
             // Of that the loop hears by other ways.
             Err(AddressError::Refused { refusal, .. }) if refusal.errno == libc::ENODEV => {}
             Err(error) => tracing::warn!("a lifetime is not renewed: {error}"),
+            Ok(()) => {}
         }
     }
 

@@ -191,12 +191,12 @@ impl Addresses {
             message: RouteNetlinkMessage::NewAddress(new_address(ifindex, address, options, tagged)),
             flags,
         };
-        let requests: Vec<_> = addresses.iter().map(|address| request(address, true)).collect();
-        let mut answers = self.netlink.batch(&requests).map_err(conversation)?;
+        let requests = addresses.iter().map(|address| request(address, true)).collect();
+        let mut answers = self.netlink.batch(requests).map_err(conversation)?;
         for (address, answer) in addresses.iter().zip(&mut answers) {
             // So that an address comes up even where the kernel does not know of protocols, or not of this one.
             if matches!(answer, Err(refusal) if [libc::EINVAL, libc::EOPNOTSUPP].contains(&refusal.errno)) {
-                let again = self.netlink.batch(&[request(address, false)]).map_err(conversation)?;
+                let again = self.netlink.batch(vec![request(address, false)]).map_err(conversation)?;
                 *answer = again.into_iter().next().unwrap_or(Ok(()));
             }
         }
@@ -217,8 +217,8 @@ impl Addresses {
         }
         // The first installed is the one that others would be promoted after, so it goes last.
         let backwards: Vec<_> = addresses.iter().rev().cloned().collect();
-        let requests: Vec<_> = backwards.iter().map(|address| delete_request(ifindex, address)).collect();
-        let answers = self.netlink.batch(&requests);
+        let requests = backwards.iter().map(|address| delete_request(ifindex, address)).collect();
+        let answers = self.netlink.batch(requests);
         if keep_secondaries {
             match ipv4_conf::write(&mut self.netlink, ifindex, Setting::PromoteSecondaries, 0) {
                 // Gone in the meantime, with all its settings.

@@ -103,6 +103,17 @@ pub enum Renewal {
     Lapsed,
 }
 
+/// Addresses that are to pass until then. They were opened together, and end together.
+#[derive(Clone, Copy, Debug)]
+pub struct Wanted<'a> {
+    /// Where.
+    pub interface: &'a str,
+    /// Which of those that are managed there.
+    pub addresses: &'a [IpAddr],
+    /// When they cease to.
+    pub until: Instant,
+}
+
 #[derive(Debug, Default)]
 struct Interface {
     /// Addresses that were opened and not ended, with the end of their term. The kernel may have closed them since.
@@ -267,8 +278,8 @@ impl Gate {
     /// The kernel's refusal: `NotFound` where the interface has no gate (any more). The addresses then pass for as long as
     /// was asked before.
     pub fn renew(&mut self, interface: &str, addresses: &[IpAddr], until: Instant) -> io::Result<Renewal> {
-        for chunk in addresses.chunks(ELEMENTS) {
-            let renewal = self.renew_at_once(interface, chunk, until);
+        for addresses in addresses.chunks(ELEMENTS) {
+            let renewal = self.renew_at_once(&[Wanted { interface, addresses, until }]);
             match renewal.map_err(context(&format!("renew the lease on {interface}")))? {
                 Renewal::Open => {}
                 Renewal::Lapsed => {
@@ -278,6 +289,15 @@ impl Gate {
             }
         }
         Ok(Renewal::Open)
+    }
+
+    /// As [`Self::renew`] for each; in one transaction, if none of them is an error or comes too late.
+    pub fn renew_all(&mut self, all: &[Wanted<'_>]) -> Vec<io::Result<Renewal>> {
+        let addresses = all.iter().map(|wanted| wanted.addresses.len()).sum::<usize>();
+        if all.len() > 1 && addresses <= ELEMENTS && matches!(self.renew_at_once(all), Ok(Renewal::Open)) {
+            return all.iter().map(|_| Ok(Renewal::Open)).collect();
+        }
+        all.iter().map(|wanted| self.renew(wanted.interface, wanted.addresses, wanted.until)).collect()
     }
 
     /// Closes the interface to these addresses. When it returns, the kernel has done it; a frame that it let pass before
@@ -439,19 +459,26 @@ impl Gate {
         Ok(start.elapsed() <= allowance)
     }
 
-    fn renew_at_once(&mut self, interface: &str, addresses: &[IpAddr], until: Instant) -> io::Result<Renewal> {
-        let tables = table::tables_of(interface, self.layer);
-        let mut took = ALLOWANCE_PER_ADDRESS * u32::try_from(addresses.len()).unwrap_or(u32::MAX);
-        let last = until.saturating_duration_since(Instant::now()) / LAST_ALLOWANCE_PART;
-        for allowance in ALLOWANCES.into_iter().chain([last]) {
+    /// Which of several are lapsed is not said.
+    fn renew_at_once(&mut self, all: &[Wanted<'_>]) -> io::Result<Renewal> {
+        let addresses = all.iter().map(|wanted| wanted.addresses.len()).sum::<usize>();
+        let mut took = ALLOWANCE_PER_ADDRESS * u32::try_from(addresses).unwrap_or(u32::MAX);
+        let earliest = all.iter().map(|wanted| wanted.until).min();
+        let left = earliest.map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()));
+        for allowance in ALLOWANCES.into_iter().chain([left / LAST_ALLOWANCE_PART]) {
             let start = Instant::now();
-            let known = self.interfaces.get_mut(interface).ok_or_else(no_gate)?;
             let allowance = allowance + took;
-            let Some(term) = term(start + allowance, until) else { return Ok(Renewal::Lapsed) };
-            let changes = renewal(&tables, addresses, &known.opened, self.abilities.refreshes, term);
+            let mut changes = Vec::new();
+            for alike in all.chunk_by(|one, other| (one.interface, one.until) == (other.interface, other.until)) {
+                let Some(Wanted { interface, until, .. }) = alike.first() else { continue };
+                let known = self.interfaces.get(*interface).ok_or_else(no_gate)?;
+                let Some(term) = term(start + allowance, *until) else { return Ok(Renewal::Lapsed) };
+                let tables = table::tables_of(interface, self.layer);
+                changes.extend(renewal(&tables, alike, &known.opened, self.abilities.refreshes, term));
+            }
             match self.nftables.commit(changes) {
-                Ok(()) => known.opened.extend(addresses.iter().map(|address| (*address, until))),
-                Err(error) if is_missing(&error) && self.stands(interface)? => return Ok(Renewal::Lapsed),
+                Ok(()) => self.note_opened(all),
+                Err(error) if is_missing(&error) && self.stand_at(all)? => return Ok(Renewal::Lapsed),
                 Err(error) => return Err(error),
             }
             took = start.elapsed();
@@ -460,6 +487,23 @@ impl Gate {
             }
         }
         Ok(Renewal::Lapsed)
+    }
+
+    fn note_opened(&mut self, all: &[Wanted<'_>]) {
+        for wanted in all {
+            if let Some(known) = self.interfaces.get_mut(wanted.interface) {
+                known.opened.extend(wanted.addresses.iter().map(|address| (*address, wanted.until)));
+            }
+        }
+    }
+
+    fn stand_at(&mut self, all: &[Wanted<'_>]) -> io::Result<bool> {
+        for wanted in all {
+            if !self.stands(wanted.interface)? {
+                return Ok(false);
+            }
+        }
+        Ok(true)
     }
 
     /// Closes, and leaves no way back but [`Self::end`]: addresses that count as opened and are closed cannot be renewed.
@@ -493,22 +537,26 @@ fn sets(tables: &[Table], kind: table::Kind) -> impl Iterator<Item = (&Table, Se
         .flat_map(move |table| table.place.families().iter().map(move |family| (table, Set { kind, family: *family })))
 }
 
-/// The transaction that opens addresses and renews those that are open. It takes one that is open out and in again, which
-/// the kernel refuses, and all of the transaction with it, where that one has ended: so a renewal that comes too late
-/// opens nothing. The addresses of a renewal were opened together and end together.
+/// What of a transaction opens addresses of an interface and renews those that are open, all of them until the same instant. It takes
+/// one that is open out and in again, which the kernel refuses, and all of the transaction with it, where that one has ended: so a
+/// renewal that comes too late opens nothing. One is enough of those that were opened together and end together.
 fn renewal(
     tables: &[Table],
-    addresses: &[IpAddr],
+    wanted: &[Wanted<'_>],
     opened: &BTreeMap<IpAddr, Instant>,
     refreshes: bool,
     term: Term,
 ) -> Vec<Change> {
-    let mut out = addresses.iter().filter(|address| opened.contains_key(*address)).copied();
-    let out: Vec<IpAddr> = if refreshes { out.next().into_iter().collect() } else { out.collect() };
+    let out = wanted.iter().flat_map(|wanted| {
+        let open = wanted.addresses.iter().filter(|address| opened.contains_key(*address));
+        open.take(if refreshes { 1 } else { usize::MAX }).copied()
+    });
+    let out: Vec<IpAddr> = out.collect();
+    let addresses: Vec<IpAddr> = wanted.iter().flat_map(|wanted| wanted.addresses).copied().collect();
     let mut changes = Vec::with_capacity(4);
     for (table, owned) in sets(tables, OWNED) {
         changes.extend(table::remove_elements(table, owned, &out));
-        changes.extend(table::add_elements(table, owned, addresses, term));
+        changes.extend(table::add_elements(table, owned, &addresses, term));
     }
     changes
 }

@@ -122,7 +122,7 @@ impl Netlink {
     ///
     /// The kernel's refusal, or no answer in time.
     pub fn change(&mut self, message: RouteNetlinkMessage, flags: u16) -> io::Result<()> {
-        let answers = self.batch(&[Request { message, flags }])?;
+        let answers = self.batch(vec![Request { message, flags }])?;
         answers.into_iter().try_for_each(|answer| answer.map_err(io::Error::from))
     }
 
@@ -131,18 +131,22 @@ impl Netlink {
     /// # Errors
     ///
     /// Where the conversation broke down; then any of the requests may have been fulfilled.
-    pub fn batch(&mut self, requests: &[Request]) -> io::Result<Vec<Result<(), Refusal>>> {
-        let mut answers = Vec::with_capacity(requests.len());
-        for chunk in requests.chunks(BATCH) {
+    pub fn batch(&mut self, requests: Vec<Request>) -> io::Result<Vec<Result<(), Refusal>>> {
+        let mut left = requests.len();
+        let mut answers = Vec::with_capacity(left);
+        let mut requests = requests.into_iter();
+        while left > 0 {
+            let count = left.min(BATCH);
             let first = self.sequence.wrapping_add(1);
             let mut bytes = Vec::new();
-            for (number, request) in (1..).zip(chunk) {
+            for (number, Request { message, flags }) in (1..).zip(requests.by_ref().take(count)) {
                 // Refusals come unasked, and in order: what the last answer leaves open was done.
-                let ack = if number == chunk.len() { NLM_F_ACK } else { 0 };
-                self.append(request.message.clone(), NLM_F_REQUEST | ack | request.flags, &mut bytes);
+                let ack = if number == count { NLM_F_ACK } else { 0 };
+                self.append(message, NLM_F_REQUEST | ack | flags, &mut bytes);
             }
             self.socket.send(&bytes, 0).map_err(context("send a netlink request"))?;
-            self.collect(first, chunk.len(), &mut answers)?;
+            self.collect(first, count, &mut answers)?;
+            left -= count;
         }
         Ok(answers)
     }

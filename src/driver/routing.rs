@@ -107,7 +107,7 @@ impl RoutingTables {
     /// The first refusal, after all were tried.
     pub fn install(&mut self, ifindex: u32, routing: &[Routing]) -> Result<(), RoutingError> {
         let requests: Vec<_> = routing.iter().map(|routing| install_request(ifindex, routing)).collect();
-        let answers = self.netlink.batch(&requests);
+        let answers = self.netlink.batch(requests);
         let answers = answers.map_err(|error| RoutingError::Conversation { action: "install", error })?;
         let mut own = None;
         for (routing, answer) in routing.iter().zip(answers) {
@@ -138,7 +138,7 @@ impl RoutingTables {
     pub fn remove(&mut self, ifindex: u32, routing: &[Routing]) -> Result<(), RoutingError> {
         let backwards: Vec<_> = routing.iter().rev().copied().collect();
         let requests: Vec<_> = backwards.iter().map(|routing| remove_request(ifindex, routing)).collect();
-        let answers = self.netlink.batch(&requests);
+        let answers = self.netlink.batch(requests);
         let answers = answers.map_err(|error| RoutingError::Conversation { action: "remove", error })?;
         let absent = [libc::ESRCH, libc::ENOENT, libc::ENODEV];
         let refusals = backwards.iter().zip(answers);

@@ -38,7 +38,7 @@ use super::voter::Voter;
 use super::{VipId, router};
 use crate::types::{AdvertInterval, Family, Priority, Routing, Version, VirtualAddress};
 use crate::wire::DropReason;
-use crate::wire::advert::group;
+use crate::wire::advert::{Advert, group};
 use crate::wire::grant::RouterId;
 
 /// A virtual IP of this node.
@@ -438,21 +438,22 @@ impl Vip {
             let Some(source) = router.source() else { continue };
             let family = router.family();
             let advert = router.advert(settings, priority);
-            let mut send = |destination: IpAddr| {
+            let mut send = |destination: IpAddr, advert: Advert| {
                 step.outputs.push_back(Output::Transmit(Transmit {
                     vip: *id,
                     link: *link,
                     source,
                     destination,
                     mac: settings.mac,
-                    advert: advert.clone(),
+                    advert,
                     checksum: router.checksum(),
                 }));
             };
             if settings.peers.is_empty() {
-                send(group(family));
+                send(group(family), advert);
             } else {
-                settings.peers.iter().filter(|peer| Family::of(**peer) == family).for_each(|peer| send(*peer));
+                let peers = settings.peers.iter().filter(|peer| Family::of(**peer) == family);
+                peers.for_each(|peer| send(*peer, advert.clone()));
             }
         }
     }

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use libtest_mimic::Trial;
 use nix::time::{ClockId, clock_getres};
-use vipd::driver::gate::{Gate, Renewal};
+use vipd::driver::gate::{Gate, Renewal, Wanted};
 
 use crate::frames::{End, Mac};
 use crate::prober::{Plan, Prober, Record, ask_for, ping};
@@ -24,6 +24,7 @@ pub fn trials() -> Vec<Trial> {
         both("renewals by replacement lose nothing", || renewals_lose_nothing(false)),
         both("the end is immediate", the_end_is_immediate),
         both("a renewal that comes too late opens nothing", a_late_renewal_opens_nothing),
+        both("of several renewals the late one opens nothing", the_late_one_of_several_opens_nothing),
     ];
     let long = trial("gate: a lease of 3 s ends in time", || ends_in_time(Duration::from_secs(3), 1));
     both.into_iter().flatten().chain([long]).collect()
@@ -213,5 +214,40 @@ fn a_late_renewal_opens_nothing() {
         lease(&mut gate, &stage, Duration::from_secs(60));
         stage.probe_during(Duration::from_millis(20)).assert_lossless(&ask_for(&stage.vips));
         gate.end("eth0", &stage.vips).expect("the gate stands");
+    }
+}
+
+fn the_late_one_of_several_opens_nothing() {
+    let stage = Stage::new();
+    let mut gate = closed_gate(&stage);
+    for in_place in [true, false] {
+        if !in_place {
+            gate.refresh_by_replacement();
+        }
+        for (late, in_time) in [(0, 1), (1, 0)] {
+            let [late, in_time] = [late, in_time].map(|place| stage.vips[place]);
+            let renew_both = |gate: &mut Gate, terms: [Duration; 2]| {
+                let now = Instant::now();
+                let all = [(&late, terms[0]), (&in_time, terms[1])].map(|(vip, term)| Wanted {
+                    interface: "eth0",
+                    addresses: std::slice::from_ref(vip),
+                    until: now + term,
+                });
+                gate.renew_all(&all).into_iter().map(|outcome| outcome.expect("the gate stands")).collect::<Vec<_>>()
+            };
+            let (short, long) = (Duration::from_millis(50), Duration::from_secs(60));
+            assert_eq!(renew_both(&mut gate, [short, long]), [Renewal::Open, Renewal::Open]);
+            let end = Instant::now() + short;
+            std::thread::sleep(short);
+            for _ in 0..3 {
+                let probers = [late, in_time].map(|vip| stage.probe_for(&[vip]));
+                assert_eq!(renew_both(&mut gate, [long, long]), [Renewal::Lapsed, Renewal::Open]);
+                std::thread::sleep(Duration::from_millis(20));
+                let [silent, lossless] = probers.map(Prober::stop);
+                silent.assert_silent_after(end, ping(late));
+                lossless.assert_lossless(&ask_for(&[in_time]));
+            }
+            gate.end("eth0", &stage.vips).expect("the gate stands");
+        }
     }
 }

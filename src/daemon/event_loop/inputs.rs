@@ -212,8 +212,8 @@ impl EventLoop {
         let name = &owner.settings().name;
         let text = format!("{name}: this host was too busy to renew the lifetime of {ip} in time: put back");
         self.log.write(Entry::Trouble(text));
-        self.lifetimes.expired(vip);
-        self.renew_lifetimes(now, vip);
+        self.lifetimes.not_renewed(vip);
+        self.renew_lifetimes(now, [vip]);
     }
 
     pub(super) fn on_stop(&mut self, now: Instant) {

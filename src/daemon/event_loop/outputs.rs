@@ -1,5 +1,6 @@
 //! What is to be done: the engine's outputs, each handed to who carries it out.
 
+use std::mem;
 use std::thread;
 
 use super::EventLoop;
@@ -13,12 +14,16 @@ use crate::engine::{
 };
 use crate::types::MacMode;
 
+/// How many leases are renewed together: enough that what is done once for all of them hardly counts, few enough that the first
+/// waits for less than a millisecond.
+const RENEWALS_AT_ONCE: usize = 64;
+
 type RemovalOrder = fn(&Kernel, Interface, AddressSet) -> Result<(), EffectError>;
 
 impl EventLoop {
     pub(super) fn carry_out(&mut self, now: Instant) {
         let mut owner_may_be_new = false;
-        while let Some(output) = self.engine.poll_output() {
+        while let Some(output) = self.next_output(now) {
             match output {
                 Output::Transmit(transmit) => {
                     if let Err(error) = self.sockets.send(&transmit) {
@@ -26,11 +31,9 @@ impl EventLoop {
                     }
                 }
                 Output::RenewLease { vip, until } => {
-                    if self.leases.renew(vip, until, &self.log) {
-                        self.lifetimes.hold(vip, until);
-                        self.renew_lifetimes(now, vip);
-                    } else {
-                        self.engine.handle(now, Input::LeaseLapsed { vip });
+                    self.renewals.push((vip, until));
+                    if self.renewals.len() >= RENEWALS_AT_ONCE {
+                        self.renew_leases(now);
                     }
                 }
                 Output::EndLease { vip } => {
@@ -101,12 +104,46 @@ impl EventLoop {
         }
     }
 
+    /// The next thing to do. Leases wait while one advert comes after the other, to be renewed together.
+    fn next_output(&mut self, now: Instant) -> Option<Output> {
+        match self.engine.poll_output() {
+            together @ Some(Output::Transmit(_) | Output::RenewLease { .. }) => together,
+            other => {
+                self.renew_leases(now);
+                // One that came too late has consequences.
+                other.or_else(|| self.engine.poll_output())
+            }
+        }
+    }
+
+    fn renew_leases(&mut self, now: Instant) {
+        if self.renewals.is_empty() {
+            return;
+        }
+        let renewals = mem::take(&mut self.renewals);
+        let lapsed = self.leases.renew(&renewals, &self.log);
+        for (vip, until) in renewals.iter().filter(|(vip, _)| !lapsed.contains(vip)) {
+            self.lifetimes.hold(*vip, *until);
+        }
+        self.renew_lifetimes(now, renewals.iter().map(|(vip, _)| *vip).filter(|vip| !lapsed.contains(vip)));
+        for vip in lapsed {
+            self.engine.handle(now, Input::LeaseLapsed { vip });
+        }
+    }
+
     /// Off the loop, once nothing more urgent is to be done.
-    pub(super) fn renew_lifetimes(&mut self, now: Instant, vip: VipId) {
-        let link = self.engine.vip(vip).map(|vip| vip.link());
-        let Some(interface) = link.and_then(|link| self.links.interface(link)) else { return };
-        let Self { lifetimes, kernel, .. } = self;
-        lifetimes.renew(vip, now, |what| kernel.prolong(interface, what));
+    pub(super) fn renew_lifetimes(&mut self, now: Instant, vips: impl IntoIterator<Item = VipId>) {
+        let Self { engine, links, lifetimes, kernel, .. } = self;
+        let mut due = Vec::new();
+        for vip in vips {
+            let link = engine.vip(vip).map(|vip| vip.link());
+            let Some(interface) = link.and_then(|link| links.interface(link)) else { continue };
+            due.extend(lifetimes.due(vip, now).map(|what| (interface, what)));
+        }
+        let asked: Vec<VipId> = due.iter().map(|(_, what)| what.vip).collect();
+        if !due.is_empty() && !kernel.prolong(due) {
+            asked.into_iter().for_each(|vip| lifetimes.not_renewed(vip));
+        }
     }
 
     /// Has the watchdog armed while anything is owned, or is still there.
