@@ -135,8 +135,8 @@ impl Leases {
             for link in links.collect::<BTreeSet<_>>() {
                 self.follow(link, log);
             }
-            let mut again = self.try_renew(&missing).into_iter();
-            outcomes.iter_mut().filter(|outcome| is_missing(outcome)).zip(&mut again).for_each(|(old, new)| *old = new);
+            let again = self.try_renew(&missing);
+            outcomes.iter_mut().filter(|outcome| is_missing(outcome)).zip(again).for_each(|(old, new)| *old = new);
         }
         let mut lapsed = BTreeSet::new();
         for ((vip, _), outcome) in renewals.iter().zip(outcomes) {

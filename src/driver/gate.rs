@@ -293,8 +293,7 @@ impl Gate {
 
     /// As [`Self::renew`] for each; in one transaction, if none of them is an error or comes too late.
     pub fn renew_all(&mut self, all: &[Wanted<'_>]) -> Vec<io::Result<Renewal>> {
-        let addresses = all.iter().map(|wanted| wanted.addresses.len()).sum::<usize>();
-        if all.len() > 1 && addresses <= ELEMENTS && matches!(self.renew_at_once(all), Ok(Renewal::Open)) {
+        if all.len() > 1 && count(all) <= ELEMENTS && matches!(self.renew_at_once(all), Ok(Renewal::Open)) {
             return all.iter().map(|_| Ok(Renewal::Open)).collect();
         }
         all.iter().map(|wanted| self.renew(wanted.interface, wanted.addresses, wanted.until)).collect()
@@ -461,8 +460,7 @@ impl Gate {
 
     /// Which of several are lapsed is not said.
     fn renew_at_once(&mut self, all: &[Wanted<'_>]) -> io::Result<Renewal> {
-        let addresses = all.iter().map(|wanted| wanted.addresses.len()).sum::<usize>();
-        let mut took = ALLOWANCE_PER_ADDRESS * u32::try_from(addresses).unwrap_or(u32::MAX);
+        let mut took = ALLOWANCE_PER_ADDRESS * u32::try_from(count(all)).unwrap_or(u32::MAX);
         let earliest = all.iter().map(|wanted| wanted.until).min();
         let left = earliest.map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()));
         for allowance in ALLOWANCES.into_iter().chain([left / LAST_ALLOWANCE_PART]) {
@@ -530,6 +528,11 @@ impl Gate {
     }
 }
 
+/// How many addresses they are.
+fn count(all: &[Wanted<'_>]) -> usize {
+    all.iter().map(|wanted| wanted.addresses.len()).sum()
+}
+
 /// The sets of a kind, each with its table.
 fn sets(tables: &[Table], kind: table::Kind) -> impl Iterator<Item = (&Table, Set)> {
     tables
@@ -537,9 +540,9 @@ fn sets(tables: &[Table], kind: table::Kind) -> impl Iterator<Item = (&Table, Se
         .flat_map(move |table| table.place.families().iter().map(move |family| (table, Set { kind, family: *family })))
 }
 
-/// What of a transaction opens addresses of an interface and renews those that are open, all of them until the same instant. It takes
-/// one that is open out and in again, which the kernel refuses, and all of the transaction with it, where that one has ended: so a
-/// renewal that comes too late opens nothing. One is enough of those that were opened together and end together.
+/// What of a transaction opens addresses of an interface and renews those that are open, all of them until the same instant.
+/// It takes one that is open out and in again, which the kernel refuses, and all of the transaction with it, where that one
+/// has ended: so a renewal that comes too late opens nothing. One is enough of those that were opened together and end together.
 fn renewal(
     tables: &[Table],
     wanted: &[Wanted<'_>],

@@ -14,8 +14,8 @@ use crate::engine::{
 };
 use crate::types::MacMode;
 
-/// How many leases are renewed together: enough that what is done once for all of them hardly counts, few enough that the first
-/// waits for less than a millisecond.
+/// How many leases are renewed together: enough that what is done once for all of them hardly counts, few enough that the
+/// first waits only while so many adverts are sent.
 const RENEWALS_AT_ONCE: usize = 64;
 
 type RemovalOrder = fn(&Kernel, Interface, AddressSet) -> Result<(), EffectError>;
@@ -120,12 +120,13 @@ impl EventLoop {
         if self.renewals.is_empty() {
             return;
         }
-        let renewals = mem::take(&mut self.renewals);
+        let mut renewals = mem::take(&mut self.renewals);
         let lapsed = self.leases.renew(&renewals, &self.log);
-        for (vip, until) in renewals.iter().filter(|(vip, _)| !lapsed.contains(vip)) {
+        renewals.retain(|(vip, _)| !lapsed.contains(vip));
+        for (vip, until) in &renewals {
             self.lifetimes.hold(*vip, *until);
         }
-        self.renew_lifetimes(now, renewals.iter().map(|(vip, _)| *vip).filter(|vip| !lapsed.contains(vip)));
+        self.renew_lifetimes(now, renewals.into_iter().map(|(vip, _)| vip));
         for vip in lapsed {
             self.engine.handle(now, Input::LeaseLapsed { vip });
         }
