@@ -21,8 +21,8 @@ use netlink_sys::{Socket, SocketAddr, protocols::NETLINK_ROUTE};
 /// The kernel's work queue for news of carriers runs at least once a second.
 const CARRIER_PATIENCE: Duration = Duration::from_secs(3);
 
-/// Where duplicate detection could not be switched off, it takes up to 2 s.
-const LINK_LOCAL_PATIENCE: Duration = Duration::from_secs(5);
+/// Where duplicate detection could not be switched off, it takes up to 2 s; the work queue of a busy machine has taken more than 5.
+const LINK_LOCAL_PATIENCE: Duration = Duration::from_secs(15);
 
 /// An rtnetlink socket of one network namespace.
 pub(super) struct Rtnl {

@@ -17,6 +17,8 @@
 
 mod blocks;
 mod exit_codes;
+#[path = "../harness/mod.rs"]
+mod harness;
 mod links;
 mod messages;
 mod reference;
@@ -27,11 +29,14 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use anyhow::{Context as _, Result};
-use libtest_mimic::{Arguments, Failed, Trial};
 use vipd::lab;
 
+use harness::trial;
+
+/// They wait for most of the time.
+const AT_ONCE: usize = 2;
+
 fn main() -> ExitCode {
-    let arguments = Arguments::from_args();
     if let Err(error) = lab::enter() {
         eprintln!("{error:#}");
         return ExitCode::FAILURE;
@@ -49,18 +54,14 @@ fn main() -> ExitCode {
     match chapters() {
         Ok(chapters) => trials.extend(chapters.into_iter().filter(Chapter::has_commands).map(|chapter| {
             let name = format!("commands_of_{}", chapter.name.replace('-', "_"));
-            Trial::test(name, move || run::chapter(&chapter).map_err(|error| Failed::from(format!("{error:#}"))))
+            trial(&name, move || run::chapter(&chapter))
         })),
         Err(error) => {
             eprintln!("{error:#}");
             return ExitCode::FAILURE;
         }
     }
-    libtest_mimic::run(&arguments, trials).exit_code()
-}
-
-fn trial(name: &str, run: fn() -> Result<()>) -> Trial {
-    Trial::test(name, move || run().map_err(|error| Failed::from(format!("{error:#}"))))
+    harness::run(AT_ONCE, trials)
 }
 
 /// A file of the book.

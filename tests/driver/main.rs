@@ -6,16 +6,20 @@
 mod addresses;
 mod adverts;
 mod announce;
+#[path = "../harness/mod.rs"]
+mod harness;
 mod links;
 mod routing;
 mod support;
 mod virtual_mac;
 mod watch;
 
-use libtest_mimic::{Arguments, Trial};
+use libtest_mimic::Trial;
+
+/// They wait for most of the time.
+const AT_ONCE: usize = 2;
 
 fn main() -> std::process::ExitCode {
-    let arguments = Arguments::from_args();
     support::enter_user_namespace();
     let trials = [
         addresses::trials(),
@@ -25,24 +29,16 @@ fn main() -> std::process::ExitCode {
         routing::trials(),
         virtual_mac::trials(),
         watch::trials(),
-    ]
-    .into_iter()
-    .flatten()
-    .collect();
-    libtest_mimic::run(&arguments, trials).exit_code()
+    ];
+    harness::run(AT_ONCE, trials.into_iter().flatten())
 }
 
 /// A test that runs on a thread in a new network namespace.
 fn trial(name: &str, test: fn()) -> Trial {
-    Trial::test(name.to_owned(), move || {
-        std::thread::spawn(move || {
+    harness::trial(name, move || {
+        harness::panicking(move || {
             support::enter_network_namespace();
             test();
-        })
-        .join()
-        .map_err(|panic| {
-            let text = panic.downcast_ref::<String>().map(String::as_str);
-            text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("panicked").into()
         })
     })
 }

@@ -7,6 +7,8 @@
 mod cost;
 mod exact;
 mod frames;
+#[path = "../harness/mod.rs"]
+mod harness;
 mod lifecycle;
 mod prober;
 mod scope;
@@ -16,16 +18,14 @@ mod support;
 
 use std::cell::Cell;
 
-use libtest_mimic::{Arguments, Trial};
+use libtest_mimic::Trial;
 use vipd::driver::gate::{Gate, Layer};
 
 fn main() -> std::process::ExitCode {
-    let mut arguments = Arguments::from_args();
-    // They measure time.
-    arguments.test_threads.get_or_insert(1);
     support::enter_user_namespace();
     let trials = [exact::trials(), scope::trials(), lifecycle::trials(), cost::trials()];
-    libtest_mimic::run(&arguments, trials.into_iter().flatten().collect()).exit_code()
+    // They measure time.
+    harness::run(1, trials.into_iter().flatten())
 }
 
 thread_local! {
@@ -58,16 +58,11 @@ fn trial(name: &str, test: fn()) -> Trial {
 
 /// A test that runs on a thread in a new network namespace.
 fn trial_in(layer: Layer, name: &str, test: fn()) -> Trial {
-    Trial::test(name.to_owned(), move || {
-        std::thread::spawn(move || {
+    harness::trial(name, move || {
+        harness::panicking(move || {
             support::enter_network_namespace();
             LAYER.set(layer);
             test();
-        })
-        .join()
-        .map_err(|panic| {
-            let text = panic.downcast_ref::<String>().map(String::as_str);
-            text.or_else(|| panic.downcast_ref::<&str>().copied()).unwrap_or("panicked").into()
         })
     })
 }

@@ -6,24 +6,25 @@
 
 #![allow(clippy::disallowed_methods, reason = "it waits for real processes")]
 
+#[path = "../harness/mod.rs"]
+mod harness;
+
 use std::env;
 use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
 use anyhow::{Context as _, Result, bail};
-use libtest_mimic::{Arguments, Failed, Trial};
+use libtest_mimic::{Failed, Trial};
 use vipd::lab::{self, Agent, AgentEvent, Pair, PairOptions, Software, Watch, find_program};
 
 fn main() -> ExitCode {
-    let mut arguments = Arguments::from_args();
     if let Err(error) = lab::enter() {
         eprintln!("{error:#}");
         return ExitCode::FAILURE;
     }
     // Each waits for most of its time; more at once would disturb each other's timers.
-    arguments.test_threads.get_or_insert(8);
-    libtest_mimic::run(&arguments, trials()).exit_code()
+    harness::run(8, trials())
 }
 
 fn trials() -> Vec<Trial> {
@@ -76,7 +77,7 @@ fn trial(who: &str, case: Case, software: [Option<Software>; 2]) -> Trial {
             Trial::test(name, || Ok(())).with_ignored_flag(true).with_kind("peer's program is missing")
         };
     };
-    Trial::test(name, move || run(case, [high, low]).map_err(|error| Failed::from(format!("{error:#}"))))
+    harness::trial(&name, move || run(case, [high.clone(), low.clone()]))
 }
 
 fn keepalived() -> Option<Software> {

@@ -17,7 +17,7 @@ use crate::support::{
     Agent, CONFIG, CONTROL, MAC_A, MAC_B, Segment, V4, V6, Vip, await_all, await_none, ensure_calm, eventually, ip,
     lifetimes_left, own_addresses, vipd,
 };
-use crate::trial;
+use crate::{TwoOwners, trial};
 
 /// No host has it.
 const ASKER: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 250);
@@ -86,7 +86,7 @@ impl Stage {
         ensure!(record.owners_since(fault).contains(&MAC_B), "the successor never answered");
         eprintln!("{:?}: two hosts answered for {:?}", self.resolution, measured.dual);
         if self.resolution.is_zero() {
-            ensure!(measured.dual.is_zero(), "two hosts answered: {measured:?}");
+            TwoOwners::never(measured.dual)?;
         } else {
             ensure!(!measured.dual.is_zero(), "a promise that is too modest: {measured:?}");
             let until = measured.dual_until.context("two hosts answered")?;
@@ -129,6 +129,7 @@ fn asked() -> Result<()> {
     stage.b.await_state("Active")?;
     thread::sleep(NOISE);
     let measured = stage.probe.record().measure(fault, Instant::now(), &[MAC_B]);
+    // A lifetime is ended by a work queue, which a busy machine may run later than the successor waits.
     ensure!(measured.dual.is_zero(), "two hosts answered: {measured:?}");
     ensure!(measured.takeover.is_some(), "the successor never answered");
     eprintln!("took over after {:?}", measured.takeover);

@@ -16,6 +16,8 @@ mod fence;
 mod freeze;
 mod gateway;
 mod handover;
+#[path = "../harness/mod.rs"]
+mod harness;
 mod health;
 mod holds;
 mod hook;
@@ -43,26 +45,20 @@ mod takeover;
 mod virtual_mac;
 
 use std::process::ExitCode;
-use std::sync::{PoisonError, RwLock};
 
-use anyhow::Result;
-use libtest_mimic::{Arguments, Trial};
+use harness::{TwoOwners, lone_trial, trial};
+use libtest_mimic::Trial;
 use vipd::lab;
 
 /// How many tests run at once unless the command line says otherwise. They sleep most of the time.
 const AT_ONCE: usize = 4;
 
-/// Held for writing by a test that takes all processors, and by the others for reading.
-static PROCESSORS: RwLock<()> = RwLock::new(());
-
 fn main() -> ExitCode {
-    let mut arguments = Arguments::from_args();
-    arguments.test_threads = arguments.test_threads.or(Some(AT_ONCE));
     if let Err(error) = lab::enter() {
         eprintln!("{error:#}");
         return ExitCode::FAILURE;
     }
-    libtest_mimic::run(&arguments, trials()).exit_code()
+    harness::run(AT_ONCE, trials())
 }
 
 /// The longest first, so that none is left for the end; the one that takes all processors last.
@@ -101,20 +97,4 @@ fn trials() -> Vec<Trial> {
         freeze::trials(),
     ];
     modules.into_iter().flatten().collect()
-}
-
-/// A test that runs beside others.
-fn trial(name: &str, test: fn() -> Result<()>) -> Trial {
-    Trial::test(name, move || {
-        let _guard = PROCESSORS.read().unwrap_or_else(PoisonError::into_inner);
-        test().map_err(|error| format!("{error:#}").into())
-    })
-}
-
-/// A test that runs alone.
-fn lone_trial(name: &str, test: fn() -> Result<()>) -> Trial {
-    Trial::test(name, move || {
-        let _guard = PROCESSORS.write().unwrap_or_else(PoisonError::into_inner);
-        test().map_err(|error| format!("{error:#}").into())
-    })
 }

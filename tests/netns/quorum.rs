@@ -15,7 +15,7 @@ use vipd::lab::{Host, Measurement, Network, Probe, Process};
 use crate::support::{
     Agent, CONTROL, KEY, MAC_A, MAC_B, Segment, V4, Vip, configure, ensure_calm, eventually, ip, vipd, write_keys,
 };
-use crate::{support, trial};
+use crate::{TwoOwners, support, trial};
 
 /// No host has it.
 const ASKER: Ipv4Addr = Ipv4Addr::new(10, 9, 0, 250);
@@ -154,7 +154,7 @@ fn partitions() -> Result<()> {
         let record = stage.probe.record();
         let (measured, owners) = (stage.measure(fault, owner.unwrap_or(MAC_B)), record.owners_since(calm));
         eprintln!("{cut:?}: {owners:02x?}, {measured:?}");
-        ensure!(measured.dual == Duration::ZERO, "two hosts answered for {:?}: {cut:?}", measured.dual);
+        TwoOwners::never(measured.dual).with_context(|| format!("{cut:?}"))?;
         ensure!(owners == Vec::from_iter(owner), "{owners:02x?} answers, and not {owner:02x?}: {cut:?}");
         if owner == Some(MAC_B) {
             let takeover = measured.takeover.context("b answers")?;
@@ -181,7 +181,7 @@ fn deaths() -> Result<()> {
         let measured = stage.measure(fault, MAC_B);
         let takeover = measured.takeover.context("b answers")?;
         eprintln!("frozen: {freezes}: b answered after {takeover:?}, both for {:?}", measured.dual);
-        ensure!(measured.dual == Duration::ZERO, "two hosts answered for {:?}", measured.dual);
+        TwoOwners::never(measured.dual)?;
         ensure!(takeover < BOUND * 12 / 10 + BUSY, "b answered after {takeover:?} only");
     }
     Ok(())
@@ -232,7 +232,7 @@ fn stop_and_restart() -> Result<()> {
     let measured = stage.measure(fault, MAC_B);
     let takeover = measured.takeover.context("b answers")?;
     eprintln!("b answered {takeover:?} after a was told to stop");
-    ensure!(measured.dual == Duration::ZERO, "two hosts answered for {:?}", measured.dual);
+    TwoOwners::never(measured.dual)?;
     // Not after the 300 ms for which a had the grants: after the skew time.
     ensure!(takeover < Duration::from_millis(61) + BUSY, "b answered after {takeover:?} only");
     Ok(())
