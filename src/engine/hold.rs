@@ -4,6 +4,8 @@
 //! same name, and not by a restart, over which the driver keeps what [`Engine::holds`] says. The short time for which a vip stays out
 //! after a claim that was refused is no such hold.
 
+use alloc::vec::Vec;
+
 use super::output::{Cause, Output};
 use super::time::Instant;
 use super::vip::{State, Step, Vip};
@@ -62,15 +64,21 @@ impl Engine {
         if vip.is_none() {
             self.hold = None;
         }
-        self.each(now, vip, Vip::on_release);
+        for id in self.meant(vip) {
+            let rest_leaves = self.rest_leaves(id);
+            self.step(now, id, |vip, step| vip.on_release(step, rest_leaves));
+        }
         self.outputs.push_back(Output::KeepHolds);
     }
 
     fn each(&mut self, now: Instant, vip: Option<VipId>, change: impl Fn(&mut Vip, &mut Step<'_>)) {
-        let all = self.vips.iter().map(Vip::id).filter(|id| vip.is_none_or(|vip| vip == *id));
-        for id in all.collect::<alloc::vec::Vec<_>>() {
+        for id in self.meant(vip) {
             self.step(now, id, &change);
         }
+    }
+
+    fn meant(&self, vip: Option<VipId>) -> Vec<VipId> {
+        self.vips.iter().map(Vip::id).filter(|id| vip.is_none_or(|vip| vip == *id)).collect()
     }
 }
 
@@ -96,11 +104,15 @@ impl Vip {
         }
     }
 
-    /// Takes part again, as at boot. Ends the short holds too: an operator has seen to what they were for.
-    pub(super) fn on_release(&mut self, step: &mut Step<'_>) {
+    /// Takes part again, as at boot; with its group, once none of that is kept out. Ends the short holds too: an operator has seen to what they were for.
+    pub(super) fn on_release(&mut self, step: &mut Step<'_>, rest_leaves: bool) {
         self.hold = None;
         self.handover.unsettle();
-        self.cancel_handover(step);
+        if rest_leaves {
+            self.follow_rest();
+        } else {
+            self.cancel_handover(step);
+        }
         if let State::Held { .. } = &self.state {
             match self.unready() {
                 None => self.start(step, Cause::Undrained),

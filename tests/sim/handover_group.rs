@@ -3,14 +3,14 @@
 use std::time::Duration;
 
 use vipd::engine::{
-    Cause, EventKind, HandoverDone, HandoverFailure, HandoverOrder, Hold, HoldReason, Input, Preempt, RequestId,
-    StateName, VipSettings,
+    Cause, EventKind, HandoverDone, HandoverFailure, HandoverOrder, Hold, HoldReason, HookSettings, Input, Moment,
+    OnHookFailure, Preempt, RequestId, StateName, VipSettings,
 };
 use vipd::types::Priority;
 use vipd::wire::handover::{HandoverReason, HandoverStep, Refusal};
 
 use super::build::{interval, ms, secs};
-use super::clock::{Clock, MICROSECOND, MILLISECOND, Nanos};
+use super::clock::{Clock, MICROSECOND, MILLISECOND, Nanos, nanos};
 use super::group::{cause_of, gateway, group, owners, sides, states};
 use super::handover::assert_seamless;
 use super::host::HostSpec;
@@ -120,6 +120,49 @@ fn a_drain_of_one_takes_all_and_a_release_brings_all_back() {
     world.input(0, Input::Release { vip: Some(vip_id(1)) });
     world.run(secs(2));
     assert_moved(&world, 1, 0, HandoverReason::Preempt, "one is released");
+}
+
+#[test]
+fn a_release_of_one_while_the_successor_is_asked_leaves_the_drain_of_the_other_whole() {
+    let hook = HookSettings { moment: Moment::BeforeRelease, on_failure: OnHookFailure::Ignore };
+    for each_alone in [true, false] {
+        let hooked = |side| VipSettings { hooks: vec![hook], ..side };
+        let spec = |place, priority| spec(place, paced(100, priority).into_iter().map(hooked).collect());
+        let mut world = World::new(1, Network::quiet(), vec![spec(0, 200), spec(1, 100)]);
+        world.hook_time = nanos(secs(2));
+        world.start_all();
+        world.run(secs(5));
+        world.watch.forget_silence();
+        world.watch.together = Some((2, TORN));
+        if each_alone {
+            drain(&mut world, 0, Some(0));
+            drain(&mut world, 0, Some(1));
+        } else {
+            drain(&mut world, 0, None);
+        }
+        world.run(secs(1));
+        world.input(0, Input::Release { vip: Some(vip_id(0)) });
+        world.run(ms(990));
+        assert_eq!(owners(&world), [Some(0); 2], "the hooks have not ended");
+        world.run(ms(20));
+        assert_moved(&world, 0, 1, HandoverReason::Drain, "one of two is released");
+        assert_eq!(states(&world, 0), [StateName::Initialize, StateName::Held]);
+        let told = world.hooked.iter().filter(|(_, by, moment)| (*by, *moment) == (0, Moment::BeforeRelease)).count();
+        assert_eq!(told, 2, "each hook is run, and once");
+    }
+}
+
+#[test]
+fn a_release_of_the_only_one_that_is_drained_keeps_all() {
+    let mut world = world(100, &[200, 100]);
+    // Its word cannot come.
+    world.freeze(1);
+    drain(&mut world, 0, Some(1));
+    world.run(ms(50));
+    world.input(0, Input::Release { vip: Some(vip_id(1)) });
+    assert!(!world.hosts[0].engine.as_ref().expect("it is there").hands_over());
+    world.run(secs(2));
+    assert_eq!(owners(&world), [Some(0); 2]);
 }
 
 #[test]

@@ -106,6 +106,12 @@ impl Engine {
         self.take_whole(now, members);
     }
 
+    /// Whether another member of its group is on its way out, and so takes it along.
+    pub(in crate::engine) fn rest_leaves(&self, vip: VipId) -> bool {
+        let group = self.moves_with(vip);
+        self.members(&group).any(|member| member.id() != vip && member.leaves_all_the_same())
+    }
+
     fn begin_whole(&mut self, now: Instant, members: &[VipId]) {
         let proposals = || self.members(members).filter_map(|vip| vip.handover.proposed.as_ref());
         let Some(order) = proposals().map(|it| &it.order).max_by_key(|order| order.then.rank()).cloned() else {
@@ -313,6 +319,18 @@ impl Vip {
     pub(super) fn note_asker(&mut self, peer: &str, number: u64) {
         if let Some(proposal) = &mut self.handover.proposed {
             proposal.asker = Some((peer.into(), number));
+        }
+    }
+
+    /// It goes for the others only.
+    pub(in crate::engine) fn follow_rest(&mut self) {
+        if let Some(leaving) = &mut self.handover.leaving
+            && matches!(
+                (leaving.phase, &leaving.order.then),
+                (Phase::Asking { .. } | Phase::Releasing, Then::KeepOut(_))
+            )
+        {
+            leaving.order.then = Then::Follow;
         }
     }
 
