@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use netlink_packet_core::{NLM_F_APPEND, NLM_F_CREATE};
+use netlink_packet_core::{DefaultNla, Emitable as _, NLM_F_APPEND, NLM_F_CREATE, Nla as _};
 use netlink_packet_netfilter::NetfilterProtoFamily;
 use netlink_packet_netfilter::nftables::{
     ChainAttribute, ChainMessage, DataAttribute, DevHookNumber, Hook, HookNumber, InetHookNumber, ListAttribute,
@@ -291,12 +291,14 @@ fn add_rule(table: &Table, direction: Direction, rule: Rule) -> Change {
 /// Adds the addresses of the set's family, or refreshes those that are there where the kernel can.
 pub(super) fn add_elements(table: &Table, set: Set, addresses: &[IpAddr], term: Term) -> Vec<Change> {
     let element = |key: Vec<u8>| {
-        let mut element = vec![SetElementAttribute::Key(DataAttribute::Value(key))];
-        if let Term::Milliseconds(term) = term {
+        let key = SetElementAttribute::Key(DataAttribute::Value(key));
+        match term {
+            Term::Endless => vec![key],
             // The first is the term of a new element, the second what is left of it: an old one is given both.
-            element.extend([SetElementAttribute::Timeout(term), SetElementAttribute::Expiration(term)]);
+            Term::Milliseconds(term) => {
+                vec![key, SetElementAttribute::Timeout(term), SetElementAttribute::Expiration(term)]
+            }
         }
-        element
     };
     messages(table, set, addresses, element)
         .map(|message| Change {
@@ -368,24 +370,30 @@ fn messages(
     addresses: &[IpAddr],
     element: impl Fn(Vec<u8>) -> Vec<SetElementAttribute>,
 ) -> impl Iterator<Item = SetElementMessage> {
-    let elements: Vec<_> = addresses
-        .iter()
-        .filter_map(|address| key(*address, set.family))
-        .map(|key| ListAttribute::Element(element(key)))
-        .collect();
-    let mut elements = elements.into_iter();
+    let keys: Vec<_> = addresses.iter().filter_map(|address| key(*address, set.family)).collect();
+    let mut keys = keys.into_iter().peekable();
     std::iter::from_fn(move || {
-        let chunk: Vec<_> = elements.by_ref().take(ELEMENTS).collect();
-        if chunk.is_empty() {
-            return None;
-        }
+        keys.peek()?;
+        let elements = keys.by_ref().take(ELEMENTS).map(|key| ListAttribute::Element(element(key)));
         let attributes = vec![
             SetElementList::Table(table.name.clone()),
             SetElementList::Set(set.name()),
-            SetElementList::Elements(chunk),
+            SetElementList::Other(written(elements)),
         ];
         Some(SetElementMessage { attributes })
     })
+}
+
+/// As bytes at once: a message that is written with its elements asks each of them for its length once for each of its own layers, which
+/// takes longer than the kernel does for all the rest.
+fn written(elements: impl Iterator<Item = ListAttribute<SetElementAttribute>>) -> DefaultNla {
+    let mut bytes = Vec::new();
+    for element in elements {
+        let start = bytes.len();
+        bytes.resize(start + element.buffer_len(), 0);
+        element.emit(&mut bytes[start..]);
+    }
+    DefaultNla::new(SetElementList::Elements(Vec::new()).kind(), bytes)
 }
 
 fn key(address: IpAddr, family: Family) -> Option<Vec<u8>> {
