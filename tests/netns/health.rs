@@ -3,7 +3,7 @@
 use std::os::fd::AsRawFd;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
 use nix::net::if_::if_nametoindex;
 use nix::sys::socket::{ControlMessageOwned, MsgFlags, recvmsg, setsockopt, sockopt};
@@ -194,6 +194,8 @@ const WINDOW: Duration = Duration::from_secs(1);
 /// How often at least; and at most, until the two are alike: a machine that is busy otherwise makes a few adverts late
 /// by milliseconds, and it is chance in which windows.
 const ROUNDS: std::ops::RangeInclusive<usize> = 3..=12;
+/// So many are made where this is set, to measure and not to judge.
+const ROUNDS_VARIABLE: &str = "VIPD_LATENESS_ROUNDS";
 /// What counts for nothing beside a fifth: a hundredth of the interval.
 const ALIKE: Duration = Duration::from_micros(100);
 
@@ -222,9 +224,10 @@ fn checks_delay_nothing() -> Result<()> {
         realtime &= agent.status()?.realtime;
     }
 
+    let measured = std::env::var(ROUNDS_VARIABLE).ok().map(|rounds| rounds.parse::<usize>()).transpose()?;
     // Of both while nobody has checks; of the one that has them, and of the other.
     let (mut without, mut with, mut beside) = (Vec::new(), Vec::new(), Vec::new());
-    for round in 1..=*ROUNDS.end() {
+    for round in 1..=measured.unwrap_or(*ROUNDS.end()) {
         for (place, (host, first)) in hosts.into_iter().zip(firsts).enumerate() {
             without.extend(lateness(&segment, firsts)?.into_iter().flatten());
             configure(host, &vips(first, &checks))?;
@@ -252,11 +255,12 @@ fn checks_delay_nothing() -> Result<()> {
         let is_alike = late[1] <= late[0] * 6 / 5 + ALIKE && late[1] <= late[2] * 6 / 5 + ALIKE;
         // Without real-time scheduling, which an ordinary user cannot have, all programs of the machine are as urgent
         // as an advert.
-        if round >= *ROUNDS.start() && (is_alike || !realtime) {
+        if measured.is_none() && round >= *ROUNDS.start() && (is_alike || !realtime) {
             return Ok(());
         }
     }
-    bail!("adverts are later with checks than without")
+    ensure!(measured.is_some(), "adverts are later with checks than without");
+    Ok(())
 }
 
 fn percentile_99(late: &mut [Duration]) -> Duration {

@@ -4,7 +4,7 @@
 //! user, where there is no real-time scheduling. Bounds of time are generous: the machine may be busy. What the bounds are about
 //! is printed with `--nocapture`.
 //!
-//! `VIPD_FLOOD_PACKETS=100000` makes the flood of `hostile` larger.
+//! `VIPD_FLOOD_PACKETS=100000` makes the flood of `hostile` larger, `VIPD_LATENESS_ROUNDS=60` the comparison of `health` longer.
 
 #![allow(clippy::disallowed_methods, reason = "processes and kernels live in real time")]
 #![allow(unreachable_pub, reason = "a test is a crate of its own")]
