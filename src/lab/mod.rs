@@ -12,6 +12,7 @@
 //! | `rtnl` | a synchronous rtnetlink client |
 //! | `software` | the agents: vipd, keepalived, FRR; their configurations, command lines and logs |
 //! | `probe`, `frames`, `tap` | who answers for an address, asked every millisecond |
+//! | `leases` | which kernel lets its host have it |
 //! | `measure`, `timeline` | from answers to outage, takeover and two owners; to a line of letters |
 //! | `firewall` | a firewall that stops adverts |
 //! | `stranger` | a host that takes the address by itself |
@@ -22,6 +23,7 @@
 mod firewall;
 pub mod frames;
 mod host;
+mod leases;
 mod measure;
 mod namespace;
 mod network;
@@ -39,6 +41,7 @@ mod world;
 pub use firewall::set_firewall;
 pub use frames::Kind;
 pub use host::Host;
+pub use leases::LeaseRecord;
 pub use measure::Measurement;
 pub use namespace::Namespace;
 pub use network::{Network, Port};

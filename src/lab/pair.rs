@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use anyhow::{Context as _, Result, bail};
 
 use super::host::Host;
+use super::leases::LeaseRecord;
 use super::network::Network;
 use super::probe::Probe;
 use super::process::Process;
@@ -71,6 +72,8 @@ pub struct Node {
     pub agent: Option<Agent>,
     router: Router,
     software: Software,
+    /// Of vipd only: which leases it had.
+    leases: Option<LeaseRecord>,
     /// How many of the agent's events have been shown.
     shown: usize,
 }
@@ -131,12 +134,18 @@ impl Pair {
         &self.probe
     }
 
+    /// For how long the kernels of both nodes have had a lease on it since an instant. `None`: one of them knows of none.
+    pub fn both_leased(&self, since: Instant) -> Option<Duration> {
+        let [a, b] = &self.nodes;
+        Some(a.leases.as_ref()?.both(b.leases.as_ref()?, since))
+    }
+
     /// Starts the agent of a node, 0 or 1, anew.
     ///
     /// # Errors
     /// It cannot be started.
     pub fn start(&mut self, node: usize) -> Result<()> {
-        let Node { host, agent, router, software, shown } = &mut self.nodes[node];
+        let Node { host, agent, router, software, shown, .. } = &mut self.nodes[node];
         // What is left of an earlier one ends here, before its successor finds it.
         *agent = None;
         *agent = Some(software.start(host, std::slice::from_ref(router))?);
@@ -256,7 +265,12 @@ impl Node {
             host.plug(second, SECOND_INTERFACE, &[&format!("10.78.0.{last}/24")])?;
         }
         let router = router(options, number, &host)?;
-        Ok(Self { host, agent: None, router, software: options.software[number].clone(), shown: 0 })
+        let software = options.software[number].clone();
+        let leases = match software {
+            Software::Vipd(_) => LeaseRecord::start(&host, INTERFACE, address(options))?,
+            Software::Frr(_) | Software::Keepalived(_) => None,
+        };
+        Ok(Self { host, agent: None, router, software, leases, shown: 0 })
     }
 
     /// From its agent's next start on it takes the addresses from an owner of lower priority, or does not.

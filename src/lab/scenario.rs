@@ -95,6 +95,8 @@ pub struct Outcome {
     pub fault: Instant,
     /// What the client saw.
     pub measured: Measurement,
+    /// For how long the kernels of both nodes had a lease on the address, by their own account; `None`: they have no leases.
+    pub both_leased: Option<Duration>,
     /// Whether node-a alone answered at the end, once all was healed.
     pub healed: Result<(), String>,
     /// For how long the client reached a third host instead of the owner, where there was one.
@@ -249,8 +251,9 @@ impl Scenario {
             (None, measured)
         };
         let astray = (self == Self::ArpConflict).then(|| pair.probe().record().answered_by(fault, STRANGER_MAC));
+        let both_leased = pair.both_leased(fault);
         let healed = self.heal(pair, watch).map_err(|error| format!("{error:#}"));
-        Ok(Outcome { fault, measured, healed, astray, returned })
+        Ok(Outcome { fault, measured, both_leased, healed, astray, returned })
     }
 
     /// Like [`run`](Self::run), but leaves it broken: gives when the fault was made, and what the client saw of it.

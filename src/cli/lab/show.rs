@@ -114,6 +114,11 @@ impl Show {
         } else {
             format!("two hosts answered for {}", ms(measured.dual))
         };
+        let two = match outcome.both_leased {
+            None => two,
+            Some(Duration::ZERO) => format!("{two}, and never two leases"),
+            Some(both) => format!("{two}, and two had a lease for {}", ms(both)),
+        };
         let result = match outcome.astray {
             None => format!("{takeover}; longest silence {}; {two}", ms(measured.outage)),
             Some(astray) => {

@@ -56,6 +56,10 @@ impl Series {
         self.spread(|outcome| Some(outcome.measured.dual))
     }
 
+    fn two_leases(&self) -> Option<Spread> {
+        self.spread(|outcome| outcome.both_leased)
+    }
+
     /// Questions without an answer: the median, and the most.
     fn lost(&self) -> Option<(usize, usize)> {
         let mut lost: Vec<usize> = self.runs.iter().map(|(outcome, _)| outcome.measured.lost).collect();
@@ -63,7 +67,7 @@ impl Series {
         Some((*lost.get(lost.len() / 2)?, *lost.last()?))
     }
 
-    fn row(&self) -> [String; 13] {
+    fn row(&self) -> [String; 14] {
         let of = |spread: Option<Spread>, get: fn(Spread) -> Duration| {
             spread.map_or_else(|| "never".to_owned(), |spread| ms(get(spread)))
         };
@@ -84,6 +88,11 @@ impl Series {
             ms(self.bound.takeover),
             two(|spread| spread.median),
             two(|spread| spread.max),
+            match self.two_leases() {
+                None => "unknown".to_owned(),
+                Some(both) if both.max.is_zero() => "never".to_owned(),
+                Some(both) => ms(both.max),
+            },
             if self.well() { "yes" } else { "NO" }.to_owned(),
         ]
     }
@@ -107,6 +116,7 @@ impl Series {
             "lost_probes": self.lost().map(|(median, max)| json!({ "median": median, "max": max })),
             "takeover_ms": self.takeover().map(Spread::json),
             "two_owners_ms": self.two_owners().map(Spread::json),
+            "two_leases_ms": self.two_leases().map(Spread::json),
             "well": self.well(),
             "runs": runs,
         })
@@ -138,6 +148,7 @@ impl Document {
             "BOUND",
             "TWO OWNERS",
             "MAX",
+            "TWO LEASES",
             "WELL AFTER",
         ];
         let mut rows = vec![header.map(str::to_owned)];
@@ -147,7 +158,8 @@ impl Document {
              OUTAGE      the longest time for which nobody answered the client (median, and of all runs)\n\
              LOST        how many of the client's questions, one a millisecond, nobody answered (median, and the most)\n\
              TAKEOVER    from the fault to the first answer of the successor; BOUND is the longest that VRRP allows\n\
-             TWO OWNERS  how long two hosts answered (median, and the longest)\n",
+             TWO OWNERS  how long two hosts answered (median, and the longest)\n\
+             TWO LEASES  how long the kernels of both nodes had a lease on it, by their own account (the longest)\n",
             table(&rows)
         )
     }
@@ -199,6 +211,7 @@ fn run_json(outcome: &Outcome, events: &[Shown]) -> Json {
         "two_owners_ms": millis(measured.dual),
         "two_owners_from_ms": measured.dual_from.map(millis),
         "two_owners_until_ms": measured.dual_until.map(millis),
+        "two_leases_ms": outcome.both_leased.map(millis),
         "wrong_host_ms": outcome.astray.map(millis),
         "returned": outcome.returned.map(|it| json!({
             "answers": it.answers,
