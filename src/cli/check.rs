@@ -13,6 +13,7 @@ use crate::config::{self, Config, Hook, MissingInterface, Report, Seal, Short, S
 use crate::daemon::enforcement::Enforcement;
 use crate::daemon::milliseconds;
 use crate::daemon::peers::{key_name, sealing_name};
+use crate::daemon::sandbox::Level;
 use crate::driver::checks::Check;
 use crate::engine::{ChecksumPolicy, OnConflict, OnSilentOwner, Preempt, Prefer, QuorumSettings, VipSettings};
 use crate::types::{MacMode, Routing};
@@ -59,11 +60,11 @@ impl Args {
         match config::load(&self.config, &system) {
             Ok(config) => {
                 let file = self.config.display().to_string();
-                let lease = (!self.offline).then(|| Lease::of(&config));
+                let here = (!self.offline).then(|| Here::of(&config));
                 print(&if self.json {
-                    pretty(&valid_json(&file, &config, lease.as_ref()))
+                    pretty(&valid_json(&file, &config, here.as_ref()))
                 } else {
-                    valid(&file, &config, lease.as_ref())
+                    valid(&file, &config, here.as_ref())
                 })?;
                 Ok(Exit::Done)
             }
@@ -80,7 +81,7 @@ impl Args {
 }
 
 /// What was understood, for a person.
-fn valid(file: &str, config: &Config, lease: Option<&Lease>) -> String {
+fn valid(file: &str, config: &Config, here: Option<&Here>) -> String {
     let settings = &config.settings;
     let noun = if settings.vips.len() == 1 { "vip" } else { "vips" };
     let mut out = format!("{file}: valid; node {}, {} {noun}\n\n", settings.node, settings.vips.len());
@@ -110,8 +111,8 @@ fn valid(file: &str, config: &Config, lease: Option<&Lease>) -> String {
     for note in &config.notes {
         out.push_str(&format!("\nnote: line {}: {}\n      {}\n", note.line, note.message, note.remedy));
     }
-    if let Some(lease) = lease {
-        out.push_str(&format!("\n{lease}\n"));
+    if let Some(here) = here {
+        out.push_str(&format!("\n{here}\n"));
     }
     out
 }
@@ -147,20 +148,21 @@ fn hook_row(hook: &Hook) -> [String; 4] {
     [hook.vip.clone(), hook.moment.to_string(), Short(hook.timeout).to_string(), program]
 }
 
-/// What would enforce the leases on this host.
-struct Lease {
+/// What would hold on this host.
+struct Here {
     enforcement: io::Result<Enforcement>,
     resolution: Duration,
+    sandbox: Level,
 }
 
-impl Lease {
+impl Here {
     fn of(config: &Config) -> Self {
         let enforcement = Enforcement::probe();
         let resolution = enforcement.as_ref().map_or(Duration::ZERO, |it| it.resolution(&config.settings.vips));
-        Self { enforcement, resolution }
+        Self { enforcement, resolution, sandbox: Level::possible() }
     }
 
-    fn json(&self) -> Json {
+    fn lease_json(&self) -> Json {
         match &self.enforcement {
             Ok(enforcement) => {
                 json!({ "layer": enforcement.name(), "resolution_ms": milliseconds::whole(self.resolution) })
@@ -170,12 +172,18 @@ impl Lease {
     }
 }
 
-impl fmt::Display for Lease {
+impl fmt::Display for Here {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match &self.enforcement {
-            Ok(enforcement) => write!(f, "{}", enforcement.promise(self.resolution)),
-            Err(_) => f.write_str("what enforces the leases here can only be told to root"),
+            Ok(enforcement) => writeln!(f, "{}", enforcement.promise(self.resolution))?,
+            Err(_) => writeln!(f, "what enforces the leases here can only be told to root")?,
         }
+        f.write_str(match (self.sandbox.landlock > 0, self.sandbox.seccomp) {
+            (true, true) => "the agent can restrict itself here, by Landlock and by seccomp",
+            (false, true) => "the agent can restrict itself here by seccomp only: this kernel has no Landlock, or it is not switched on",
+            (true, false) => "the agent can restrict itself here by Landlock only: no seccomp",
+            (false, false) => "the agent cannot restrict itself here: neither Landlock nor seccomp",
+        })
     }
 }
 
@@ -221,7 +229,7 @@ fn takeover(vip: &VipSettings) -> Duration {
     interval * 3 + skew
 }
 
-fn valid_json(file: &str, config: &Config, lease: Option<&Lease>) -> Json {
+fn valid_json(file: &str, config: &Config, here: Option<&Here>) -> Json {
     let settings = &config.settings;
     json!({
         "version": JSON_VERSION,
@@ -230,7 +238,8 @@ fn valid_json(file: &str, config: &Config, lease: Option<&Lease>) -> Json {
         "problems": [],
         "notes": config.notes,
         "node": settings.node,
-        "lease": lease.map_or(Json::Null, Lease::json),
+        "lease": here.map_or(Json::Null, Here::lease_json),
+        "sandbox": here.map(|here| here.sandbox),
         "seal": config.seal.as_ref().map(seal_json),
         "quorum": settings.quorum.as_ref().map(|quorum| quorum_json(quorum, &config.voters)),
         "vips": settings.vips.iter().map(vip_json).collect::<Vec<_>>(),
@@ -277,6 +286,7 @@ fn invalid_json(report: &Report) -> Json {
         "seal": null,
         "quorum": null,
         "lease": null,
+        "sandbox": null,
         "vips": [],
         "groups": [],
         "spreads": [],

@@ -35,6 +35,13 @@ pub struct Level {
     pub seccomp: bool,
 }
 
+impl Level {
+    /// What would hold of an agent on this host: put on a thread that ends, and found out so.
+    pub fn possible() -> Self {
+        std::thread::spawn(|| Sandbox::put_on(&Places::default()).level()).join().unwrap_or_default()
+    }
+}
+
 impl Sandbox {
     /// Restricts the agent. Without what this kernel has not, it goes on.
     pub(super) fn of_agent(config: &Config, options: &Options) -> Self {
