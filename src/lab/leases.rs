@@ -95,12 +95,12 @@ mod tests {
 
     const MS: Duration = Duration::from_millis(1);
 
-    /// Looks that take half a millisecond, and find the address open in these milliseconds.
-    fn spans(epoch: Instant, open: &[std::ops::Range<u32>]) -> Vec<Span> {
+    /// Looks that take half a millisecond, and find the address open from each first millisecond to before the second.
+    fn spans(epoch: Instant, open: &[(u32, u32)]) -> Vec<Span> {
         let mut spans = Vec::new();
-        for range in open {
-            for ms in range.clone() {
-                note(&mut spans, ms > range.start, epoch + MS * ms, epoch + MS * ms + MS / 2);
+        for (begin, end) in open {
+            for ms in *begin..*end {
+                note(&mut spans, ms > *begin, epoch + MS * ms, epoch + MS * ms + MS / 2);
             }
         }
         spans
@@ -109,7 +109,7 @@ mod tests {
     #[test]
     fn leases_that_follow_each_other_do_not_overlap() {
         let epoch = Instant::now();
-        let [one, other] = [spans(epoch, &[0..10, 20..30]), spans(epoch, &[10..20])];
+        let [one, other] = [spans(epoch, &[(0, 10), (20, 30)]), spans(epoch, &[(10, 20)])];
         assert_eq!(overlap(&one, &other, epoch), Duration::ZERO);
         assert_eq!(overlap(&one, &[], epoch), Duration::ZERO);
     }
@@ -117,7 +117,7 @@ mod tests {
     #[test]
     fn what_is_surely_common_counts_and_no_more() {
         let epoch = Instant::now();
-        let [one, other] = [spans(epoch, &[0..10, 20..30]), spans(epoch, &[5..25])];
+        let [one, other] = [spans(epoch, &[(0, 10), (20, 30)]), spans(epoch, &[(5, 25)])];
         // From the end of the look at 5 ms to the begin of that at 9 ms, and the same from 20 to 24.
         assert_eq!(overlap(&one, &other, epoch), MS * 7);
         assert_eq!(overlap(&other, &one, epoch + MS * 15), MS * 7 / 2);
