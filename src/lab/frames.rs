@@ -26,6 +26,16 @@ pub enum Kind {
     Announcement,
 }
 
+impl Kind {
+    /// The number of the echo request that it answers.
+    pub const fn sequence(self) -> Option<u16> {
+        match self {
+            Self::Echo(sequence) => Some(sequence),
+            Self::Neighbour | Self::Announcement => None,
+        }
+    }
+}
+
 /// "Who has the address?", as ARP request or neighbour solicitation. `asker` is an unused address of the same network.
 pub fn who_has(target: IpAddr, asker: Ipv4Addr) -> Vec<u8> {
     match target {

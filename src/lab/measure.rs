@@ -78,17 +78,31 @@ impl Record {
         owners
     }
 
+    /// How long after an instant it took until one host answered each question, and no other did, to the end of the record.
+    pub fn settled(&self, since: Instant, end: Instant, owner: &[[u8; 6]]) -> Duration {
+        let its = |answer: &&Answer| answer.at >= since && owner.contains(&answer.from);
+        let answered: BTreeSet<u16> = self.echoes().filter(its).filter_map(|answer| answer.kind.sequence()).collect();
+        let missed = self
+            .echoes_asked
+            .iter()
+            .filter(|(at, sequence)| *at >= since && *at + ANSWER_PATIENCE < end && !answered.contains(sequence))
+            .map(|(at, _)| *at + PROBE_PERIOD);
+        let others = self
+            .answers
+            .iter()
+            .filter(|answer| answer.at >= since && answer.kind != Kind::Announcement && !owner.contains(&answer.from))
+            .map(|answer| answer.at);
+        missed.chain(others).max().map_or(Duration::ZERO, |last| last.saturating_duration_since(since))
+    }
+
     fn echoes(&self) -> impl Iterator<Item = &Answer> {
         self.answers.iter().filter(|answer| matches!(answer.kind, Kind::Echo(_)))
     }
 
     fn lost(&self, fault: Instant, end: Instant) -> usize {
         let begin = fault.checked_sub(BEFORE).unwrap_or(fault);
-        let answered: BTreeSet<u16> = self
-            .echoes()
-            .filter(|answer| answer.at >= begin)
-            .filter_map(|answer| if let Kind::Echo(sequence) = answer.kind { Some(sequence) } else { None })
-            .collect();
+        let answered: BTreeSet<u16> =
+            self.echoes().filter(|answer| answer.at >= begin).filter_map(|answer| answer.kind.sequence()).collect();
         let counts = |at: &Instant| *at >= begin && *at + ANSWER_PATIENCE < end;
         self.echoes_asked.iter().filter(|(at, sequence)| counts(at) && !answered.contains(sequence)).count()
     }
@@ -144,6 +158,18 @@ mod tests {
             }
         }
         record
+    }
+
+    #[test]
+    fn who_answered_last_beside_the_owner_or_instead_of_it_delays_the_settlement() {
+        let epoch = Instant::now();
+        let end = epoch + Duration::from_millis(300);
+        let heal = |ms| epoch + Duration::from_millis(ms);
+        let both = record(epoch, &[(A, 0, 300), (B, 0, 104)], 300);
+        assert_eq!(both.settled(heal(100), end, &[A]), Duration::from_micros(3_100));
+        let nobody = record(epoch, &[(A, 0, 103), (A, 110, 300)], 300);
+        assert_eq!(nobody.settled(heal(100), end, &[A]), Duration::from_millis(10));
+        assert_eq!(nobody.settled(heal(120), end, &[A]), Duration::ZERO);
     }
 
     #[test]

@@ -101,6 +101,8 @@ pub struct Outcome {
     pub healed: Result<(), String>,
     /// For how long the client reached a third host instead of the owner, where there was one.
     pub astray: Option<Duration>,
+    /// Of a partition: how long after its end it took until node-a answered each question, and nobody else did.
+    pub settled: Option<Duration>,
     /// What came of the return of a machine that had stood still.
     pub returned: Option<Return>,
 }
@@ -252,8 +254,11 @@ impl Scenario {
         };
         let astray = (self == Self::ArpConflict).then(|| pair.probe().record().answered_by(fault, STRANGER_MAC));
         let both_leased = pair.both_leased(fault);
+        let heal = Instant::now();
         let healed = self.heal(pair, watch).map_err(|error| format!("{error:#}"));
-        Ok(Outcome { fault, measured, both_leased, healed, astray, returned })
+        let is_settled = self == Self::Partition && healed.is_ok();
+        let settled = is_settled.then(|| pair.probe().record().settled(heal, Instant::now(), &pair.nodes[A].macs()));
+        Ok(Outcome { fault, measured, both_leased, healed, astray, settled, returned })
     }
 
     /// Like [`run`](Self::run), but leaves it broken: gives when the fault was made, and what the client saw of it.

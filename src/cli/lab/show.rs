@@ -129,6 +129,10 @@ impl Show {
                 )
             }
         };
+        let result = match outcome.settled {
+            None => result,
+            Some(settled) => format!("{result}; node-a alone answered {} after the heal", ms(settled)),
+        };
         let result = match outcome.returned {
             None => result,
             Some(Return { transitions, announcements, answers }) => format!(

@@ -60,6 +60,10 @@ impl Series {
         self.spread(|outcome| outcome.both_leased)
     }
 
+    fn settled(&self) -> Option<Spread> {
+        self.spread(|outcome| outcome.settled)
+    }
+
     /// Questions without an answer: the median, and the most.
     fn lost(&self) -> Option<(usize, usize)> {
         let mut lost: Vec<usize> = self.runs.iter().map(|(outcome, _)| outcome.measured.lost).collect();
@@ -117,6 +121,7 @@ impl Series {
             "takeover_ms": self.takeover().map(Spread::json),
             "two_owners_ms": self.two_owners().map(Spread::json),
             "two_leases_ms": self.two_leases().map(Spread::json),
+            "settled_ms": self.settled().map(Spread::json),
             "well": self.well(),
             "runs": runs,
         })
@@ -213,6 +218,7 @@ fn run_json(outcome: &Outcome, events: &[Shown]) -> Json {
         "two_owners_until_ms": measured.dual_until.map(millis),
         "two_leases_ms": outcome.both_leased.map(millis),
         "wrong_host_ms": outcome.astray.map(millis),
+        "settled_ms": outcome.settled.map(millis),
         "returned": outcome.returned.map(|it| json!({
             "answers": it.answers,
             "announcements": it.announcements,
