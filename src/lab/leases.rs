@@ -1,7 +1,7 @@
 //! Which kernel lets its host have an address, by its own account: the lease that its agent keeps there, read each millisecond.
 //!
 //! What a client sees of two owners depends on who answers it, and when. This does not: where the leases of two kernels never run at the
-//! same time, no two hosts could have answered anybody.
+//! same time, no two hosts could have answered anybody. What is shorter than the time between two looks goes unseen.
 
 use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
