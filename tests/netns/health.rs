@@ -14,7 +14,7 @@ use crate::support::{
     Agent, CONFIG, CONTROL, PATIENCE, Segment, Transition, Vip, await_all, configure, ensure_calm, eventually, reload,
     set_mode, vipd, write_program,
 };
-use crate::trial;
+use crate::{lone_trial, trial};
 
 /// Where a host's service says how it is: exit code 0 while the file says so.
 const SERVICE: &str = "/run/vipd/service";
@@ -27,7 +27,8 @@ pub fn trials() -> Vec<Trial> {
         trial("weights_decide_who_owns", weights_decide),
         trial("a_check_that_cannot_run_is_an_error_at_start_and_at_a_reload", cannot_run),
         trial("a_program_that_hangs_costs_no_advert", hangs),
-        trial("two_hundred_programs_a_second_delay_no_advert", checks_delay_nothing),
+        // What the others start makes adverts late, too.
+        lone_trial("two_hundred_programs_a_second_delay_no_advert", checks_delay_nothing),
         trial("a_host_and_a_neighbour_are_asked_in_both_families", asks_others),
         trial("a_restart_moves_nothing_though_checks_know_nothing_yet", restart),
     ]

@@ -61,7 +61,7 @@ fn main() -> ExitCode {
     harness::run(AT_ONCE, trials())
 }
 
-/// The longest first, so that none is left for the end; the one that takes all processors last.
+/// The longest first, so that none is left for the end; one that takes all processors last.
 fn trials() -> Vec<Trial> {
     let modules = [
         peers::trials(),
