@@ -21,10 +21,12 @@
     reason = "the kernel counts a term from when it learns of it: how long it was on its way shows only around the system call"
 )]
 
+mod onlooker;
 mod probe;
 mod rules;
 mod table;
 
+pub use self::onlooker::Onlooker;
 pub use self::table::Lease;
 
 use std::collections::BTreeMap;
@@ -328,7 +330,7 @@ impl Gate {
     ///
     /// The kernel's refusal. An interface without a gate owns nothing.
     pub fn leases(&mut self, interface: &str) -> io::Result<Vec<Lease>> {
-        leases(&mut self.nftables, self.layer, interface)
+        onlooker::leases(&mut self.nftables, self.layer, interface)
     }
 
     /// Whether the interface has its gate: no other program removed it, nor did the interface's own end.
@@ -515,54 +517,6 @@ impl Gate {
         }
         Ok(())
     }
-}
-
-/// Looks at the leases of an agent that runs beside it, and changes nothing.
-#[derive(Debug)]
-pub struct Onlooker {
-    nftables: Nftables,
-}
-
-impl Onlooker {
-    /// Opens a conversation with nftables, in the network namespace of the calling thread.
-    ///
-    /// # Errors
-    ///
-    /// Where the kernel has no nftables.
-    pub fn open() -> io::Result<Self> {
-        Ok(Self { nftables: Nftables::open()? })
-    }
-
-    /// As [`Gate::leases`], in whichever layer they are.
-    ///
-    /// # Errors
-    ///
-    /// The kernel's refusal. An interface without a gate owns nothing.
-    pub fn leases(&mut self, interface: &str) -> io::Result<Vec<Lease>> {
-        let mut found = Vec::new();
-        for layer in Layer::ALL {
-            match leases(&mut self.nftables, layer, interface) {
-                Err(error) if errno(&error) == Some(libc::EOPNOTSUPP) => {}
-                result => found.extend(result?),
-            }
-        }
-        Ok(found)
-    }
-}
-
-fn leases(nftables: &mut Nftables, layer: Layer, interface: &str) -> io::Result<Vec<Lease>> {
-    let mut leases = Vec::new();
-    for table in table::tables_of(interface, layer).iter().take(1) {
-        for family in table.place.families() {
-            let owned = table::elements(table, Set { kind: OWNED, family: *family });
-            match nftables.list(table.place.family(), &owned) {
-                Ok(answers) => leases.extend(answers.into_iter().flat_map(table::elements_of)),
-                Err(error) if is_missing(&error) => {}
-                Err(error) => return Err(context(&format!("read the leases on {interface}"))(error)),
-            }
-        }
-    }
-    Ok(leases)
 }
 
 /// How many addresses they are.

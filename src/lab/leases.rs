@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use super::host::Host;
-use crate::driver::gate::Onlooker;
+use crate::driver::gate::{Layer, Onlooker};
 
 /// The time between two looks, and so what a span may be shorter than the lease was, at either end.
 const PERIOD: Duration = Duration::from_millis(1);
@@ -23,44 +23,59 @@ type Span = (Instant, Instant);
 /// The leases of one host on one address. It ends when dropped.
 #[derive(Debug)]
 pub struct LeaseRecord {
-    spans: Arc<Mutex<Vec<Span>>>,
+    looks: Arc<Mutex<Looks>>,
     stopping: Arc<AtomicBool>,
 }
 
+/// What was seen.
+#[derive(Debug, Default)]
+struct Looks {
+    spans: Vec<Span>,
+    /// The kernel did not answer, and was not asked any more.
+    failed: bool,
+}
+
 impl LeaseRecord {
-    /// Begins to look. `None`: this kernel has no nftables, so there is nothing to be seen.
+    /// Begins to look.
     ///
     /// # Errors
-    /// The host's namespaces cannot be entered.
-    pub fn start(host: &Host, interface: &str, address: IpAddr) -> Result<Option<Self>> {
-        let Ok(mut onlooker) = host.run_in(Onlooker::open)? else { return Ok(None) };
-        let spans = Arc::<Mutex<Vec<Span>>>::default();
+    /// The host's namespaces cannot be entered, or its kernel has no netfilter.
+    pub fn start(host: &Host, interface: &str, address: IpAddr) -> Result<Self> {
+        let mut onlooker = host.run_in(Onlooker::open)??;
+        let looks = Arc::<Mutex<Looks>>::default();
         let stopping = Arc::new(AtomicBool::new(false));
         let interface = interface.to_owned();
         thread::spawn({
-            let (spans, stopping) = (Arc::clone(&spans), Arc::clone(&stopping));
+            let (looks, stopping) = (Arc::clone(&looks), Arc::clone(&stopping));
             move || {
                 let mut was_open = false;
                 while !stopping.load(Ordering::Relaxed) {
                     let before = Instant::now();
-                    // An interface that is just made anew has none.
-                    let leases = onlooker.leases(&interface).unwrap_or_default();
-                    let is_open = leases.iter().any(|lease| lease.address == address);
+                    let Some(is_open) = is_open(&mut onlooker, &interface, address) else {
+                        lock(&looks).failed = true;
+                        return;
+                    };
                     if is_open {
-                        note(&mut lock(&spans), was_open, before, Instant::now());
+                        note(&mut lock(&looks).spans, was_open, before, Instant::now());
                     }
                     was_open = is_open;
                     thread::sleep(PERIOD.saturating_sub(before.elapsed()));
                 }
             }
         });
-        Ok(Some(Self { spans, stopping }))
+        Ok(Self { looks, stopping })
     }
 
-    /// For how long both had a lease, from an instant on.
-    pub fn both(&self, other: &Self, since: Instant) -> Duration {
-        let (own, others) = (lock(&self.spans).clone(), lock(&other.spans).clone());
-        overlap(&own, &others, since)
+    /// For how long both had a lease, from an instant on. `None` where that was not to be seen: one kernel did not answer, or neither
+    /// has ever had a lease, as without nftables.
+    pub fn both(&self, other: &Self, since: Instant) -> Option<Duration> {
+        // One after the other: both locks at once could be taken in two orders.
+        let spans = |record: &Self| {
+            let looks = lock(&record.looks);
+            (!looks.failed).then(|| looks.spans.clone())
+        };
+        let (own, others) = (spans(self)?, spans(other)?);
+        (!own.is_empty() || !others.is_empty()).then(|| overlap(&own, &others, since))
     }
 }
 
@@ -68,6 +83,12 @@ impl Drop for LeaseRecord {
     fn drop(&mut self) {
         self.stopping.store(true, Ordering::Relaxed);
     }
+}
+
+/// In whichever layer. `None`: the kernel does not say of any.
+fn is_open(onlooker: &mut Onlooker, interface: &str, address: IpAddr) -> Option<bool> {
+    let layers = Layer::ALL.into_iter().filter_map(|layer| onlooker.leases(layer, interface).ok());
+    layers.map(|leases| leases.iter().any(|lease| lease.address == address)).reduce(|one, other| one || other)
 }
 
 /// A look that found the address open, as the one before it did or not.
@@ -85,8 +106,8 @@ fn overlap(one: &[Span], other: &[Span], since: Instant) -> Duration {
     one.iter().flat_map(|own| other.iter().map(move |others| common(own, others))).sum()
 }
 
-fn lock(spans: &Mutex<Vec<Span>>) -> MutexGuard<'_, Vec<Span>> {
-    spans.lock().unwrap_or_else(PoisonError::into_inner)
+fn lock(looks: &Mutex<Looks>) -> MutexGuard<'_, Looks> {
+    looks.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 #[cfg(test)]

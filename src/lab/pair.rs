@@ -134,10 +134,10 @@ impl Pair {
         &self.probe
     }
 
-    /// For how long the kernels of both nodes have had a lease on it since an instant. `None`: one of them knows of none.
+    /// For how long the kernels of both nodes have had a lease on it since an instant. `None`: that cannot be seen.
     pub fn both_leased(&self, since: Instant) -> Option<Duration> {
         let [a, b] = &self.nodes;
-        Some(a.leases.as_ref()?.both(b.leases.as_ref()?, since))
+        a.leases.as_ref()?.both(b.leases.as_ref()?, since)
     }
 
     /// Starts the agent of a node, 0 or 1, anew.
@@ -267,7 +267,8 @@ impl Node {
         let router = router(options, number, &host)?;
         let software = options.software[number].clone();
         let leases = match software {
-            Software::Vipd(_) => LeaseRecord::start(&host, INTERFACE, address(options))?,
+            // Without netfilter there are none.
+            Software::Vipd(_) => LeaseRecord::start(&host, INTERFACE, address(options)).ok(),
             Software::Frr(_) | Software::Keepalived(_) => None,
         };
         Ok(Self { host, agent: None, router, software, leases, shown: 0 })

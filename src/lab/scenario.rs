@@ -95,7 +95,7 @@ pub struct Outcome {
     pub fault: Instant,
     /// What the client saw.
     pub measured: Measurement,
-    /// For how long the kernels of both nodes had a lease on the address, by their own account; `None`: they have no leases.
+    /// For how long the kernels of both nodes had a lease on the address, by their own account; `None`: that cannot be seen.
     pub both_leased: Option<Duration>,
     /// Whether node-a alone answered at the end, once all was healed.
     pub healed: Result<(), String>,
