@@ -56,7 +56,9 @@ impl Engine {
         if vip.is_none() {
             self.hold = Some(hold);
         }
-        self.each(now, vip, |vip, step| vip.on_hold(step, hold));
+        for id in self.meant(vip) {
+            self.step(now, id, |vip, step| vip.on_hold(step, hold));
+        }
         self.outputs.push_back(Output::KeepHolds);
     }
 
@@ -69,12 +71,6 @@ impl Engine {
             self.step(now, id, |vip, step| vip.on_release(step, rest_leaves));
         }
         self.outputs.push_back(Output::KeepHolds);
-    }
-
-    fn each(&mut self, now: Instant, vip: Option<VipId>, change: impl Fn(&mut Vip, &mut Step<'_>)) {
-        for id in self.meant(vip) {
-            self.step(now, id, &change);
-        }
     }
 
     fn meant(&self, vip: Option<VipId>) -> Vec<VipId> {
