@@ -180,9 +180,9 @@ impl fmt::Display for Here {
         }
         f.write_str(match (self.sandbox.landlock > 0, self.sandbox.seccomp) {
             (true, true) => "the agent can restrict itself here, by Landlock and by seccomp",
-            (false, true) => "the agent can restrict itself here by seccomp only: this kernel has no Landlock, or it is not switched on",
-            (true, false) => "the agent can restrict itself here by Landlock only: no seccomp",
-            (false, false) => "the agent cannot restrict itself here: neither Landlock nor seccomp",
+            (false, true) => "the agent can restrict itself here by seccomp, and not by Landlock",
+            (true, false) => "the agent can restrict itself here by Landlock, and not by seccomp",
+            (false, false) => "the agent cannot restrict itself here, neither by Landlock nor by seccomp",
         })
     }
 }

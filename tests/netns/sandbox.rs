@@ -7,7 +7,7 @@ use libtest_mimic::Trial;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
-use crate::support::{Agent, Segment, Vip, eventually, lines_of, write_program};
+use crate::support::{Agent, CONFIG, Segment, Vip, eventually, lines_of, vipd, write_program};
 use crate::trial;
 
 /// Where a program says what holds for it.
@@ -58,6 +58,9 @@ fn restricted() -> Result<()> {
     let segment = Segment::new()?;
     let agent = start(&segment)?;
     let status = agent.status()?;
+    let (_, checked, _) = vipd(&segment.a, &["check", "--json", "--config", CONFIG])?;
+    let promised = serde_json::from_str::<serde_json::Value>(&checked)?["sandbox"].take();
+    ensure!(promised == serde_json::to_value(status.sandbox)?, "check promised {promised}: {:?}", status.sandbox);
     let level = status.sandbox.context("it is told")?;
     ensure!(level.seccomp, "{level:?}");
     let before = fs::read_to_string("/proc/self/status")?;
