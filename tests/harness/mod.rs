@@ -43,23 +43,28 @@ pub fn run(at_once: usize, trials: impl IntoIterator<Item = Trial>) -> ExitCode 
 pub fn trial(name: &str, test: impl Fn() -> Result<()> + Send + 'static) -> Trial {
     let told = name.to_owned();
     Trial::test(name, move || {
-        let beside_others = {
+        let beside_others = || {
             let _guard = MACHINE.read().unwrap_or_else(PoisonError::into_inner);
             test()
         };
-        match beside_others {
-            Err(error) if !error.is::<TwoOwners>() => {
-                eprintln!("{told}: failed, and is tried once more, alone: {error:#}");
-                alone(&test)
-            }
-            result => result.map_err(failed),
-        }
+        tried(&told, beside_others, || alone(&test)).map_err(failed)
     })
+}
+
+/// Once, and once more where that failed otherwise than by two owners.
+pub fn tried(name: &str, beside_others: impl FnOnce() -> Result<()>, alone: impl FnOnce() -> Result<()>) -> Result<()> {
+    match beside_others() {
+        Err(error) if !error.is::<TwoOwners>() => {
+            eprintln!("{name}: failed, and is tried once more, alone: {error:#}");
+            alone()
+        }
+        result => result,
+    }
 }
 
 /// A trial that takes the whole machine.
 pub fn lone_trial(name: &str, test: impl Fn() -> Result<()> + Send + 'static) -> Trial {
-    Trial::test(name, move || alone(&test))
+    Trial::test(name, move || alone(&test).map_err(failed))
 }
 
 /// The same of a test that panics where it fails.
@@ -70,9 +75,9 @@ pub fn panicking(test: impl FnOnce() + Send + 'static) -> Result<()> {
     })
 }
 
-fn alone(test: &impl Fn() -> Result<()>) -> Result<(), Failed> {
+fn alone(test: &impl Fn() -> Result<()>) -> Result<()> {
     let _guard = MACHINE.write().unwrap_or_else(PoisonError::into_inner);
-    test().map_err(failed)
+    test()
 }
 
 fn failed(error: anyhow::Error) -> Failed {

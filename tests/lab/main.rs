@@ -10,7 +10,7 @@ use std::net::{IpAddr, Ipv4Addr, SocketAddr, UdpSocket};
 use std::process::{Command, ExitCode, Stdio};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, bail, ensure};
+use anyhow::{Context as _, Result, anyhow, bail, ensure};
 use harness::{TwoOwners, trial};
 use libtest_mimic::Trial;
 use vipd::lab::{self, Host, Network, Process};
@@ -28,6 +28,7 @@ fn main() -> ExitCode {
 
 fn trials() -> Vec<Trial> {
     vec![
+        trial("a_trial_is_tried_once_more_but_not_after_two_owners", trials_are_tried),
         trial("three_hosts_stand_within_300_ms", three_hosts_stand_within_300_ms),
         trial("ports_make_each_fault_and_undo_it", ports_make_each_fault_and_undo_it),
         trial("a_dead_host_is_silent_and_has_no_process", a_dead_host_is_silent_and_has_no_process),
@@ -42,6 +43,18 @@ fn trials() -> Vec<Trial> {
         trial("vipd_lab_shows_that_nobody_notices_a_return", vipd_lab_shows_that_nobody_notices_a_return),
         trial("vipd_lab_leaves_nothing_when_it_is_killed", vipd_lab_leaves_nothing_when_it_is_killed),
     ]
+}
+
+/// What all harnesses do (`tests/harness/`).
+fn trials_are_tried() -> Result<()> {
+    let outcome = |first: Result<()>, second: Result<()>| harness::tried("a trial of trials", || first, || second);
+    let busy = || Err(anyhow!("the machine was busy"));
+    ensure!(outcome(Ok(()), busy()).is_ok(), "what has passed is tried again");
+    ensure!(outcome(busy(), Ok(())).is_ok(), "nothing is tried again");
+    ensure!(outcome(busy(), busy()).is_err(), "what fails twice passes");
+    let two = || TwoOwners::never(Duration::from_millis(1)).context("in a scenario");
+    ensure!(outcome(two(), Ok(())).is_err(), "two owners are excused");
+    Ok(())
 }
 
 struct Trio {
