@@ -51,7 +51,7 @@ use libtest_mimic::Trial;
 use vipd::lab;
 
 /// How many tests run at once unless the command line says otherwise. They sleep most of the time.
-const AT_ONCE: usize = 4;
+const AT_ONCE: usize = 6;
 
 fn main() -> ExitCode {
     if let Err(error) = lab::enter() {
