@@ -112,7 +112,7 @@ class Client(threading.Thread):
             if not owners or owners[-1] != mac:
                 owners.append(mac)
             earlier = last.get(token)
-            if earlier is not None and earlier[1] != mac and at - earlier[0] < TOKENS * PERIOD_S / 2:
+            if earlier is not None and host_number(earlier[1]) != host_number(mac) and at - earlier[0] < TOKENS * PERIOD_S / 2:
                 both += 1
             last[token] = (at, mac)
         return Seen(
@@ -190,6 +190,11 @@ class Client(threading.Thread):
         if address in self._arps:
             with self._lock:
                 self._arps[address].append((time.monotonic(), frame[41], frame[22:28].hex(":")))
+
+
+def host_number(mac):
+    """Whose interface it is: a host may answer by several, each with its own address."""
+    return int(mac[-2:], 16)
 
 
 def arp_request(target, sequence):

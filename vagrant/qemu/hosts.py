@@ -12,6 +12,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import threading
 import time
 
 # How long a host may take to boot: emulated, on a busy machine with one core for each.
@@ -32,6 +33,10 @@ SEGMENTS = {
 
 class LabError(Exception):
     """What was expected did not happen."""
+
+
+class TwoOwners(LabError):
+    """Two hosts answered for an address, though both had a processor."""
 
 
 def run(*command):
@@ -71,6 +76,7 @@ class Host:
         self._folder.mkdir()
         self._disk = self._folder / "disk"
         self._process = None
+        self._is_off = True
         self._frozen = False
         self._shell = None
         self._received = b""
@@ -92,12 +98,15 @@ class Host:
 
     def start(self):
         """Switches it on; `wait_until_ready` says when it is up."""
+        self._is_off = False
         shell, monitor = self._folder / "shell", self._folder / "monitor"
         for path in (shell, monitor):
             path.unlink(missing_ok=True)
         command = [
             "qemu-system-x86_64", "-name", self.name, "-machine", f"q35,accel={accelerator()}", "-smp", "1",
             "-m", str(MEMORY_MIB), "-nodefaults", "-no-user-config", "-display", "none",
+            # A reset ends qemu, and the host is switched on again. Reset within the same qemu, an emulated one needs minutes at times.
+            "-no-reboot",
             "-kernel", str(self._image / "vmlinuz"), "-initrd", str(self._image / "initrd.img"),
             "-append", "root=/dev/vda rw console=ttyS0 net.ifnames=0 quiet mitigations=off",
             "-serial", f"file:{self._console()}",
@@ -116,6 +125,12 @@ class Host:
         os.setpriority(os.PRIO_PROCESS, self._process.pid, NICE)
         self._shell = self._connect(shell)
         self._received = b""
+        threading.Thread(target=self._go_on_after_reset, args=(self._process,), daemon=True).start()
+
+    def _go_on_after_reset(self, process):
+        # Qemu ends so by itself; what else ends it is to be seen.
+        if process.wait() == 0 and not self._is_off:
+            self.start()
 
     def _connect(self, path):
         deadline = time.monotonic() + COMMAND_S
@@ -133,10 +148,11 @@ class Host:
 
     def is_running(self):
         """Whether it is on, and does not stand still."""
-        return self._process is not None and self._process.poll() is None and not self._frozen
+        return not self._is_off and not self._frozen
 
     def kill(self):
         """As if it were unplugged: qemu gets no chance to do anything."""
+        self._is_off = True
         self._process.kill()
         self._process.wait()
 
@@ -170,6 +186,7 @@ class Host:
             answer = self._ask("cat /proc/sys/kernel/random/boot_id", 2)
             if answer is not None and answer[1].strip() != unlike_boot:
                 return answer[1].strip()
+            time.sleep(0.1)
         raise LabError(f"{self.name}: not up after {BOOT_S} s; the end of its console:\n{self.console()}")
 
     def try_run(self, command, timeout=COMMAND_S):
@@ -191,6 +208,10 @@ class Host:
         content = base64.b64encode(text.encode()).decode()
         self.run(f"mkdir -p $(dirname {path}); base64 -d <<<{content} >{path}")
 
+    def reboot(self):
+        """Begins to go down in good order. What asks for that is itself ended by it, so nothing waits for its answer."""
+        self.run("(sleep 1; systemctl reboot) >/dev/null 2>&1 &")
+
     def until(self, command, timeout=COMMAND_S):
         """Until a shell command succeeds."""
         deadline = time.monotonic() + timeout
@@ -206,22 +227,25 @@ class Host:
         """One command and its answer; none if it did not come in time, or the host went down meanwhile."""
         self._commands += 1
         name = str(self._commands)
-        # What an earlier boot has begun to read ends at the empty line.
-        self._shell.sendall(f"\n{name} {base64.b64encode(command.encode()).decode()}\n".encode())
         deadline = time.monotonic() + timeout
-        while True:
-            while b"\n" in self._received:
-                line, self._received = self._received.split(b"\n", 1)
-                words = line.decode(errors="replace").split(" ")
-                if words[0] == name and len(words) == 3:
-                    return int(words[1]), base64.b64decode(words[2]).decode(errors="replace")
-            left = deadline - time.monotonic()
-            if left <= 0 or not select.select([self._shell], [], [], left)[0]:
-                return None
-            received = self._shell.recv(65536)
-            if not received:
-                return None
-            self._received += received
+        try:
+            # What an earlier boot has begun to read ends at the empty line.
+            self._shell.sendall(f"\n{name} {base64.b64encode(command.encode()).decode()}\n".encode())
+            while True:
+                while b"\n" in self._received:
+                    line, self._received = self._received.split(b"\n", 1)
+                    words = line.decode(errors="replace").split(" ")
+                    if words[0] == name and len(words) == 3:
+                        return int(words[1]), base64.b64decode(words[2]).decode(errors="replace")
+                left = deadline - time.monotonic()
+                if left <= 0 or not select.select([self._shell], [], [], left)[0]:
+                    return None
+                received = self._shell.recv(65536)
+                if not received:
+                    return None
+                self._received += received
+        except ConnectionError:
+            return None
 
     def _console(self):
         return self._folder / "console"
