@@ -45,8 +45,13 @@ class Seen:
     owners: list
     # ARP requests that two hosts answered.
     both: int
-    # When each host answered first and last.
+    # When each host answered first and last, and how often, by its address.
     spans: dict
+    counts: dict
+
+    def answers(self, number):
+        """How many ARP requests a host answered."""
+        return sum(count for mac, count in self.counts.items() if host_number(mac) == number)
 
     def overlap_s(self, old, new):
         """For how long two hosts answered, when the address went from one to the other; negative where neither did."""
@@ -106,8 +111,9 @@ class Client(threading.Thread):
             echoes = [echo for echo in self._echoes[target.address] if begin <= echo[0]]
         answers = [answer[0] for answer in (echoes if target.vlan is None else arps)]
         instants = [begin, *answers, max(end, answers[-1] if answers else end)]
-        owners, both, last, spans = [], 0, {}, {}
+        owners, both, last, spans, counts = [], 0, {}, {}, {}
         for at, token, mac in arps:
+            counts[mac] = counts.get(mac, 0) + 1
             spans[mac] = (spans.get(mac, (at,))[0], at)
             if not owners or owners[-1] != mac:
                 owners.append(mac)
@@ -121,6 +127,7 @@ class Client(threading.Thread):
             owners=owners,
             both=both,
             spans=spans,
+            counts=counts,
         )
 
     # --- asking ---
