@@ -33,7 +33,7 @@ on() {
     if [[ ! -s $config || -n $(find .vagrant/machines/"$name" -newer "$config") ]]; then
         vagrant ssh-config "$name" >"$config" || { rm -f "$config"; fail "$name is not running: vagrant up $name"; }
     fi
-    ssh -F "$config" -o LogLevel=ERROR "$name" sudo "$@"
+    ssh -F "$config" -o LogLevel=ERROR -o ConnectTimeout=10 "$name" sudo "$@"
 }
 
 # measured SECONDS COMMAND...: what the client sees while a command is run; begins when somebody answers.
