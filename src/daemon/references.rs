@@ -106,7 +106,7 @@ impl References {
     pub(super) fn poll_answer(&self, context: &mut Context<'_>) -> Poll<io::Result<Input>> {
         for ((link, _), echo) in &self.echoes {
             if let Poll::Ready(answer) = echo.socket.poll_take(context, EchoSocket::recv) {
-                return Poll::Ready(answer.map(|address| Input::ReferenceAnswered { link: *link, address }));
+                return Poll::Ready(answer.map(|address| Input::HostAnswered { link: *link, address }));
             }
         }
         Poll::Pending

@@ -9,7 +9,7 @@ use super::log::{Entry, Log};
 use crate::driver::readiness::Readable;
 use crate::driver::watch::{Claim, ClaimSocket, PACKET_LEN};
 use crate::engine::isolation::Path;
-use crate::engine::{ClaimKind, Engine, Input, LinkId, Vip, VipId};
+use crate::engine::{ClaimKind, Engine, Input, LinkId, Question, Vip, VipId};
 use crate::types::{Family, MacAddr, MacMode};
 
 /// How many claims of our own are passed over before the loop has its turn.
@@ -22,6 +22,8 @@ pub(super) struct Watches {
     addresses: Watched,
     /// Those that are asked on the link.
     references: BTreeSet<(LinkId, IpAddr)>,
+    /// The own addresses of owners that were asked for last, by who asked.
+    owners: BTreeMap<VipId, (LinkId, IpAddr)>,
     interfaces: BTreeMap<LinkId, Interface>,
     open: Vec<Open>,
     buffer: Vec<u8>,
@@ -43,12 +45,15 @@ impl Watches {
     /// None is open until its link is known.
     pub(super) fn of(engine: &Engine) -> Self {
         let (addresses, references) = (addresses_of(engine), references_of(engine));
-        Self { addresses, references, interfaces: BTreeMap::new(), open: Vec::new(), buffer: vec![0; PACKET_LEN] }
+        let (owners, interfaces) = (BTreeMap::new(), BTreeMap::new());
+        Self { addresses, references, owners, interfaces, open: Vec::new(), buffer: vec![0; PACKET_LEN] }
     }
 
     /// Watches the addresses that the engine has now.
     pub(super) fn reload(&mut self, engine: &Engine, log: &Log) {
         let (addresses, references) = (addresses_of(engine), references_of(engine));
+        // The next question brings back what is still wanted of them.
+        self.owners.clear();
         if self.addresses.keys().ne(addresses.keys()) || self.references != references {
             self.addresses = addresses;
             self.references = references;
@@ -76,13 +81,7 @@ impl Watches {
     fn open_on(&mut self, link: LinkId, ifindex: u32, log: &Log) {
         self.open.retain(|open| open.link != link);
         for family in Family::ALL {
-            let addresses: Vec<IpAddr> = self
-                .addresses
-                .keys()
-                .chain(&self.references)
-                .filter(|(on, ip)| *on == link && Family::of(*ip) == family)
-                .map(|(_, ip)| *ip)
-                .collect();
+            let addresses = self.watched_on(link, family);
             if addresses.is_empty() {
                 continue;
             }
@@ -93,9 +92,35 @@ impl Watches {
         }
     }
 
+    /// This is about to be asked: what answers is heard, an owner's own address as well.
+    pub(super) fn expect_answers(&mut self, question: &Question, log: &Log) {
+        let (vip, link) = (question.vip, question.link);
+        let is_known = |ip: &IpAddr| {
+            let of_link = &(link, *ip);
+            self.addresses.contains_key(of_link) || self.references.contains(of_link) || self.is_owner(of_link)
+        };
+        let Some(owner) = question.addresses.iter().copied().find(|ip| !is_known(ip)) else { return };
+        self.owners.insert(vip, (link, owner));
+        for Open { socket, .. } in self.open.iter().filter(|open| open.link == link) {
+            let addresses = self.watched_on(link, socket.get_ref().family());
+            if let Err(error) = socket.get_ref().watch(addresses) {
+                log.write(Entry::Trouble(format!("a preempted owner is waited for: {error}")));
+            }
+        }
+    }
+
+    fn is_owner(&self, address: &(LinkId, IpAddr)) -> bool {
+        self.owners.values().any(|owner| owner == address)
+    }
+
+    fn watched_on(&self, link: LinkId, family: Family) -> Vec<IpAddr> {
+        let watched = self.addresses.keys().chain(&self.references).chain(self.owners.values());
+        watched.filter(|(on, ip)| *on == link && Family::of(*ip) == family).map(|(_, ip)| *ip).collect()
+    }
+
     /// The next claim of another host, as an input.
     pub(super) fn poll_claim(&mut self, context: &mut Context<'_>) -> Poll<io::Result<Input>> {
-        let Self { addresses, references, interfaces, open, buffer } = self;
+        let Self { addresses, references, owners, interfaces, open, buffer } = self;
         'sockets: for Open { link, socket } in open {
             for _ in 0..OWN_IN_A_ROW {
                 let claim = match socket.poll_take(context, |socket| socket.recv(buffer)) {
@@ -104,8 +129,10 @@ impl Watches {
                     Poll::Ready(Ok(claim)) => claim,
                 };
                 let Claim { address, mac, kind } = claim;
-                if kind == ClaimKind::Answer && references.contains(&(*link, address)) {
-                    return Poll::Ready(Ok(Input::ReferenceAnswered { link: *link, address }));
+                let is_asked =
+                    references.contains(&(*link, address)) || owners.values().any(|it| *it == (*link, address));
+                if kind == ClaimKind::Answer && is_asked {
+                    return Poll::Ready(Ok(Input::HostAnswered { link: *link, address }));
                 }
                 let Some((vip, virtual_mac)) = addresses.get(&(*link, address)).copied() else { continue };
                 let own = interfaces.get(link).and_then(|interface| interface.mac);

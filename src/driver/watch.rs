@@ -6,6 +6,7 @@
 //! answers.
 #![allow(unsafe_code)] // Binding an AF_PACKET socket and receiving from one with the sender's address have no safe wrapper.
 
+use std::cell::RefCell;
 use std::collections::BTreeSet;
 use std::io;
 use std::mem;
@@ -46,7 +47,7 @@ pub struct Claim {
 pub struct ClaimSocket {
     socket: Socket,
     family: Family,
-    addresses: BTreeSet<IpAddr>,
+    addresses: RefCell<BTreeSet<IpAddr>>,
 }
 
 impl ClaimSocket {
@@ -56,18 +57,34 @@ impl ClaimSocket {
     ///
     /// What was tried in vain; `PermissionDenied` without `CAP_NET_RAW`.
     pub fn open(ifindex: u32, family: Family, addresses: impl IntoIterator<Item = IpAddr>) -> io::Result<Self> {
-        let mut watched = BTreeSet::new();
-        // Not collected: that sorts them, by code that is let go when the agent runs.
-        watched.extend(addresses.into_iter().filter(|address| Family::of(*address) == family));
-        let addresses = watched;
         // Without a protocol it hears nothing until it is bound, when the filter is in place.
         let socket = Socket::new(Domain::PACKET, Type::DGRAM.nonblocking(), None)
             .map_err(context("open a packet socket (needs CAP_NET_RAW)"))?;
-        socket.attach_filter(&filter(family, &addresses)).map_err(context("filter a packet socket"))?;
-        socket.set_recv_buffer_size(RECEIVE_BUFFER_LEN).map_err(context("size a packet socket's buffer"))?;
-        bind(&socket, ifindex, family)
+        let this = Self { socket, family, addresses: RefCell::default() };
+        this.watch(addresses)?;
+        this.socket.set_recv_buffer_size(RECEIVE_BUFFER_LEN).map_err(context("size a packet socket's buffer"))?;
+        bind(&this.socket, ifindex, family)
             .map_err(context(&format!("watch {family} claims on interface index {ifindex}")))?;
-        Ok(Self { socket, family, addresses })
+        Ok(this)
+    }
+
+    /// Whose claims it hears.
+    pub const fn family(&self) -> Family {
+        self.family
+    }
+
+    /// Hears claims to these addresses from now on, and to no others. What it has heard before it keeps, where it is about one of these.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel says about the filter.
+    pub fn watch(&self, addresses: impl IntoIterator<Item = IpAddr>) -> io::Result<()> {
+        let mut watched = BTreeSet::new();
+        // Not collected: that sorts them, by code that is let go when the agent runs.
+        watched.extend(addresses.into_iter().filter(|address| Family::of(*address) == self.family));
+        self.socket.attach_filter(&filter(self.family, &watched)).map_err(context("filter a packet socket"))?;
+        self.addresses.replace(watched);
+        Ok(())
     }
 
     /// The next claim to a watched address, by way of a buffer of [`PACKET_LEN`] bytes; `None` when there is none.
@@ -93,7 +110,7 @@ impl ClaimSocket {
                 Family::V4 => claim_v4(packet),
                 Family::V6 => claim_v6(packet, sender),
             };
-            if let Some(claim) = claim.filter(|claim| self.addresses.contains(&claim.address)) {
+            if let Some(claim) = claim.filter(|claim| self.addresses.borrow().contains(&claim.address)) {
                 return Ok(Some(claim));
             }
         }

@@ -72,8 +72,8 @@ pub enum Input {
         /// By what.
         kind: ClaimKind,
     },
-    /// A reference answered.
-    ReferenceAnswered {
+    /// A host answered by an address of its own: a reference, or the owner that is to be preempted.
+    HostAnswered {
         /// Through which interface.
         link: LinkId,
         /// Its address.

@@ -267,8 +267,12 @@ impl Engine {
             Input::AddressClaimed { vip, address, mac, kind } => {
                 self.step(now, vip, |vip, step| vip.on_address_claimed(step, address, mac, kind));
             }
-            Input::ReferenceAnswered { link, address } => {
+            Input::HostAnswered { link, address } => {
                 self.on_each_of(now, link, |vip, step| vip.on_reference_answered(step, address));
+                self.vips
+                    .iter_mut()
+                    .filter(|vip| vip.link() == link)
+                    .for_each(|vip| vip.note_life_of_summoned(address));
             }
             Input::ReferencePath { link, reference, path } => {
                 self.on_each_of(now, link, |vip, _| vip.on_reference_path(reference, path));

@@ -66,8 +66,8 @@ pub enum Output {
         message: GrantMessage,
     },
     /// Ask the neighbours who has these addresses. Whoever has is heard as every claim is
-    /// ([`Input::AddressClaimed`](super::Input::AddressClaimed)), or as a reference
-    /// ([`Input::ReferenceAnswered`](super::Input::ReferenceAnswered)).
+    /// ([`Input::AddressClaimed`](super::Input::AddressClaimed)), or by an address of its own
+    /// ([`Input::HostAnswered`](super::Input::HostAnswered)).
     Ask(Question),
     /// Make sure that a peer is dead. Answered by [`Input::Fenced`](super::Input::Fenced).
     Fence(FenceOrder),
@@ -147,7 +147,7 @@ pub struct Question {
     pub vip: VipId,
     /// Through which interface.
     pub link: LinkId,
-    /// Some of the vip's, or references.
+    /// Some of the vip's and its owner's own, or references.
     pub addresses: Vec<IpAddr>,
     /// Who asks, by IPv4 and by IPv6. IPv4 is asked from nobody's address where there is none: an ARP probe (RFC 5227 §2.1.1).
     pub sources: [Option<IpAddr>; 2],

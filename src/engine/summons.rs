@@ -9,13 +9,14 @@
 //! | when | what |
 //! |---|---|
 //! | at once | the advert. An owner of this kind gives up, and says so by priority 0: the moment of the claim |
-//! | [`FIRST_ROUND`] after it | others yield without a word, so the addresses are asked for |
-//! | each [`ROUND`] from then on | answered: asked again, and advertised again once an interval. [`SILENT_ROUNDS`] in a row without an answer: it claims |
+//! | [`FIRST_ROUND`] after it | others yield without a word, so the addresses are asked for, and the owner's own address after them |
+//! | each [`ROUND`] from then on | answered: asked again, and advertised again once an interval. [`SILENT_ROUNDS`] in a row in which the owner's own address answered and they did not: it claims |
 //! | an active-down interval after the first advert | it claims, as by the standard: an owner that advertises on does not hear |
 //!
-//! A frozen owner's addresses answer until its lease lapses; those of a host that has just died do not. An owner that fell
-//! silent meanwhile but answers is one as [`super::silence`] treats it. Where voters grant the addresses, their word is
-//! enough.
+//! The addresses of a frozen agent answer until its lease lapses. Where the whole host stands still nothing of it answers, and all does when
+//! it goes on; so only the silence of a host that lives says that it has yielded. One that does not is succeeded as any that
+//! falls silent, an active-down interval after its last advert. An owner that fell silent meanwhile but answers is one as
+//! [`super::silence`] treats it. Where voters grant the addresses, their word is enough.
 
 use alloc::boxed::Box;
 use core::net::IpAddr;
@@ -32,7 +33,7 @@ use crate::types::MacAddr;
 pub const FIRST_ROUND: Duration = Duration::from_millis(3);
 /// How often the addresses are asked for. An answer is the kernel's, whatever the agent does.
 pub const ROUND: Duration = Duration::from_millis(10);
-/// So many rounds without an answer show that nobody owns: one may be lost.
+/// So many rounds without an answer show that a host that lives has yielded: one may be lost.
 pub const SILENT_ROUNDS: u8 = 2;
 
 /// What an owner that is to be preempted was told, and what it said.
@@ -46,6 +47,8 @@ pub(super) struct Summons {
     /// Since the last answer; `None` before the first question.
     silent_rounds: Option<u8>,
     answer: Option<Answer>,
+    /// Whether its host answered the last question.
+    lives: bool,
     has_yielded: bool,
 }
 
@@ -72,8 +75,8 @@ impl Vip {
         let is_late = step.now >= summons.until + ROUND;
         let silent_rounds = match (summons.silent_rounds, &summons.answer) {
             (None, _) | (Some(_), Some(_)) => 0,
-            // Whoever woke late may not have read the answer yet.
-            (Some(rounds), None) if is_late => rounds,
+            // Whoever woke late may not have read the answer yet, and a host that stands still gives none.
+            (Some(rounds), None) if is_late || !(summons.lives || self.goes_with_vip(owner)) => rounds,
             (Some(rounds), None) if rounds + 1 < SILENT_ROUNDS => rounds + 1,
             (Some(_), None) => return None,
         };
@@ -97,25 +100,28 @@ impl Vip {
 
     fn summon(&mut self, step: &mut Step<'_>, owner: IpAddr) -> Instant {
         let (since, advertised_at, until) = (step.now, step.now, step.now + FIRST_ROUND);
-        let (silent_rounds, answer, has_yielded) = (None, None, false);
+        let (silent_rounds, answer, lives, has_yielded) = (None, None, false, false);
         self.summons =
-            Some(Box::new(Summons { owner, since, advertised_at, until, silent_rounds, answer, has_yielded }));
+            Some(Box::new(Summons { owner, since, advertised_at, until, silent_rounds, answer, lives, has_yielded }));
         self.transmit(step, self.priority());
         until
     }
 
     fn summon_again(&mut self, step: &mut Step<'_>, silent_rounds: u8) -> Instant {
         let (now, until, interval) = (step.now, step.now + ROUND, self.settings.interval.duration());
+        let mut question = self.question();
         let mut is_due = false;
         if let Some(summons) = &mut self.summons {
             is_due = now.since(summons.advertised_at) >= interval;
             summons.advertised_at = if is_due { now } else { summons.advertised_at };
             (summons.until, summons.silent_rounds, summons.answer) = (until, Some(silent_rounds), None);
+            summons.lives = false;
+            // After the vip's: a kernel answers one question after the other.
+            question.addresses.push(summons.owner);
         }
         if is_due {
             self.transmit(step, self.priority());
         }
-        let question = self.question();
         step.outputs.push_back(Output::Ask(question));
         until
     }
@@ -141,6 +147,19 @@ impl Vip {
         if let Some(summons) = &mut self.summons {
             summons.answer = Some(Answer { address, mac });
         }
+    }
+
+    /// A host answered by its own address.
+    pub(super) fn note_life_of_summoned(&mut self, address: IpAddr) {
+        if let Some(summons) = self.summons.as_mut().filter(|summons| summons.owner == address) {
+            summons.lives = true;
+        }
+    }
+
+    /// Whether an owner advertises from an address that it has only while it owns: that of the virtual MAC address, as FRR does. An
+    /// owner of this kind advertises from its interface's.
+    fn goes_with_vip(&self, owner: IpAddr) -> bool {
+        owner == self.settings.vrid.derived_link_local()
     }
 
     /// Since when the owner may have been gone, where this node told it to yield.

@@ -96,6 +96,7 @@ fn run(case: Case, software: [Software; 2]) -> Result<()> {
     const LOW: usize = 1;
     // The shortest that each version has here; keepalived takes 10 ms, but the point is the protocol, not the speed.
     let interval = Duration::from_millis(if case.version == 2 { 1000 } else { 100 });
+    let preempts = matches!(software[HIGH], Software::Vipd(_));
     let mut pair = Pair::new(PairOptions {
         software,
         priority: [200, 100],
@@ -132,6 +133,9 @@ fn run(case: Case, software: [Software; 2]) -> Result<()> {
     pair.reboot(LOW)?;
     pair.start(LOW)?;
     step("the lower one is back", &mut pair, HIGH)?;
+    if preempts {
+        preempted_at_once(&history)?;
+    }
     pair.finish().map(drop)
 }
 
@@ -149,6 +153,15 @@ fn only_owner(pair: &mut Pair, owner: usize, interval: Duration, history: &mut H
     let (own, others) = (own.len(), others.len());
     if others > 0 || own < 100 {
         bail!("{own} answers are the owner's, and {others} another host's: {last:?}\n{}", history.0.join("\n"));
+    }
+    Ok(())
+}
+
+/// An owner of another make yields without a word. It is not waited for as one that fell silent.
+fn preempted_at_once(history: &History) -> Result<()> {
+    let claims: Vec<&String> = history.0.iter().filter(|line| line.contains(" -> Claiming ")).collect();
+    if claims.len() != 2 || !claims.iter().all(|claim| claim.contains("preempts")) {
+        bail!("not preempted twice, but {claims:?}\n{}", history.0.join("\n"));
     }
     Ok(())
 }

@@ -5,7 +5,7 @@ use std::net::IpAddr;
 use vipd::engine::{Input, LinkId, Settings, StateName};
 
 use super::clock::{MILLISECOND, Nanos};
-use super::host::{AgentVip, KernelVip, Life, Wire};
+use super::host::{AgentVip, KernelVip, Life, Power, Wire};
 use super::network::{NEIGHBOURS, Port};
 use super::voters::WITNESS;
 use super::world::{Entry, News, World, place};
@@ -47,7 +47,16 @@ impl World {
         }
     }
 
-    /// The agent goes on: what waited for it comes first, then its deadline, as its loop does.
+    /// The whole host stands still, as a paused virtual machine does.
+    pub fn freeze_host(&mut self, host: Port) {
+        self.freeze(host);
+        if self.hosts[host].life == Life::Frozen {
+            self.hosts[host].power = Power::Paused;
+        }
+    }
+
+    /// The agent goes on: what waited for it comes first, then its deadline, as its loop does. What its host's kernel was asked comes
+    /// before that.
     pub fn thaw(&mut self, host: Port) {
         if self.hosts[host].life != Life::Frozen {
             return;
@@ -55,6 +64,10 @@ impl World {
         self.log(|| format!("host {host}: agent thaws"));
         let stops = self.hosts[host].inbox.contains(&Input::Shutdown);
         self.live(host, if stops { Life::Stopped } else { Life::Running });
+        self.hosts[host].power = Power::On;
+        for (by, vip, addresses) in std::mem::take(&mut self.hosts[host].unanswered) {
+            self.answer(host, by, vip, addresses);
+        }
         while let Some(input) = self.hosts[host].inbox.pop_front() {
             self.input(host, input);
         }
@@ -67,12 +80,15 @@ impl World {
         self.log(|| format!("host {host}: agent crashes"));
         self.hosts[host].incarnation += 1;
         self.hosts[host].engine = None;
+        self.hosts[host].power = Power::On;
         self.live(host, Life::Crashed);
     }
 
     /// The host is gone, and its addresses with it.
     pub fn kill(&mut self, host: Port) {
         self.crash(host);
+        self.hosts[host].power = Power::Off;
+        self.hosts[host].unanswered.clear();
         self.hosts[host].kernel.iter_mut().for_each(|kernel| kernel.installed.clear());
         self.look();
     }

@@ -253,6 +253,11 @@ fn answer() -> Input {
     Input::AddressClaimed { vip: vip_id(0), address, mac, kind: ClaimKind::Answer }
 }
 
+/// The owner's host answers by its own address.
+fn life() -> Input {
+    Input::HostAnswered { link: LINK, address: IpAddr::from(PEER) }
+}
+
 #[test]
 fn an_owner_that_resigns_when_it_is_told_to_yield_is_succeeded_in_that_moment() {
     let (mut alone, due) = preempting();
@@ -264,9 +269,26 @@ fn an_owner_that_resigns_when_it_is_told_to_yield_is_succeeded_in_that_moment() 
 fn one_that_yields_without_a_word_is_asked_for_twice() {
     let (mut alone, due) = preempting();
     assert!(asks(&alone.exactly(due + FIRST_ROUND)));
+    alone.take(due + FIRST_ROUND + ms(1), life());
     assert!(asks(&alone.exactly(due + FIRST_ROUND + ROUND)));
+    alone.take(due + FIRST_ROUND + ROUND + ms(1), life());
     alone.exactly(due + FIRST_ROUND + ROUND * 2);
     assert_eq!(alone.state(), StateName::Claiming);
+}
+
+#[test]
+fn the_silence_of_a_host_that_does_not_answer_at_all_is_none() {
+    let (mut alone, due) = preempting();
+    let last_heard = ms(305);
+    while alone.deadline() < last_heard + ms(300) + SKEW {
+        let at = alone.deadline();
+        alone.take(at, Input::Deadline);
+        assert_eq!(alone.state(), StateName::Backup, "at {at:?}");
+    }
+    let at = alone.deadline();
+    alone.take(at, Input::Deadline);
+    assert_eq!(alone.state(), StateName::Claiming);
+    assert!(last_heard < due && at < last_heard + ms(300) + SKEW + ROUND);
 }
 
 #[test]
@@ -309,9 +331,12 @@ fn a_resignation_that_is_read_late_says_nothing_of_now() {
 fn a_silence_that_this_node_slept_through_is_none() {
     let (mut alone, due) = preempting();
     assert!(asks(&alone.take(due + FIRST_ROUND, Input::Deadline)));
+    alone.take(due + FIRST_ROUND + ms(1), life());
     let late = due + FIRST_ROUND + ROUND * 2;
     assert!(asks(&alone.take(late, Input::Deadline)));
+    alone.take(late + ms(1), life());
     assert!(asks(&alone.exactly(late + ROUND)));
+    alone.take(late + ROUND + ms(1), life());
     alone.exactly(late + ROUND * 2);
     assert_eq!(alone.state(), StateName::Claiming);
 }

@@ -23,6 +23,15 @@ pub enum Life {
     Stopped,
 }
 
+/// What the host under the agent is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Power {
+    On,
+    /// All of it stands still: its kernel answers nobody, and the lease runs on.
+    Paused,
+    Off,
+}
+
 /// What the interface is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Wire {
@@ -86,6 +95,9 @@ pub struct Host {
     pub agent: Vec<AgentVip>,
     /// What is configured for each vip, by its id: reloads change the spec's order.
     pub configured: Vec<VipSettings>,
+    pub power: Power,
+    /// What its kernel was asked while it stood still: by whom, for which vip, for what.
+    pub unanswered: Vec<(Port, usize, Vec<IpAddr>)>,
     /// What waits for a frozen agent.
     pub inbox: VecDeque<Input>,
     pub effects: VecDeque<Effect>,
@@ -120,6 +132,8 @@ impl Host {
             kernel: vec![KernelVip::default(); vips],
             agent: vec![AgentVip { state: StateName::Initialize, claimed: None }; vips],
             configured,
+            power: Power::On,
+            unanswered: Vec::new(),
             inbox: VecDeque::new(),
             effects: VecDeque::new(),
             effect_under_way: false,

@@ -81,15 +81,37 @@ fn an_owner_that_is_lost_as_it_is_preempted_never_answers_with_its_successor() {
     }
 }
 
+/// A paused virtual machine answers nothing; it goes on within its lease, or after it.
 #[test]
-fn an_owner_whose_host_dies_as_it_is_preempted_is_succeeded_at_once() {
+fn an_owner_whose_host_stands_still_as_it_is_preempted_never_answers_with_its_successor() {
+    for every in [10, 100, 1_000] {
+        for step in 0..120 {
+            for pause in [30, 100, 250, 400] {
+                let mut world = before_preemption(every);
+                world.run(Duration::from_millis(u64::from(every)) * step / 100);
+                world.freeze_host(1);
+                world.run(Duration::from_millis(u64::from(every)) * pause / 100);
+                world.thaw(1);
+                world.run(ms(10 * u64::from(every)));
+                let what = format!("step {step}, adverts each {every} ms, it stands still for {pause} % of that");
+                assert_eq!((world.owner(), world.watch.overlapped), (Some(0), 0), "{what}");
+            }
+        }
+    }
+}
+
+#[test]
+fn an_owner_whose_host_dies_as_it_is_preempted_is_succeeded_when_its_lease_has_lapsed() {
     let mut world = before_preemption(1_000);
     while world.sent_by(0, 0).last().is_none_or(|sent| sent.at + 2_000_000_000 < world.now) {
         world.run(Duration::from_micros(10));
     }
+    world.watch.forget_silence();
     world.kill(1);
-    world.run(FIRST_ROUND + ROUND * 2 + ms(1));
+    world.run(secs(4));
     assert_eq!(world.owner(), Some(0));
+    let silence = world.watch.longest_silence(world.now);
+    assert!((2_000_000_000..3_050_000_000).contains(&silence), "{silence} ns");
 }
 
 /// A kernel without the gate lets a dead agent's addresses answer for ever: whoever would have them waits as for any silent owner.

@@ -4,13 +4,13 @@ use std::collections::BTreeSet;
 use std::net::{IpAddr, Ipv4Addr};
 use std::rc::Rc;
 
-use vipd::engine::{AddressSet, Arrival, ClaimKind, Input, Question, StateName, Transmit};
+use vipd::engine::{AddressSet, Arrival, ClaimKind, Input, LinkId, Question, StateName, Transmit};
 use vipd::types::{Family, MacAddr, Priority};
 use vipd::wire::advert::{Advert, Endpoints, HOP_LIMIT};
 
-use super::host::{Life, Wire};
+use super::host::{Life, Power, Wire};
 use super::network::{NEIGHBOURS, Packet, Port};
-use super::world::{Entry, LINK, PacketRef, Sent, World, place, vip_id};
+use super::world::{Entry, PacketRef, Sent, World, place, vip_id};
 
 /// What answers as long as a host reaches the neighbours.
 pub const REFERENCE: IpAddr = IpAddr::V4(Ipv4Addr::new(10, 0, 0, 254));
@@ -94,7 +94,7 @@ impl World {
         if question.addresses.contains(&REFERENCE) {
             for there in self.network.unfiltered_arrivals(&mut self.rng, self.now, host, NEIGHBOURS) {
                 for at in self.network.unfiltered_arrivals(&mut self.rng, there, NEIGHBOURS, host) {
-                    self.push(at, Entry::Reference { to: host });
+                    self.push(at, Entry::HostReply { to: host, link: question.link, address: REFERENCE });
                 }
             }
             return;
@@ -111,20 +111,38 @@ impl World {
 
     /// A host's kernel is asked.
     pub fn answer(&mut self, host: Port, by: Port, vip: usize, addresses: Vec<IpAddr>) {
-        if !self.hosts[host].answers(vip, self.now, self.gate) {
-            return;
+        match self.hosts[host].power {
+            Power::On => {}
+            Power::Paused => {
+                self.hosts[host].unanswered.push((by, vip, addresses));
+                return;
+            }
+            Power::Off => return,
         }
+        let owns = self.hosts[host].answers(vip, self.now, self.gate);
         let installed = &self.hosts[host].kernel[vip].installed;
-        for address in addresses.into_iter().filter(|it| installed.contains(it)).collect::<Vec<_>>() {
+        let (of_vip, own): (Vec<_>, Vec<_>) = addresses.into_iter().partition(|it| installed.contains(it));
+        for address in of_vip.into_iter().filter(|_| owns) {
             for at in self.network.unfiltered_arrivals(&mut self.rng, self.now, host, by) {
                 self.push(at, Entry::Reply { to: by, by: host, vip, address });
             }
         }
+        let link = self.hosts[host].link_of(vip);
+        let is_up = self.hosts[host].carries(link);
+        for address in own
+            .into_iter()
+            .filter(|it| is_up && self.hosts[host].source(Family::of(*it)) == Some(*it))
+            .collect::<Vec<_>>()
+        {
+            for at in self.network.unfiltered_arrivals(&mut self.rng, self.now, host, by) {
+                self.push(at, Entry::HostReply { to: by, link, address });
+            }
+        }
     }
 
-    pub fn hear_reference(&mut self, host: Port) {
-        if self.hosts[host].wire == Wire::Up {
-            self.input(host, Input::ReferenceAnswered { link: LINK, address: REFERENCE });
+    pub fn hear_host(&mut self, host: Port, link: LinkId, address: IpAddr) {
+        if self.hosts[host].carries(link) {
+            self.input(host, Input::HostAnswered { link, address });
         }
     }
 

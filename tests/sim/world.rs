@@ -18,8 +18,8 @@ use vipd::types::{Family, Priority};
 use vipd::wire::handover::HandoverStep;
 use vipd::wire::seal::Topic;
 
-use super::clock::Nanos;
-use super::host::{AgentVip, Effect, Host, HostSpec, Life};
+use super::clock::{MILLISECOND, Nanos};
+use super::host::{AgentVip, Effect, Host, HostSpec, Life, Power};
 use super::neighbours::Neighbours;
 use super::network::{Network, Packet, Port};
 use super::rng::Rng;
@@ -91,7 +91,7 @@ pub enum Entry {
     Deliver { to: Port, packet: PacketRef },
     Announcement { vip: usize, from: Port, addresses: Vec<IpAddr> },
     Question { to: Port, by: Port, vip: usize, addresses: Vec<IpAddr> },
-    Reference { to: Port },
+    HostReply { to: Port, link: LinkId, address: IpAddr },
     Reply { to: Port, by: Port, vip: usize, address: IpAddr },
     Greet { host: Port, incarnation: u32 },
     Met { host: Port, incarnation: u32, other: Port },
@@ -207,7 +207,7 @@ impl World {
                 }
             }
             Entry::Question { to, by, vip, addresses } => self.answer(to, by, vip, addresses),
-            Entry::Reference { to } => self.hear_reference(to),
+            Entry::HostReply { to, link, address } => self.hear_host(to, link, address),
             Entry::Reply { to, by, vip, address } => self.hear_reply(to, by, vip, address),
             Entry::Greet { host, incarnation } => self.greet(host, incarnation),
             Entry::Met { host, incarnation, other } => {
@@ -226,7 +226,9 @@ impl World {
                 }
             }
             Entry::Apply { host, incarnation } => {
-                if self.hosts[host].incarnation == incarnation {
+                if self.hosts[host].power == Power::Paused {
+                    self.push(self.now + MILLISECOND, Entry::Apply { host, incarnation });
+                } else if self.hosts[host].incarnation == incarnation {
                     self.apply_effect(host);
                 }
             }
@@ -335,6 +337,8 @@ impl World {
         it.effect_under_way = false;
         it.wake_at = None;
         it.life = Life::Running;
+        it.power = Power::On;
+        it.unanswered.clear();
         it.life_changed_at = now;
         it.agent.fill(AgentVip { state: StateName::Initialize, claimed: None });
         it.configured.clone_from(&it.spec.settings.vips);

@@ -62,6 +62,7 @@ impl EventLoop {
                     }
                 }
                 Output::Ask(question) => {
+                    self.watches.expect_answers(&question, &self.log);
                     if let Some(interface) = self.links.interface(question.link)
                         && let Err(error) = self.sockets.ask(interface, &question)
                     {
