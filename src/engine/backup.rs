@@ -22,6 +22,9 @@ pub(super) struct Backup {
     inferior: Option<(Heard, Instant)>,
     /// The addresses that the owner speaks from, of whichever priority it is.
     voice: Voice,
+    /// Another owner before that one, which has not resigned: whoever took its place may only have told it to yield
+    /// ([`super::summons`]), so its silence counts as well. Who, and until when.
+    former: Option<(IpAddr, Instant)>,
     /// Who resigned last.
     resigned: Option<IpAddr>,
     /// It woke late for its claim, and listens once more.
@@ -74,6 +77,7 @@ impl Backup {
             owner: None,
             inferior: None,
             voice: Voice { v4: None, v6: None },
+            former: None,
             resigned: None,
             listens_again: false,
             prepared: false,
@@ -111,8 +115,11 @@ impl Backup {
     }
 
     /// When it claims.
-    pub(super) const fn active_down_at(&self) -> Instant {
-        self.active_down_at
+    pub(super) fn active_down_at(&self) -> Instant {
+        match (self.former, self.resigned) {
+            (Some((_, until)), None) => self.active_down_at.max(until),
+            (Some(_) | None, _) => self.active_down_at,
+        }
     }
 
     /// Whether it is about to replace a living owner.
@@ -260,14 +267,14 @@ impl Vip {
         let interval = self.interval();
         let again = now + interval.duration() + self.skew_time(interval);
         let State::Backup(backup) = &mut self.state else { return true };
-        let is_late = now.since(backup.active_down_at) >= interval.duration() && !backup.listens_again;
+        let is_late = now.since(backup.active_down_at()) >= interval.duration() && !backup.listens_again;
         if is_late {
             backup.listens_again = true;
             backup.prepared = false;
             backup.active_down_at = again;
             self.summons = None;
         }
-        is_late || now < backup.active_down_at
+        is_late || now < backup.active_down_at()
     }
 
     /// Priority 0: the owner's successor need not wait for the silence, only for its turn.
@@ -275,6 +282,7 @@ impl Vip {
         let interval = self.interval();
         let turn = step.now + self.skew_time(interval);
         let State::Backup(backup) = &mut self.state else { return };
+        backup.former = backup.former.filter(|(former, _)| *former != source);
         // DEVIATION: RFC 9568 §6.4.2 heeds a resignation from anybody. One who is not the owner that we follow resigns
         // from nothing: it has just lost against that owner, and a claim of ours would be a second ownership. An owner
         // resigns in each family that it was heard in, so that one family's word is enough.
@@ -296,7 +304,8 @@ impl Vip {
         self.end_wait_for_references();
         let known = self.interval();
         let active_down_at = step.now + self.active_down_interval(heard.interval);
-        let mut backup = Backup::following(heard, active_down_at);
+        let former = self.former_than(&heard);
+        let mut backup = Backup { former, ..Backup::following(heard, active_down_at) };
         let mut was_missed = false;
         if let State::Backup(before) = &self.state {
             backup.voice = before.voice;
@@ -312,10 +321,22 @@ impl Vip {
         }
     }
 
+    /// Who was the owner before this one, unless it has resigned, and when its silence has lasted.
+    fn former_than(&self, heard: &Heard) -> Option<(IpAddr, Instant)> {
+        let backup = self.backup()?;
+        let known = backup.voice.of(Family::of(heard.source)).filter(|known| *known != heard.source);
+        let last = backup.owner().filter(|owner| known.is_some() && backup.resigned != Some(owner.source));
+        let last = last.map(|owner| (owner.source, owner.at + self.active_down_interval(owner.interval)));
+        let before = backup.former.filter(|(former, until)| *former != heard.source && *until > heard.at);
+        [before, last].into_iter().flatten().max_by_key(|(_, until)| *until)
+    }
+
     /// The sender is an owner that we will replace: its adverts do not put that off.
     fn outlast(&mut self, heard: Heard) {
         self.hear_summoned(heard.source);
+        let former = self.former_than(&heard);
         if let State::Backup(backup) = &mut self.state {
+            backup.former = former;
             let since = backup.inferior.map_or(heard.at, |(_, since)| since);
             backup.inferior = Some((heard, since));
             backup.voice.heard(heard.source);

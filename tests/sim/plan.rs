@@ -277,6 +277,7 @@ impl Plan {
             Fault::Loss => {}
             Fault::Cuts => self.cut_or_mend(world, host),
             Fault::Freezes if life == Life::Frozen => world.thaw(host),
+            Fault::Freezes if world.rng.permille(500) => world.freeze_host(host),
             Fault::Freezes => world.freeze(host),
             Fault::Crashes | Fault::Kills | Fault::Stops if matches!(life, Life::Crashed | Life::Stopped) => {
                 world.start(host);

@@ -114,6 +114,37 @@ fn an_owner_whose_host_dies_as_it_is_preempted_is_succeeded_when_its_lease_has_l
     assert!((2_000_000_000..3_050_000_000).contains(&silence), "{silence} ns");
 }
 
+/// Whoever tells an owner to yield is heard as an owner, and may be gone before it is one. Its interval may be a shorter one.
+#[test]
+fn the_lease_of_an_owner_that_stands_still_is_waited_for_when_who_preempted_it_is_gone() {
+    for again in [false, true] {
+        let of = |every, priority| VipSettings { interval: interval(every), ..vip(priority) };
+        let mut world = world([of(100, 200), of(1_000, 100), of(100, if again { 150 } else { 50 })]);
+        world.stop(0);
+        world.stop(2);
+        world.run(secs(5));
+        assert_eq!(world.owner(), Some(1));
+        world.start(2);
+        world.start(0);
+        let began = world.now;
+        if again {
+            // The third owns as soon as it may, and is asked to yield in turn.
+            world.run(ms(1));
+        }
+        while world.sent_by(0, began).is_empty() && world.sent_by(2, began).is_empty() {
+            world.run(Duration::from_micros(10));
+        }
+        world.freeze_host(1);
+        world.run(ms(50));
+        let first = if world.sent_by(0, began).is_empty() { 2 } else { 0 };
+        world.kill(first);
+        world.run(secs(10));
+        assert_eq!((world.owner(), world.watch.overlapped), (Some(2 - first), 0), "again: {again}");
+        world.thaw(1);
+        world.run(secs(5));
+    }
+}
+
 /// A kernel without the gate lets a dead agent's addresses answer for ever: whoever would have them waits as for any silent owner.
 #[test]
 fn a_preempted_owner_that_dies_where_no_lease_is_enforced_is_waited_for() {
