@@ -258,6 +258,11 @@ impl Vip {
 
 /// Answers.
 impl Vip {
+    /// Whether an address is one by which a reference is asked.
+    pub(super) fn refers_to(&self, address: IpAddr) -> bool {
+        self.references.states.iter().any(|state| state.path.map(Path::address) == Some(address))
+    }
+
     pub(super) fn on_reference_answered(&mut self, step: &mut Step<'_>, address: IpAddr) {
         if !self.has_references() {
             return;

@@ -268,11 +268,12 @@ impl Engine {
                 self.step(now, vip, |vip, step| vip.on_address_claimed(step, address, mac, kind));
             }
             Input::HostAnswered { link, address } => {
-                self.on_each_of(now, link, |vip, step| vip.on_reference_answered(step, address));
-                self.vips
-                    .iter_mut()
-                    .filter(|vip| vip.link() == link)
-                    .for_each(|vip| vip.note_life_of_summoned(address));
+                // One host may be asked for hundreds of vips at once.
+                let on_link = |vip: &Vip| vip.link() == link;
+                self.vips.iter_mut().filter(|vip| on_link(vip)).for_each(|vip| vip.note_life_of_summoned(address));
+                if self.vips.iter().any(|vip| on_link(vip) && vip.refers_to(address)) {
+                    self.on_each_of(now, link, |vip, step| vip.on_reference_answered(step, address));
+                }
             }
             Input::ReferencePath { link, reference, path } => {
                 self.on_each_of(now, link, |vip, _| vip.on_reference_path(reference, path));
