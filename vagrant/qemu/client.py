@@ -3,9 +3,12 @@
 It asks in two ways. Echo requests go through this namespace's kernel and its neighbour table, as any program's packets do: they
 tell how long the address was away. ARP requests are our own, broadcast, from an address that nobody has: each owner
 there is answers them, and the kernel's table learns nothing from it. They tell who answers, and whether two do.
+
+Each ARP request comes from a MAC address of its own, to which it is answered: so it is known when what is answered was asked.
 """
 
 import dataclasses
+import itertools
 import os
 import select
 import socket
@@ -14,14 +17,17 @@ import threading
 import time
 
 PERIOD_S = 0.01
-# ARP requests are told apart by the address that they come from, which is a small one, so that the hosts' tables stay small too: one of
-# so many, beginning there. The next round begins long after an answer could come.
-FIRST_TOKEN, TOKENS = 111, 100
-PROBE_MAC = bytes.fromhex("525400770afe")
+# Who has lost an address listens for longer before it takes it again.
+BACK_S = 0.25
+# ARP requests come from one of so many IP addresses, beginning there: few, so that the hosts' tables stay small.
+FIRST_SENDER, SENDERS = 111, 100
+# Their MAC addresses: this, and the sequence.
+ASKING_MAC = bytes.fromhex("52540afe")
 ECHO_ID, SEQUENCES = 0x7670, 65536
 
 ETH_P_ALL, ETH_P_ARP, ETH_P_8021Q = 3, 0x0806, 0x8100
 PACKET_ADD_MEMBERSHIP, PACKET_MR_PROMISC, SOL_PACKET = 1, 1, 263
+SO_TIMESTAMPNS = 35
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +40,15 @@ class Target:
 
 
 @dataclasses.dataclass
+class Turn:
+    """A host answers, and no other meanwhile: from its first answer to its last, seconds since the mark."""
+
+    host: int
+    begin: float
+    end: float
+
+
+@dataclasses.dataclass
 class Seen:
     """What was seen of one address in a time."""
 
@@ -41,21 +56,23 @@ class Seen:
     away_s: float
     # Echo requests that were never answered; nothing is known of a VLAN.
     lost: int
-    # Whose answers, one after the other.
-    owners: list
-    # ARP requests that two hosts answered.
-    both: int
-    # When each host answered first and last, and how often, by its address.
-    spans: dict
-    counts: dict
+    # Who answered, one host after the other.
+    turns: list
+    # ARP requests of before the time that counts, which were answered after the mark.
+    late: int
 
-    def answers(self, number):
-        """How many ARP requests a host answered."""
-        return sum(count for mac, count in self.counts.items() if host_number(mac) == number)
+    @property
+    def hosts(self):
+        """Who answered, one after the other."""
+        return [turn.host for turn in self.turns]
 
-    def overlap_s(self, old, new):
-        """For how long two hosts answered, when the address went from one to the other; negative where neither did."""
-        return self.spans[old][1] - self.spans[new][0] if old in self.spans and new in self.spans else 0.0
+    @property
+    def two_owners(self):
+        """Whether a host answered between two answers of another one which had no time to lose the address and take it again."""
+        return any(one.host == again.host and again.begin - one.end < BACK_S for one, again in zip(self.turns, self.turns[2:]))
+
+    def __str__(self):
+        return ", ".join(f"host{turn.host} from {turn.begin:.3f} to {turn.end:.3f} s" for turn in self.turns) or "nobody"
 
 
 class Client(threading.Thread):
@@ -66,7 +83,8 @@ class Client(threading.Thread):
         self._targets = targets
         self._stopped = threading.Event()
         self._lock = threading.Lock()
-        # For each address: (when, sequence) of what was asked and of the echoes, and (when, token, MAC) of ARP.
+        # For each address: (when, sequence) of what was asked and of the echoes, and (when, when it was asked, host) of ARP. A host may
+        # answer by several interfaces: the last byte of their MAC addresses is its number.
         self._asked = {target.address: [] for target in targets}
         self._echoes = {target.address: [] for target in targets}
         self._arps = {target.address: [] for target in targets}
@@ -80,6 +98,7 @@ class Client(threading.Thread):
             membership = struct.pack("iHH8s", socket.if_nametoindex(segment), PACKET_MR_PROMISC, 0, b"")
             packets.setsockopt(SOL_PACKET, PACKET_ADD_MEMBERSHIP, membership)
             packets.setblocking(False)
+            packets.setsockopt(socket.SOL_SOCKET, SO_TIMESTAMPNS, 1)
             self._packets[segment] = packets
         self._icmp = socket.socket(socket.AF_INET, socket.SOCK_RAW, socket.IPPROTO_ICMP)
         self._icmp.setblocking(False)
@@ -100,34 +119,27 @@ class Client(threading.Thread):
     def answers(self, address, since_s=0.5):
         """Who answered lately."""
         with self._lock:
-            return {mac for at, _, mac in self._arps[address] if at > time.monotonic() - since_s}
+            return {host for _, asked, host in self._arps[address] if asked > time.monotonic() - since_s}
 
-    def seen(self, target):
-        """What was seen of an address since the mark. The last moment is left out: its answers may be on their way."""
+    def seen(self, target, asked_since=0.0, delayed=False):
+        """What was seen of an address since the mark. The last moment is left out: its answers may be on their way. Answers to
+        what was asked before `asked_since` are counted, and say nothing of who owns. `delayed` are answers that a network
+        brings in another order than they were sent in: they are taken as given when they were asked for."""
         with self._lock:
             begin, end = self._marked_at, time.monotonic() - 0.1
             asked = {sequence for at, sequence in self._asked[target.address] if begin <= at <= end}
-            arps = [arp for arp in self._arps[target.address] if begin <= arp[0]]
+            received = sorted(arp for arp in self._arps[target.address] if begin <= arp[0])
             echoes = [echo for echo in self._echoes[target.address] if begin <= echo[0]]
+        arps = [arp for arp in received if arp[1] >= asked_since]
         answers = [answer[0] for answer in (echoes if target.vlan is None else arps)]
         instants = [begin, *answers, max(end, answers[-1] if answers else end)]
-        owners, both, last, spans, counts = [], 0, {}, {}, {}
-        for at, token, mac in arps:
-            counts[mac] = counts.get(mac, 0) + 1
-            spans[mac] = (spans.get(mac, (at,))[0], at)
-            if not owners or owners[-1] != mac:
-                owners.append(mac)
-            earlier = last.get(token)
-            if earlier is not None and host_number(earlier[1]) != host_number(mac) and at - earlier[0] < TOKENS * PERIOD_S / 2:
-                both += 1
-            last[token] = (at, mac)
+        if delayed:
+            arps = sorted((asked, asked, host) for _, asked, host in arps)
         return Seen(
             away_s=max(after - before for before, after in zip(instants, instants[1:])),
             lost=len(asked - {sequence for _, sequence in echoes}) if target.vlan is None else 0,
-            owners=owners,
-            both=both,
-            spans=spans,
-            counts=counts,
+            turns=turns([(at - begin, host) for at, _, host in arps]),
+            late=len(received) - len(arps),
         )
 
     # --- asking ---
@@ -175,13 +187,13 @@ class Client(threading.Thread):
         for ready in select.select(sockets, [], [], timeout)[0]:
             while True:
                 try:
-                    packet, sender = ready.recvfrom(2048)
+                    packet, control, _, sender = ready.recvmsg(2048, socket.CMSG_SPACE(16))
                 except OSError:
                     break
                 if ready is self._icmp:
                     self._on_icmp(packet, sender[0])
                 else:
-                    self._on_frame(packet)
+                    self._on_frame(packet, received_at(control))
 
     def _on_icmp(self, packet, address):
         # An echo reply behind an IPv4 header.
@@ -189,28 +201,39 @@ class Client(threading.Thread):
             with self._lock:
                 self._echoes[address].append((time.monotonic(), struct.unpack("!H", packet[26:28])[0]))
 
-    def _on_frame(self, frame):
+    def _on_frame(self, frame, at):
         # An ARP reply to us; the kernel has taken the VLAN's tag off.
-        if len(frame) < 42 or frame[:6] != PROBE_MAC or frame[12:14] != struct.pack("!H", ETH_P_ARP) or frame[21] != 2:
+        if len(frame) < 42 or frame[:4] != ASKING_MAC or frame[12:14] != struct.pack("!H", ETH_P_ARP) or frame[21] != 2:
             return
-        address = socket.inet_ntoa(frame[28:32])
+        address, sequence = socket.inet_ntoa(frame[28:32]), struct.unpack("!H", frame[4:6])[0]
         if address in self._arps:
             with self._lock:
-                self._arps[address].append((time.monotonic(), frame[41], frame[22:28].hex(":")))
+                # The last that was asked with this sequence.
+                asked = next(when for when, which in reversed(self._asked[address]) if which == sequence)
+                self._arps[address].append((at, asked, frame[27]))
 
 
-def host_number(mac):
-    """Whose interface it is: a host may answer by several, each with its own address."""
-    return int(mac[-2:], 16)
+def received_at(control):
+    """When the kernel received a packet, by the monotonic clock: this thread may read it later."""
+    _, _, stamp = control[0]
+    seconds, nanoseconds = struct.unpack("qq", stamp)
+    return time.monotonic() - (time.time() - seconds - nanoseconds / 1e9)
+
+
+def turns(answers):
+    """The answers, each with when and by whom, as turns."""
+    runs = (list(run) for _, run in itertools.groupby(answers, key=lambda answer: answer[1]))
+    return [Turn(host=run[0][1], begin=run[0][0], end=run[-1][0]) for run in runs]
 
 
 def arp_request(target, sequence):
-    """Who has the address? Answered to one of our tokens, an address of the same network."""
+    """Who has the address? Asked from another one of the same network."""
     address = socket.inet_aton(target.address)
-    token = address[:3] + bytes([FIRST_TOKEN + sequence % TOKENS])
+    sender = address[:3] + bytes([FIRST_SENDER + sequence % SENDERS])
+    mac = ASKING_MAC + struct.pack("!H", sequence % SEQUENCES)
     tag = b"" if target.vlan is None else struct.pack("!HH", ETH_P_8021Q, target.vlan)
-    arp = struct.pack("!HHHBBH6s4s6s4s", ETH_P_ARP, 1, 0x0800, 6, 4, 1, PROBE_MAC, token, bytes(6), address)
-    return b"\xff" * 6 + PROBE_MAC + tag + arp
+    arp = struct.pack("!HHHBBH6s4s6s4s", ETH_P_ARP, 1, 0x0800, 6, 4, 1, mac, sender, bytes(6), address)
+    return b"\xff" * 6 + mac + tag + arp
 
 
 def echo_request(sequence):

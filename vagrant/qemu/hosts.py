@@ -36,7 +36,7 @@ class LabError(Exception):
 
 
 class TwoOwners(LabError):
-    """Two hosts answered for an address, though both had a processor."""
+    """Two hosts answered for an address."""
 
 
 def run(*command):
@@ -157,9 +157,12 @@ class Host:
         self._process.wait()
 
     def freeze(self):
-        """The whole host stands still, and its clocks have jumped when it goes on."""
+        """The whole host stands still, and its clocks have jumped when it goes on. Since when it does."""
         self._process.send_signal(signal.SIGSTOP)
         self._frozen = True
+        while not stands_still(self._process.pid):
+            time.sleep(0.001)
+        return time.monotonic()
 
     def thaw(self):
         """Ends `freeze`."""
@@ -256,6 +259,16 @@ class Host:
             return "".join(self._console().read_text(errors="replace").splitlines(keepends=True)[-30:])
         except OSError:
             return ""
+
+
+def stands_still(pid):
+    """Whether each thread of a process is stopped."""
+    try:
+        stats = [(thread / "stat").read_text() for thread in pathlib.Path(f"/proc/{pid}/task").iterdir()]
+    except (FileNotFoundError, ProcessLookupError):
+        return False
+    # The state is the first field after the name, which is in brackets.
+    return all(stat.rsplit(")", 1)[1].split()[0] == "T" for stat in stats)
 
 
 def make_parcel(path, packages):
