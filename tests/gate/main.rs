@@ -21,7 +21,7 @@ use std::cell::Cell;
 use libtest_mimic::Trial;
 use vipd::driver::gate::{Gate, Layer};
 
-/// Each waits most of the time, and measures time, which more would disturb.
+/// They wait for most of the time.
 const AT_ONCE: usize = 3;
 
 fn main() -> std::process::ExitCode {
