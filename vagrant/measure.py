@@ -23,14 +23,14 @@ def main():
     interface = route[route.index("dev") + 1]
     macs = {mac_of(host): name for host, name in names.items()}
     target = Target(address, interface)
-    client = Client([target])
+    client = Client([target], lambda mac: macs.get(mac, mac))
     client.start()
     begun = time.monotonic()
     last = None
     try:
         while seconds is None or time.monotonic() - begun < seconds:
             time.sleep(0.1)
-            owner = ", ".join(sorted(macs.get(mac, mac) for mac in client.answers(address, 0.2))) or "nobody"
+            owner = ", ".join(sorted(client.answers(address, 0.2))) or "nobody"
             if owner != last:
                 print(f"{time.strftime('%H:%M:%S')}  {address}: {owner} answers", flush=True)
                 last = owner
@@ -38,9 +38,8 @@ def main():
         pass
     seen = client.seen(target)
     client.stop()
-    order = " -> ".join(macs.get(mac, mac) for mac in seen.owners)
-    print(f"{address}: away for {seen.away_s:.2f} s at most, {seen.lost} requests lost; answered by {order or 'nobody'};"
-          f" two hosts answered {seen.both} of the requests")
+    together = f"TWO HOSTS ANSWERED: {seen}" if seen.two_owners else "two hosts never answered together"
+    print(f"{address}: away for {seen.away_s:.2f} s at most, {seen.lost} requests lost; answered by {' -> '.join(seen.hosts) or 'nobody'}; {together}")
 
 
 def mac_of(host):

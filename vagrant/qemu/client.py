@@ -43,7 +43,7 @@ class Target:
 class Turn:
     """A host answers, and no other meanwhile: from its first answer to its last, seconds since the mark."""
 
-    host: int
+    host: str
     begin: float
     end: float
 
@@ -72,19 +72,19 @@ class Seen:
         return any(one.host == again.host and again.begin - one.end < BACK_S for one, again in zip(self.turns, self.turns[2:]))
 
     def __str__(self):
-        return ", ".join(f"host{turn.host} from {turn.begin:.3f} to {turn.end:.3f} s" for turn in self.turns) or "nobody"
+        return ", ".join(f"{turn.host} from {turn.begin:.3f} to {turn.end:.3f} s" for turn in self.turns) or "nobody"
 
 
 class Client(threading.Thread):
-    """Asks for all `targets` from `start` on until `stop`."""
+    """Asks for all `targets` from `start` on until `stop`. `host_of` names the host that a MAC address belongs to; it may have several."""
 
-    def __init__(self, targets):
+    def __init__(self, targets, host_of):
         super().__init__(daemon=True)
         self._targets = targets
+        self._host_of = host_of
         self._stopped = threading.Event()
         self._lock = threading.Lock()
-        # For each address: (when, sequence) of what was asked and of the echoes, and (when, when it was asked, host) of ARP. A host may
-        # answer by several interfaces: the last byte of their MAC addresses is its number.
+        # For each address: (when, sequence) of what was asked and of the echoes, and (when, when it was asked, host) of ARP.
         self._asked = {target.address: [] for target in targets}
         self._echoes = {target.address: [] for target in targets}
         self._arps = {target.address: [] for target in targets}
@@ -210,7 +210,7 @@ class Client(threading.Thread):
             with self._lock:
                 # The last that was asked with this sequence.
                 asked = next(when for when, which in reversed(self._asked[address]) if which == sequence)
-                self._arps[address].append((at, asked, frame[27]))
+                self._arps[address].append((at, asked, self._host_of(frame[22:28].hex(":"))))
 
 
 def received_at(control):

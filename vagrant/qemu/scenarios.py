@@ -54,7 +54,7 @@ class Lab:
     @contextlib.contextmanager
     def client(self, targets=None):
         """A client that asks for the addresses, from when all of them are the first host's."""
-        client = Client(targets or self.targets)
+        client = Client(targets or self.targets, lambda mac: f"host{int(mac[-2:], 16)}")
         client.start()
         try:
             self.settle(client, self.first)
@@ -82,7 +82,7 @@ class Lab:
         deadline = time.monotonic() + timeout
         while True:
             answers = {target.address: client.answers(target.address) for target in self.targets}
-            if all(hosts == {owner.number} for hosts in answers.values()):
+            if all(hosts == {owner.name} for hosts in answers.values()):
                 return
             if time.monotonic() > deadline:
                 raise LabError(f"{owner.name} does not answer alone within {timeout} s; who does: {answers}")
@@ -94,7 +94,7 @@ class Lab:
         for target in self.targets:
             seen = client.seen(target, asked_since)
             not_twice(target, seen)
-            if seen.hosts != [old.number, new.number]:
+            if seen.hosts != [old.name, new.name]:
                 raise LabError(f"{target.address} went from {old.name} to {new.name} otherwise than at once: {seen}")
             away.append(self.not_long(client, target, seen))
         text = "away for " + " / ".join(seconds(figure) for figure in away)
