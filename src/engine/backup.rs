@@ -116,10 +116,7 @@ impl Backup {
 
     /// When it claims.
     pub(super) fn active_down_at(&self) -> Instant {
-        match (self.former, self.resigned) {
-            (Some((_, until)), None) => self.active_down_at.max(until),
-            (Some(_) | None, _) => self.active_down_at,
-        }
+        self.former.map_or(self.active_down_at, |(_, until)| self.active_down_at.max(until))
     }
 
     /// Whether it is about to replace a living owner.

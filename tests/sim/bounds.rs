@@ -73,9 +73,13 @@ impl Alone {
     }
 
     fn hear(&mut self, at: Duration, priority: u8) -> Vec<Output> {
+        self.hear_from(PEER, at, priority)
+    }
+
+    fn hear_from(&mut self, source: [u8; 4], at: Duration, priority: u8) -> Vec<Output> {
         let arrival = Arrival {
             link: LINK,
-            source: IpAddr::from(PEER),
+            source: IpAddr::from(source),
             hop_limit: 255,
             advert: advert(&self.settings, priority),
             checksum: ChecksumForm::Rfc9568,
@@ -339,6 +343,23 @@ fn a_silence_that_this_node_slept_through_is_none() {
     alone.take(late + ROUND + ms(1), life());
     alone.exactly(late + ROUND * 2);
     assert_eq!(alone.state(), StateName::Claiming);
+}
+
+/// Two claimed together; who has lost resigns, and says nothing of the other one's lease.
+#[test]
+fn the_resignation_of_another_than_the_owner_before_does_not_end_its_lease() {
+    const LOSER: [u8; 4] = [10, 0, 0, 3];
+    for owner_resigns in [false, true] {
+        let mut alone = Alone::new(vip(100));
+        alone.hear(ms(5), 160);
+        alone.hear_from(LOSER, ms(6), 150);
+        if owner_resigns {
+            alone.hear(ms(7), 0);
+        }
+        alone.hear_from(LOSER, ms(8), 0);
+        let claims = alone.claim_at();
+        assert_eq!(claims, if owner_resigns { ms(8) + SKEW } else { ms(305) + SKEW }, "{owner_resigns}");
+    }
 }
 
 #[test]
