@@ -311,7 +311,9 @@ impl Vip {
     /// The owner has none of the addresses and no right to them, and says so itself: nothing is left to be waited for but one's turn.
     fn backup_on_given_up(&mut self, step: &mut Step<'_>, peer: &str, report: &Report, was_owner: bool) {
         let State::Backup(backup) = &self.state else { return };
-        let followed = backup.owner().map(|owner| owner.source);
+        // One that has just begun to listen may have heard an owner while it was held back.
+        let heard = self.last_heard().filter(|heard| step.now < heard.at + self.active_down_interval(heard.interval));
+        let followed = backup.owner().copied().or(heard).map(|owner| owner.source);
         let was_ours = followed.map_or(was_owner, |source| report.sources.contains(source));
         if !was_ours || self.second_path.owners(step.now).next().is_some() {
             return;
