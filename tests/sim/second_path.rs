@@ -10,6 +10,7 @@ use vipd::wire::handover::HandoverReason;
 
 use super::build::{VIP_V4, address, host, interval, ms, secs, vip};
 use super::clock::{MILLISECOND, nanos};
+use super::handover::drain;
 use super::host::Wire;
 use super::network::Network;
 use super::world::World;
@@ -285,6 +286,23 @@ fn a_word_that_may_be_old_hands_nothing_over() {
     assert_eq!(world.state(1), StateName::Backup);
     world.run(ms(2_200));
     assert_eq!(world.owner(), Some(1), "the timer holds as ever");
+}
+
+/// The second took over and its host stands still. The third heard it while it was drained, and is told late that the first gave up.
+#[test]
+fn a_word_of_the_owner_before_says_nothing_of_the_lease_of_who_is_heard_since() {
+    let mut world = world(100, &[200, 150, 100]);
+    drain(&mut world, 2);
+    world.second.cut(0, 2);
+    world.second.cut(1, 2);
+    world.set_wire(0, Wire::Down);
+    world.run(ms(10));
+    assert_eq!(world.owner(), Some(1));
+    world.freeze_host(1);
+    world.input(2, Input::Release { vip: None });
+    world.second.heal();
+    world.run(secs(1));
+    assert_eq!((world.owner(), world.watch.overlapped), (Some(2), 0));
 }
 
 #[test]
