@@ -1,6 +1,7 @@
 //! Backup: listens, holds no address, and claims when the owner's silence has lasted (RFC 9568 §6.4.2).
 
 use alloc::boxed::Box;
+use alloc::vec::Vec;
 use core::net::IpAddr;
 
 use super::election::{Comparison, Rank};
@@ -22,9 +23,9 @@ pub(super) struct Backup {
     inferior: Option<(Heard, Instant)>,
     /// The addresses that the owner speaks from, of whichever priority it is.
     voice: Voice,
-    /// Another owner before that one, which has not resigned: whoever took its place may only have told it to yield
-    /// ([`super::summons`]), so its silence counts as well. Who, and until when.
-    former: Option<(IpAddr, Instant)>,
+    /// Others that were heard as owners and have not resigned since. Whoever took the place of one may only have told it to yield
+    /// ([`super::summons`]), and two own that do not hear each other; so its silence counts as well.
+    others: Vec<Other>,
     /// Who resigned last.
     resigned: Option<IpAddr>,
     /// It woke late for its claim, and listens once more.
@@ -39,6 +40,15 @@ pub(super) struct Backup {
     pub(super) due: Option<Box<Cause>>,
     /// What the hook before a claim says.
     pub(super) asked_hook: Option<Asked>,
+}
+
+/// An owner beside the one that is followed, or to be replaced.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Other {
+    voice: Voice,
+    heard: Heard,
+    /// When its silence has lasted.
+    until: Instant,
 }
 
 /// The source addresses of one owner, which are known family by family.
@@ -56,17 +66,35 @@ impl Voice {
         }
     }
 
+    fn has(&self, source: IpAddr) -> bool {
+        self.of(Family::of(source)) == Some(source)
+    }
+
+    fn is_of_another(&self, source: IpAddr) -> bool {
+        self.of(Family::of(source)).is_some_and(|known| known != source)
+    }
+
     /// An owner was heard. Where it is a new one, what was known of the last one's other family is void.
     fn heard(&mut self, source: IpAddr) {
-        let family = Family::of(source);
-        if self.of(family).is_some_and(|known| known != source) {
+        if self.is_of_another(source) {
             *self = Self::default();
         }
-        match family {
+        match Family::of(source) {
             Family::V4 => self.v4 = Some(source),
             Family::V6 => self.v6 = Some(source),
         }
     }
+}
+
+/// As many as there can be, unless somebody forges adverts: more own only where each of them hears none of the others.
+const MOST_OTHERS: usize = 8;
+
+/// Those heard longest ago are forgotten first.
+fn note(others: &mut Vec<Other>, other: Other) {
+    if others.len() >= MOST_OTHERS {
+        others.remove(0);
+    }
+    others.push(other);
 }
 
 impl Backup {
@@ -77,7 +105,7 @@ impl Backup {
             owner: None,
             inferior: None,
             voice: Voice { v4: None, v6: None },
-            former: None,
+            others: Vec::new(),
             resigned: None,
             listens_again: false,
             prepared: false,
@@ -115,8 +143,8 @@ impl Backup {
     }
 
     /// When it claims.
-    pub(super) fn active_down_at(&self) -> Instant {
-        self.former.map_or(self.active_down_at, |(_, until)| self.active_down_at.max(until))
+    pub(super) const fn active_down_at(&self) -> Instant {
+        self.active_down_at
     }
 
     /// Whether it is about to replace a living owner.
@@ -264,14 +292,14 @@ impl Vip {
         let interval = self.interval();
         let again = now + interval.duration() + self.skew_time(interval);
         let State::Backup(backup) = &mut self.state else { return true };
-        let is_late = now.since(backup.active_down_at()) >= interval.duration() && !backup.listens_again;
+        let is_late = now.since(backup.active_down_at) >= interval.duration() && !backup.listens_again;
         if is_late {
             backup.listens_again = true;
             backup.prepared = false;
             backup.active_down_at = again;
             self.summons = None;
         }
-        is_late || now < backup.active_down_at()
+        is_late || now < backup.active_down_at
     }
 
     /// Priority 0: the owner's successor need not wait for the silence, only for its turn.
@@ -279,14 +307,19 @@ impl Vip {
         let interval = self.interval();
         let turn = step.now + self.skew_time(interval);
         let State::Backup(backup) = &mut self.state else { return };
-        backup.former = backup.former.filter(|(former, _)| *former != source);
+        let others = backup.others.len();
+        backup.others.retain(|other| !other.voice.has(source));
+        let was_waited_for = backup.others.len() < others && (backup.resigned.is_some() || self.summons.is_some());
         // DEVIATION: RFC 9568 §6.4.2 heeds a resignation from anybody. One who is not the owner that we follow resigns
         // from nothing: it has just lost against that owner, and a claim of ours would be a second ownership. An owner
         // resigns in each family that it was heard in, so that one family's word is enough.
-        if backup.owner().is_some() && backup.voice.of(Family::of(source)) != Some(source) {
+        let is_owner = backup.owner().is_none() || backup.voice.has(source);
+        if !is_owner && !was_waited_for {
             return;
         }
-        backup.resigned = Some(source);
+        if is_owner {
+            backup.resigned = Some(source);
+        }
         backup.active_down_at = backup.active_down_at.min(turn);
         self.hurry_canvass(step.now);
         let cause = self.cause_to_claim(step.now);
@@ -301,8 +334,8 @@ impl Vip {
         self.end_wait_for_references();
         let known = self.interval();
         let active_down_at = step.now + self.active_down_interval(heard.interval);
-        let former = self.former_than(&heard);
-        let mut backup = Backup { former, ..Backup::following(heard, active_down_at) };
+        let others = self.others_than(&heard);
+        let mut backup = Backup { others, ..Backup::following(heard, active_down_at) };
         let mut was_missed = false;
         if let State::Backup(before) = &self.state {
             backup.voice = before.voice;
@@ -318,22 +351,69 @@ impl Vip {
         }
     }
 
-    /// Who was the owner before this one, unless it has resigned, and when its silence has lasted.
-    fn former_than(&self, heard: &Heard) -> Option<(IpAddr, Instant)> {
-        let backup = self.backup()?;
-        let known = backup.voice.of(Family::of(heard.source)).filter(|known| *known != heard.source);
-        let last = backup.owner().filter(|owner| known.is_some() && backup.resigned != Some(owner.source));
-        let last = last.map(|owner| (owner.source, owner.at + self.active_down_interval(owner.interval)));
-        let before = backup.former.filter(|(former, until)| *former != heard.source && *until > heard.at);
-        [before, last].into_iter().flatten().max_by_key(|(_, until)| *until)
+    /// The owners beside this one: those that are known, and whoever was the owner until now, unless it has resigned.
+    fn others_than(&self, heard: &Heard) -> Vec<Other> {
+        let Some(backup) = self.backup() else { return Vec::new() };
+        let mut others = backup.others.clone();
+        let last = backup.owner().filter(|_| backup.voice.is_of_another(heard.source));
+        if let Some(last) = last.filter(|last| backup.resigned != Some(last.source)) {
+            note(&mut others, self.other(backup.voice, *last));
+        }
+        others.retain(|other| !other.voice.has(heard.source) && heard.at < other.until);
+        others
+    }
+
+    /// Whether the sender is another one than the owner that is told to yield, and which lives as far as is known. That one stays
+    /// the one to be preempted; the sender hears the same.
+    fn is_beside_summoned(&self, heard: &Heard) -> bool {
+        let (Some(backup), Some(_)) = (self.backup(), self.summoned_since()) else { return false };
+        let owner = backup.owner().filter(|owner| heard.at < owner.at + self.active_down_interval(owner.interval));
+        owner.is_some() && backup.voice.is_of_another(heard.source)
+    }
+
+    fn other(&self, voice: Voice, heard: Heard) -> Other {
+        Other { voice, heard, until: heard.at + self.active_down_interval(heard.interval) }
+    }
+
+    /// When to ask again whether to claim, where another owner than the one that fell silent or resigned may own still: its agent or its
+    /// host may be gone or stand still within its lease. One that is preempted is told to yield, and the others with it; one that hands
+    /// over gives what it has, whoever had it before.
+    pub(super) fn object_for_others(&mut self, now: Instant, cause: &Cause) -> Option<Instant> {
+        if let Cause::Preempts { .. } | Cause::TakesOver { .. } = cause {
+            return None;
+        }
+        let until = self.others_own_until(now, |_| true)?;
+        let interval = self.interval().duration();
+        if let State::Backup(backup) = &mut self.state {
+            // What was asked is asked anew, an interval before that.
+            backup.prepared &= until <= now + interval;
+        }
+        Some(until)
+    }
+
+    /// Until when one of these owners beside the one that a claim is about may own. Voters know better.
+    pub(super) fn others_own_until(&self, now: Instant, which: impl Fn(&Heard) -> bool) -> Option<Instant> {
+        let (Some(backup), None) = (self.backup(), &self.quorum) else { return None };
+        let those = backup.others.iter().filter(|other| which(&other.heard));
+        those.map(|other| other.until).filter(|until| now < *until).max()
     }
 
     /// The sender is an owner that we will replace: its adverts do not put that off.
     fn outlast(&mut self, heard: Heard) {
         self.hear_summoned(heard.source);
-        let former = self.former_than(&heard);
+        if self.is_beside_summoned(&heard) {
+            let mut voice = Voice::default();
+            voice.heard(heard.source);
+            let other = self.other(voice, heard);
+            if let State::Backup(backup) = &mut self.state {
+                backup.others.retain(|other| !other.voice.has(heard.source));
+                note(&mut backup.others, other);
+            }
+            return;
+        }
+        let others = self.others_than(&heard);
         if let State::Backup(backup) = &mut self.state {
-            backup.former = former;
+            backup.others = others;
             let since = backup.inferior.map_or(heard.at, |(_, since)| since);
             backup.inferior = Some((heard, since));
             backup.voice.heard(heard.source);

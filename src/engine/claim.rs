@@ -32,7 +32,8 @@ impl Vip {
         let unfit = self
             .object_for_isolation(step, cause)
             .or_else(|| self.object_for_stale_data(step))
-            .or_else(|| self.owner_elsewhere(step, cause));
+            .or_else(|| self.owner_elsewhere(step, cause))
+            .or_else(|| self.object_for_others(step.now, cause));
         if let Some(until) = unfit {
             self.is_not_due();
             return Some(self.put_off_canvass(step, until));

@@ -67,7 +67,7 @@ impl Vip {
             return Some(self.summon(step, owner));
         };
         if summons.has_yielded || step.now >= summons.since + patience {
-            return None;
+            return self.others_may_own_until(step.now);
         }
         if step.now < summons.until {
             return Some(summons.until);
@@ -78,9 +78,16 @@ impl Vip {
             // Whoever woke late may not have read the answer yet, and a host that stands still gives none.
             (Some(rounds), None) if is_late || !(summons.lives || self.goes_with_vip(owner)) => rounds,
             (Some(rounds), None) if rounds + 1 < SILENT_ROUNDS => rounds + 1,
-            (Some(_), None) => return None,
+            (Some(_), None) => return self.others_may_own_until(step.now),
         };
         Some(self.summon_again(step, silent_rounds))
+    }
+
+    /// Other owners hear the advert as well. One that has sent none since may be gone, or stand still, within its lease; one that
+    /// advertises on does not hear, and is preempted by the standard.
+    fn others_may_own_until(&self, now: Instant) -> Option<Instant> {
+        let told = self.summoned_since()?;
+        self.others_own_until(now, |heard| heard.at <= told + heard.interval.duration())
     }
 
     /// It advertises no more. What it answered within its lease says nothing of what it does afterwards.

@@ -117,9 +117,9 @@ fn an_owner_whose_host_dies_as_it_is_preempted_is_succeeded_when_its_lease_has_l
 /// Whoever tells an owner to yield is heard as an owner, and may be gone before it is one. Its interval may be a shorter one.
 #[test]
 fn the_lease_of_an_owner_that_stands_still_is_waited_for_when_who_preempted_it_is_gone() {
-    for again in [false, true] {
+    for third in [50, 150] {
         let of = |every, priority| VipSettings { interval: interval(every), ..vip(priority) };
-        let mut world = world([of(100, 200), of(1_000, 100), of(100, if again { 150 } else { 50 })]);
+        let mut world = world([of(100, 200), of(1_000, 100), of(100, third)]);
         world.stop(0);
         world.stop(2);
         world.run(secs(5));
@@ -127,10 +127,6 @@ fn the_lease_of_an_owner_that_stands_still_is_waited_for_when_who_preempted_it_i
         world.start(2);
         world.start(0);
         let began = world.now;
-        if again {
-            // The third owns as soon as it may, and is asked to yield in turn.
-            world.run(ms(1));
-        }
         while world.sent_by(0, began).is_empty() && world.sent_by(2, began).is_empty() {
             world.run(Duration::from_micros(10));
         }
@@ -139,9 +135,51 @@ fn the_lease_of_an_owner_that_stands_still_is_waited_for_when_who_preempted_it_i
         let first = if world.sent_by(0, began).is_empty() { 2 } else { 0 };
         world.kill(first);
         world.run(secs(10));
-        assert_eq!((world.owner(), world.watch.overlapped), (Some(2 - first), 0), "again: {again}");
+        assert_eq!((world.owner(), world.watch.overlapped), (Some(2 - first), 0), "third: {third}");
         world.thaw(1);
         world.run(secs(5));
+    }
+}
+
+/// The second and the third own, for they do not hear each other; the first hears both, and is the best.
+fn before_preemption_of_two() -> World {
+    let mut world = world([254, 100, 150].map(vip));
+    world.stop(0);
+    world.part(1, 2);
+    world.run(secs(1));
+    assert_eq!([1, 2].map(|host| world.state(host)), [StateName::Active; 2]);
+    world.start(0);
+    world
+}
+
+#[test]
+fn two_that_own_without_hearing_each_other_yield_to_one_that_hears_both() {
+    let mut world = before_preemption_of_two();
+    world.run(ms(310));
+    assert_eq!([0, 1, 2].map(|host| world.state(host).is_owner()), [true, false, false]);
+    let yielded = world.now;
+    world.run(secs(5));
+    assert_eq!(world.owner(), Some(0));
+    assert!(world.told(0, yielded).is_empty(), "{:?}", world.told(0, yielded));
+}
+
+/// The lease of one that dies runs on, whatever the other one says and does.
+#[test]
+fn an_owner_that_dies_is_waited_for_though_another_yields_or_resigns() {
+    type Act = fn(&mut World, usize);
+    let deaths: [(&str, Act); 2] = [("crash", World::crash), ("freeze", World::freeze_host)];
+    for (name, die) in deaths {
+        for (stops, moment) in (0..350).step_by(5).flat_map(|moment| [(false, moment), (true, moment)]) {
+            let mut world = before_preemption_of_two();
+            world.run(ms(moment));
+            die(&mut world, 2);
+            if stops {
+                world.stop(1);
+            }
+            world.run(ms(650));
+            let (owner, other_owns) = (world.owner(), world.state(1).is_owner());
+            assert_eq!((owner, other_owns), (Some(0), false), "{name} at {moment} ms, the other one stops: {stops}");
+        }
     }
 }
 
