@@ -246,7 +246,6 @@ impl Watch {
             Cause::ActiveDown { silence: None } if heir.interval(vip) < lost.interval(vip) => {
                 Some("it knew no owner, and its own interval is shorter")
             }
-            Cause::PeerResigned { source } if !is_of(lost, *source) => Some("it heeded another's resignation"),
             Cause::PeerResigned { .. } if network.reorders() => Some("an old resignation came late"),
             _ => None,
         }
@@ -298,10 +297,6 @@ fn lateness(hosts: &[Host], pair: (Port, Port)) -> Nanos {
 fn overruled(hosts: &[Host], vip: usize, host: Port) -> bool {
     let claimed = &hosts[host].agent[vip].claimed;
     matches!(claimed, Some((_, Cause::ActiveDown { silence: Some(silence) })) if *silence >= LONGEST_WAIT)
-}
-
-fn is_of(host: &Host, source: std::net::IpAddr) -> bool {
-    host.spec.ipv4.map(std::net::IpAddr::V4) == Some(source) || host.spec.ipv6.map(std::net::IpAddr::V6) == Some(source)
 }
 
 /// Whether a better host would take a vip from its owner, after whatever delay.
