@@ -1,17 +1,17 @@
 //! Backup: listens, holds no address, and claims when the owner's silence has lasted (RFC 9568 §6.4.2).
 
 use alloc::boxed::Box;
-use alloc::vec::Vec;
 use core::net::IpAddr;
 
 use super::election::{Comparison, Rank};
 use super::hook::Asked;
+use super::others::{Others, Voice};
 use super::output::{Cause, EventKind};
 use super::router::Heard;
 use super::settings::Preempt;
 use super::time::Instant;
 use super::vip::{State, Step, Vip};
-use crate::types::{AdvertInterval, Family};
+use crate::types::AdvertInterval;
 
 /// What a listener knows.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -23,9 +23,7 @@ pub(super) struct Backup {
     inferior: Option<(Heard, Instant)>,
     /// The addresses that the owner speaks from, of whichever priority it is.
     voice: Voice,
-    /// Others that were heard as owners and have not resigned since. Whoever took the place of one may only have told it to yield
-    /// ([`super::summons`]), and two own that do not hear each other; so its silence counts as well.
-    others: Vec<Other>,
+    pub(super) others: Others,
     /// Who resigned last.
     resigned: Option<IpAddr>,
     /// It woke late for its claim, and listens once more.
@@ -42,61 +40,6 @@ pub(super) struct Backup {
     pub(super) asked_hook: Option<Asked>,
 }
 
-/// An owner beside the one that is followed, or to be replaced.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Other {
-    voice: Voice,
-    heard: Heard,
-    /// When its silence has lasted.
-    until: Instant,
-}
-
-/// The source addresses of one owner, which are known family by family.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Voice {
-    v4: Option<IpAddr>,
-    v6: Option<IpAddr>,
-}
-
-impl Voice {
-    const fn of(&self, family: Family) -> Option<IpAddr> {
-        match family {
-            Family::V4 => self.v4,
-            Family::V6 => self.v6,
-        }
-    }
-
-    fn has(&self, source: IpAddr) -> bool {
-        self.of(Family::of(source)) == Some(source)
-    }
-
-    fn is_of_another(&self, source: IpAddr) -> bool {
-        self.of(Family::of(source)).is_some_and(|known| known != source)
-    }
-
-    /// An owner was heard. Where it is a new one, what was known of the last one's other family is void.
-    fn heard(&mut self, source: IpAddr) {
-        if self.is_of_another(source) {
-            *self = Self::default();
-        }
-        match Family::of(source) {
-            Family::V4 => self.v4 = Some(source),
-            Family::V6 => self.v6 = Some(source),
-        }
-    }
-}
-
-/// As many as there can be, unless somebody forges adverts: more own only where each of them hears none of the others.
-const MOST_OTHERS: usize = 8;
-
-/// Those heard longest ago are forgotten first.
-fn note(others: &mut Vec<Other>, other: Other) {
-    if others.len() >= MOST_OTHERS {
-        others.remove(0);
-    }
-    others.push(other);
-}
-
 impl Backup {
     /// A listener that knows nobody, and claims at an instant.
     pub(super) const fn listening(active_down_at: Instant) -> Self {
@@ -104,8 +47,8 @@ impl Backup {
             active_down_at,
             owner: None,
             inferior: None,
-            voice: Voice { v4: None, v6: None },
-            others: Vec::new(),
+            voice: Voice::UNKNOWN,
+            others: Others::NONE,
             resigned: None,
             listens_again: false,
             prepared: false,
@@ -123,9 +66,7 @@ impl Backup {
 
     /// A listener that follows a peer.
     pub(super) fn following(owner: Heard, active_down_at: Instant) -> Self {
-        let mut voice = Voice::default();
-        voice.heard(owner.source);
-        Self { owner: Some(owner), voice, ..Self::listening(active_down_at) }
+        Self { owner: Some(owner), voice: Voice::of_source(owner.source), ..Self::listening(active_down_at) }
     }
 
     pub(super) const fn owner(&self) -> Option<&Heard> {
@@ -134,6 +75,16 @@ impl Backup {
             (Some(owner), _) | (None, Some((owner, _))) => Some(owner),
             (None, None) => None,
         }
+    }
+
+    /// The addresses that the owner speaks from.
+    pub(super) const fn voice(&self) -> Voice {
+        self.voice
+    }
+
+    /// Who resigned last.
+    pub(super) const fn resigned(&self) -> Option<IpAddr> {
+        self.resigned
     }
 
     /// Claims no later than then. Who has resigned, if that is why.
@@ -155,6 +106,11 @@ impl Backup {
     /// A claim that was put off already is due then.
     pub(super) const fn put_off(&mut self, until: Instant) {
         self.active_down_at = until;
+    }
+
+    /// What was asked before a claim was too long ago.
+    pub(super) const fn prepare_anew(&mut self) {
+        self.prepared = false;
     }
 
     /// Whether what is asked before a claim has been asked.
@@ -307,9 +263,7 @@ impl Vip {
         let interval = self.interval();
         let turn = step.now + self.skew_time(interval);
         let State::Backup(backup) = &mut self.state else { return };
-        let others = backup.others.len();
-        backup.others.retain(|other| !other.voice.has(source));
-        let was_waited_for = backup.others.len() < others && (backup.resigned.is_some() || self.summons.is_some());
+        let was_waited_for = backup.others.forget(source) && (backup.resigned.is_some() || self.summons.is_some());
         // DEVIATION: RFC 9568 §6.4.2 heeds a resignation from anybody. One who is not the owner that we follow resigns
         // from nothing: it has just lost against that owner, and a claim of ours would be a second ownership. An owner
         // resigns in each family that it was heard in, so that one family's word is enough.
@@ -351,64 +305,11 @@ impl Vip {
         }
     }
 
-    /// The owners beside this one: those that are known, and whoever was the owner until now, unless it has resigned.
-    fn others_than(&self, heard: &Heard) -> Vec<Other> {
-        let Some(backup) = self.backup() else { return Vec::new() };
-        let mut others = backup.others.clone();
-        let last = backup.owner().filter(|_| backup.voice.is_of_another(heard.source));
-        if let Some(last) = last.filter(|last| backup.resigned != Some(last.source)) {
-            note(&mut others, self.other(backup.voice, *last));
-        }
-        others.retain(|other| !other.voice.has(heard.source) && heard.at < other.until);
-        others
-    }
-
-    /// Whether the sender is another one than the owner that is told to yield, and which lives as far as is known. That one stays
-    /// the one to be preempted; the sender hears the same.
-    fn is_beside_summoned(&self, heard: &Heard) -> bool {
-        let (Some(backup), Some(_)) = (self.backup(), self.summoned_since()) else { return false };
-        let owner = backup.owner().filter(|owner| heard.at < owner.at + self.active_down_interval(owner.interval));
-        owner.is_some() && backup.voice.is_of_another(heard.source)
-    }
-
-    fn other(&self, voice: Voice, heard: Heard) -> Other {
-        Other { voice, heard, until: heard.at + self.active_down_interval(heard.interval) }
-    }
-
-    /// When to ask again whether to claim, where another owner than the one that fell silent or resigned may own still: its agent or its
-    /// host may be gone or stand still within its lease. One that is preempted is told to yield, and the others with it; one that hands
-    /// over gives what it has, whoever had it before.
-    pub(super) fn object_for_others(&mut self, now: Instant, cause: &Cause) -> Option<Instant> {
-        if let Cause::Preempts { .. } | Cause::TakesOver { .. } = cause {
-            return None;
-        }
-        let until = self.others_own_until(now, |_| true)?;
-        let interval = self.interval().duration();
-        if let State::Backup(backup) = &mut self.state {
-            // What was asked is asked anew, an interval before that.
-            backup.prepared &= until <= now + interval;
-        }
-        Some(until)
-    }
-
-    /// Until when one of these owners beside the one that a claim is about may own. Voters know better.
-    pub(super) fn others_own_until(&self, now: Instant, which: impl Fn(&Heard) -> bool) -> Option<Instant> {
-        let (Some(backup), None) = (self.backup(), &self.quorum) else { return None };
-        let those = backup.others.iter().filter(|other| which(&other.heard));
-        those.map(|other| other.until).filter(|until| now < *until).max()
-    }
-
     /// The sender is an owner that we will replace: its adverts do not put that off.
     fn outlast(&mut self, heard: Heard) {
         self.hear_summoned(heard.source);
         if self.is_beside_summoned(&heard) {
-            let mut voice = Voice::default();
-            voice.heard(heard.source);
-            let other = self.other(voice, heard);
-            if let State::Backup(backup) = &mut self.state {
-                backup.others.retain(|other| !other.voice.has(heard.source));
-                note(&mut backup.others, other);
-            }
+            self.hear_beside_summoned(heard);
             return;
         }
         let others = self.others_than(&heard);
@@ -417,11 +318,12 @@ impl Vip {
             let since = backup.inferior.map_or(heard.at, |(_, since)| since);
             backup.inferior = Some((heard, since));
             backup.voice.heard(heard.source);
+            backup.resigned = backup.resigned.filter(|resigned| !backup.voice.has(*resigned));
             backup.owner = None;
         }
     }
 
-    const fn backup(&self) -> Option<&Backup> {
+    pub(super) const fn backup(&self) -> Option<&Backup> {
         match &self.state {
             State::Backup(backup) => Some(backup),
             State::Initialize | State::Claiming { .. } | State::Active(_) | State::Held { .. } => None,

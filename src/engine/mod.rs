@@ -16,6 +16,7 @@
 //! | [`hold`] | what keeps a vip out, over a restart too |
 //! | `reload` | what new settings change, and what goes on as it was |
 //! | `backup` | whom to follow, when to claim |
+//! | `others` | who may own beside the owner that is followed |
 //! | `claim` | whether a claim may begin, and its steps |
 //! | `hand_on` | what the agent of an owner leaves to the next one on this node, and what that makes of it |
 //! | [`handover`] | when a healthy owner lets go, and to whom |
@@ -73,6 +74,7 @@ pub mod input;
 pub mod isolation;
 pub mod lease;
 mod numbers;
+mod others;
 pub mod output;
 mod owner;
 pub mod quorum;

@@ -162,6 +162,11 @@ impl Vip {
         self.second_path.given_up = false;
     }
 
+    /// What was prepared is taken off as well, after what is being taken off already.
+    pub(super) fn note_later_removal(&mut self, request: RequestId) {
+        self.second_path.removing = self.second_path.removing.and(Some(request));
+    }
+
     /// It has another state.
     pub(super) const fn note_transition(&mut self) {
         self.second_path.given_up = false;

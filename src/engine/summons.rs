@@ -66,7 +66,14 @@ impl Vip {
         let Some(summons) = self.summons.as_ref().filter(|summons| summons.owner == owner) else {
             return Some(self.summon(step, owner));
         };
-        if summons.has_yielded || step.now >= summons.since + patience {
+        if summons.has_yielded {
+            return self.others_may_own_until(step.now);
+        }
+        // Whoever stood still heard nothing, and was not heard: the time since says nothing.
+        if step.now >= summons.until + self.settings.interval.duration().max(ROUND) {
+            return Some(self.summon(step, owner));
+        }
+        if step.now >= summons.since + patience {
             return self.others_may_own_until(step.now);
         }
         if step.now < summons.until {

@@ -349,6 +349,23 @@ fn a_silence_that_this_node_slept_through_is_none() {
     assert_eq!(alone.state(), StateName::Claiming);
 }
 
+/// For the first time it listens once more. After another one it tells the owner anew, which may have taken it meanwhile.
+#[test]
+fn a_preemption_that_this_node_slept_through_begins_anew() {
+    let (mut alone, due) = preempting();
+    let mut woken = due;
+    for outputs in [vec![], vec![100]] {
+        woken += ms(500);
+        alone.hear(woken, 50);
+        assert_eq!(adverts(&alone.take(woken, Input::Deadline)), outputs);
+        assert_eq!(alone.state(), StateName::Backup);
+        woken = alone.deadline();
+        alone.hear(woken, 50);
+        alone.take(woken, Input::Deadline);
+        assert_eq!(alone.state(), StateName::Backup);
+    }
+}
+
 /// Two claimed together; who has lost resigns, and says nothing of the other one's lease.
 #[test]
 fn the_resignation_of_another_than_the_owner_before_does_not_end_its_lease() {

@@ -133,7 +133,8 @@ fn healed(world: &mut World, plan: &Plan) -> Result<Vec<Port>, String> {
 fn bound(world: &World, plan: &Plan) -> Nanos {
     let held = |host: &super::host::Host| host.agent.iter().any(|agent| agent.state == StateName::Held);
     let hold = if world.hosts.iter().any(held) { 31 * SECOND } else { 0 };
-    let bound = hold + plan.longest_delay() + 4 * plan.patience() + 4 * plan.effect_time.1 + 100 * MILLISECOND;
+    let effects = 4 * plan.vips() as u64 * plan.effect_time.1;
+    let bound = hold + plan.longest_delay() + 4 * plan.patience() + effects + 100 * MILLISECOND;
     // One that would preempt may just have asked another than who owns by now, which is gone, for a handover.
     let bound = bound + ASKING;
     // A bad clock may be slow.
@@ -149,7 +150,8 @@ fn handed_over(world: &mut World, plan: &Plan, owner: Port) -> Result<(), String
     let Some(skew) = skew else { return Ok(()) };
     // One agent may take over all vips, and asks its kernel for one after another.
     let effects = plan.effect_time.1 * plan.vips() as u64;
-    let bound = skew + skew / 8 + world.network.longest_way() + effects + plan.lateness + MILLISECOND / 10;
+    // A handover takes three messages.
+    let bound = skew + skew / 8 + 3 * world.network.longest_way() + effects + plan.lateness + MILLISECOND / 10;
     // Who took over may be preempted at once, by a better one that is on no second path: so it is looked at more than once. And
     // an owner that asks others whether they are ready still owns.
     let answers = |world: &World, host: Port| world.hosts[host].answers(0, world.now, true);

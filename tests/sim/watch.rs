@@ -242,6 +242,14 @@ impl Watch {
             return Some("the address owner waits for nobody");
         }
         match cause {
+            Cause::Preempts { .. } if network.lost_at(successor, dead).is_some_and(|at| at + patience >= now) => {
+                Some("it never heard that it is to yield")
+            }
+            // Two that do not hear each other own, and who claims has heard one of them only.
+            Cause::PeerResigned { .. } if lost.life_changed_at < heir.life_changed_at + lost.interval(vip) => {
+                Some("it was started after the last advert of the dead owner")
+            }
+            Cause::TakesOver { .. } => Some("who gave it owned beside the dead one already, which was judged"),
             Cause::Preempts { .. } if 2 * network.longest_way() >= nanos(ROUND) => Some("answers may come too late"),
             Cause::ActiveDown { silence: None } if heir.interval(vip) < lost.interval(vip) => {
                 Some("it knew no owner, and its own interval is shorter")

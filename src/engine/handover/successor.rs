@@ -328,6 +328,7 @@ impl Vip {
         }
         if offer.is_there || offer.preparing.is_some() {
             let set = self.address_set(step);
+            self.note_later_removal(set.request);
             step.outputs.push_back(Output::Remove(set));
         }
     }
