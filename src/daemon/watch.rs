@@ -23,7 +23,7 @@ pub(super) struct Watches {
     /// Those that are asked on the link.
     references: BTreeSet<(LinkId, IpAddr)>,
     /// The own addresses of owners that were asked for last, by who asked.
-    owners: BTreeMap<VipId, (LinkId, IpAddr)>,
+    owners: Owners,
     interfaces: BTreeMap<LinkId, Interface>,
     open: Vec<Open>,
     buffer: Vec<u8>,
@@ -97,20 +97,16 @@ impl Watches {
         let (vip, link) = (question.vip, question.link);
         let is_known = |ip: &IpAddr| {
             let of_link = &(link, *ip);
-            self.addresses.contains_key(of_link) || self.references.contains(of_link) || self.is_owner(of_link)
+            self.addresses.contains_key(of_link) || self.references.contains(of_link) || is_owner(&self.owners, of_link)
         };
         let Some(owner) = question.addresses.iter().copied().find(|ip| !is_known(ip)) else { return };
         self.owners.insert(vip, (link, owner));
         for Open { socket, .. } in self.open.iter().filter(|open| open.link == link) {
             let addresses = self.watched_on(link, socket.get_ref().family());
             if let Err(error) = socket.get_ref().watch(addresses) {
-                log.write(Entry::Trouble(format!("a preempted owner is waited for: {error}")));
+                log.write(Entry::Trouble(format!("{owner} is waited for when it is preempted: {error}")));
             }
         }
-    }
-
-    fn is_owner(&self, address: &(LinkId, IpAddr)) -> bool {
-        self.owners.values().any(|owner| owner == address)
     }
 
     fn watched_on(&self, link: LinkId, family: Family) -> Vec<IpAddr> {
@@ -129,12 +125,12 @@ impl Watches {
                     Poll::Ready(Ok(claim)) => claim,
                 };
                 let Claim { address, mac, kind } = claim;
-                let is_asked =
-                    references.contains(&(*link, address)) || owners.values().any(|it| *it == (*link, address));
+                let of_link = &(*link, address);
+                let is_asked = references.contains(of_link) || is_owner(owners, of_link);
                 if kind == ClaimKind::Answer && is_asked {
                     return Poll::Ready(Ok(Input::HostAnswered { link: *link, address }));
                 }
-                let Some((vip, virtual_mac)) = addresses.get(&(*link, address)).copied() else { continue };
+                let Some((vip, virtual_mac)) = addresses.get(of_link).copied() else { continue };
                 let own = interfaces.get(link).and_then(|interface| interface.mac);
                 // Our own come back where the network has a loop, or a bond has two ports on one switch.
                 if Some(mac) != own && Some(mac) != virtual_mac {
@@ -149,6 +145,11 @@ impl Watches {
 }
 
 type Watched = BTreeMap<(LinkId, IpAddr), (VipId, Option<MacAddr>)>;
+type Owners = BTreeMap<VipId, (LinkId, IpAddr)>;
+
+fn is_owner(owners: &Owners, address: &(LinkId, IpAddr)) -> bool {
+    owners.values().any(|owner| owner == address)
+}
 
 fn references_of(engine: &Engine) -> BTreeSet<(LinkId, IpAddr)> {
     let of_vip = |vip: &Vip| {
