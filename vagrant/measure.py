@@ -39,7 +39,8 @@ def main():
     seen = client.seen(target)
     client.stop()
     together = f"TWO HOSTS ANSWERED: {seen}" if seen.two_owners else "two hosts never answered together"
-    print(f"{address}: away for {seen.away_s:.2f} s at most, {seen.lost} requests lost; answered by {' -> '.join(seen.hosts) or 'nobody'}; {together}")
+    answered = " -> ".join(seen.hosts) or "nobody"
+    print(f"{address}: away for {seen.away_s:.2f} s at most, {seen.lost} requests lost; answered by {answered}; {together}")
 
 
 def mac_of(host):
