@@ -277,7 +277,7 @@ impl Vip {
         backup.active_down_at = backup.active_down_at.min(turn);
         self.hurry_canvass(step.now);
         let cause = self.cause_to_claim(step.now);
-        self.on_yield(step, cause);
+        self.on_yield(step, cause, is_owner);
     }
 
     /// The sender is the owner, and its next silence counts from now.

@@ -140,11 +140,12 @@ impl Vip {
         until
     }
 
-    /// The owner resigned: it has closed its gate before it said so. What it said long ago says nothing of now.
-    pub(super) fn on_yield(&mut self, step: &mut Step<'_>, cause: Cause) {
+    /// An owner resigned: it has closed its gate before it said so. What it said long ago says nothing of now. The claim may have waited for
+    /// another one than the owner that is to be preempted.
+    pub(super) fn on_yield(&mut self, step: &mut Step<'_>, cause: Cause, is_the_one: bool) {
         let Some(summons) = self.summons.as_mut().filter(|summons| step.now < summons.until + ROUND) else { return };
         if let Cause::Preempts { .. } = cause {
-            summons.has_yielded = true;
+            summons.has_yielded |= is_the_one;
             self.seek(step, cause);
         }
     }

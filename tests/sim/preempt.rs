@@ -163,23 +163,27 @@ fn two_that_own_without_hearing_each_other_yield_to_one_that_hears_both() {
     assert!(world.told(0, yielded).is_empty(), "{:?}", world.told(0, yielded));
 }
 
-/// The lease of one that dies runs on, whatever the other one says and does.
+/// The lease of one that dies runs on, whatever the other one says and does: it yields, or its agent stops.
 #[test]
 fn an_owner_that_dies_is_waited_for_though_another_yields_or_resigns() {
     type Act = fn(&mut World, usize);
     let deaths: [(&str, Act); 2] = [("crash", World::crash), ("freeze", World::freeze_host)];
-    for (name, die) in deaths {
-        // It has heard each of them by the first.
-        for (stops, moment) in (105..350).step_by(5).flat_map(|moment| [(false, moment), (true, moment)]) {
-            let mut world = before_preemption_of_two();
-            world.run(ms(moment));
-            die(&mut world, 2);
-            if stops {
-                world.stop(1);
+    // It has heard each of them by the first, and tells them to yield after 301 ms.
+    let moments = (105_000..350_000).step_by(5_000).chain((300_900..302_500).step_by(20));
+    for moment in moments.map(Duration::from_micros) {
+        for (name, die, dies) in deaths.iter().flat_map(|(name, die)| [(name, die, 1), (name, die, 2)]) {
+            for stops in [false, true] {
+                let mut world = before_preemption_of_two();
+                world.run(moment);
+                die(&mut world, dies);
+                if stops {
+                    world.stop(3 - dies);
+                }
+                world.run(ms(650));
+                let (owner, other_owns) = (world.owner(), world.state(3 - dies).is_owner());
+                let what = format!("{name} of {dies} at {moment:?}, the other one stops: {stops}");
+                assert_eq!((owner, other_owns), (Some(0), false), "{what}");
             }
-            world.run(ms(650));
-            let (owner, other_owns) = (world.owner(), world.state(1).is_owner());
-            assert_eq!((owner, other_owns), (Some(0), false), "{name} at {moment} ms, the other one stops: {stops}");
         }
     }
 }
