@@ -223,7 +223,7 @@ find /etc /usr /var /run -not -path '/var/lib/dpkg/*' -not -path '/var/log/*' -n
     -not -path '/usr/lib/modules/*' | sort
 cut -d: -f1 /etc/passwd /etc/group
 nft list tables
-ip -oneline address show dev eth0 | cut -d'\' -f1 | sed 's/ *valid_lft.*//'
+ip -oneline address show dev eth0 | cut -d'\' -f1 | sed 's/ *valid_lft.*//; s/ tentative//'
 ip -oneline link show type macvlan
 pgrep -a vipd || true
 sysctl --all --pattern '^net\.(ipv[46]\.conf\.(all|default|eth0)|core)\.' 2>/dev/null
