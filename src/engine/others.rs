@@ -148,3 +148,24 @@ impl Vip {
         those.map(|other| other.until).filter(|until| now < *until).max()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use core::net::Ipv4Addr;
+
+    use super::*;
+    use crate::types::{AdvertInterval, Priority};
+
+    #[test]
+    fn forged_adverts_grow_no_memory() {
+        let mut others = Others::NONE;
+        for sender in 0..=u8::MAX {
+            let source = IpAddr::V4(Ipv4Addr::new(192, 0, 2, sender));
+            let heard =
+                Heard { source, priority: Priority::RESIGN, interval: AdvertInterval::MAX_V3, at: Instant::ZERO };
+            others.note(Other { voice: Voice::of_source(source), heard, until: Instant::ZERO });
+        }
+        assert_eq!(others.0.len(), MOST);
+        assert!(others.forget(IpAddr::V4(Ipv4Addr::new(192, 0, 2, u8::MAX))), "the last is known");
+    }
+}

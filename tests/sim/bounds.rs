@@ -384,6 +384,27 @@ fn the_resignation_of_another_than_the_owner_before_does_not_end_its_lease() {
     }
 }
 
+/// Two own that do not hear each other. One has resigned, and took it again before the other one yields.
+#[test]
+fn one_that_resigned_and_is_heard_again_is_waited_for() {
+    const OTHER: [u8; 4] = [10, 0, 0, 3];
+    for again in [false, true] {
+        let mut alone = Alone::new(vip(100));
+        alone.hear(ms(5), 50);
+        alone.hear(ms(7), 0);
+        if again {
+            alone.hear(ms(8), 50);
+        }
+        alone.hear_from(OTHER, ms(9), 40);
+        assert_eq!(alone.take(ms(9), Input::Deadline), [], "nobody is asked in advance");
+        assert_eq!(adverts(&alone.exactly(ms(7) + SKEW)), [100], "it tells both to yield");
+        alone.hear_from(OTHER, ms(8) + SKEW, 0);
+        let claims = if again { ms(308) + SKEW } else { ms(8) + SKEW };
+        assert_eq!(alone.state() == StateName::Backup, again);
+        assert!(!again || alone.claim_at() == claims, "{:?}", alone.claim_at());
+    }
+}
+
 #[test]
 fn a_better_owner_that_is_heard_instead_is_followed() {
     let (mut alone, due) = preempting();

@@ -318,6 +318,24 @@ fn a_kernel_that_is_slow_to_install_delays_a_handover_and_not_the_gap() {
     assert_seamless(&world, "installed before");
 }
 
+/// What it had is being taken off still as it prepares to have it again, and its link dies once more.
+#[test]
+fn who_says_that_it_has_given_up_has_nothing_left_of_an_offer_either() {
+    let mut world = world(100, &[200, 100]);
+    world.hosts[0].spec.effect_time = (800 * MILLISECOND, 800 * MILLISECOND);
+    world.set_wire(0, Wire::Down);
+    world.run(ms(5));
+    world.set_wire(0, Wire::Up);
+    world.run(ms(400));
+    assert_eq!((world.state(0), world.owner()), (StateName::Backup, Some(1)));
+    order(&mut world, 1, Some("host 0"), false);
+    world.run(ms(5));
+    world.set_wire(0, Wire::Down);
+    world.run(secs(3));
+    assert_eq!(world.owner(), Some(1));
+    assert!(world.hosts[0].kernel[0].installed.is_empty());
+}
+
 /// So many worlds are run where nobody says how many: about 10 s on two idle cores, without optimisation.
 const SEEDS: u64 = 300;
 

@@ -246,10 +246,14 @@ impl Watch {
                 Some("it never heard that it is to yield")
             }
             // Two that do not hear each other own, and who claims has heard one of them only.
-            Cause::PeerResigned { .. } if lost.life_changed_at < heir.life_changed_at + lost.interval(vip) => {
+            Cause::PeerResigned { source }
+                if !is_of(lost, *source) && lost.life_changed_at < heir.life_changed_at + lost.interval(vip) =>
+            {
                 Some("it was started after the last advert of the dead owner")
             }
-            Cause::TakesOver { .. } => Some("who gave it owned beside the dead one already, which was judged"),
+            Cause::TakesOver { peer, .. } if *peer != lost.spec.settings.node => {
+                Some("who gave it owned beside the dead one already, which was judged")
+            }
             Cause::Preempts { .. } if 2 * network.longest_way() >= nanos(ROUND) => Some("answers may come too late"),
             Cause::ActiveDown { silence: None } if heir.interval(vip) < lost.interval(vip) => {
                 Some("it knew no owner, and its own interval is shorter")
@@ -305,6 +309,10 @@ fn lateness(hosts: &[Host], pair: (Port, Port)) -> Nanos {
 fn overruled(hosts: &[Host], vip: usize, host: Port) -> bool {
     let claimed = &hosts[host].agent[vip].claimed;
     matches!(claimed, Some((_, Cause::ActiveDown { silence: Some(silence) })) if *silence >= LONGEST_WAIT)
+}
+
+fn is_of(host: &Host, source: std::net::IpAddr) -> bool {
+    host.spec.ipv4.map(std::net::IpAddr::V4) == Some(source) || host.spec.ipv6.map(std::net::IpAddr::V6) == Some(source)
 }
 
 /// Whether a better host would take a vip from its owner, after whatever delay.
