@@ -16,7 +16,8 @@
 //! The addresses of a frozen agent answer until its lease lapses. Where the whole host stands still nothing of it answers, and all does when
 //! it goes on; so only the silence of a host that lives says that it has yielded. One that does not is succeeded as any that
 //! falls silent, an active-down interval after its last advert. An owner that fell silent meanwhile but answers is one as
-//! [`super::silence`] treats it. Where voters grant the addresses, their word is enough.
+//! [`super::silence`] treats it. Owners beside it ([`super::others`]) are told by the same adverts, and waited for where they fall
+//! silent. Whoever slept meanwhile begins anew. Where voters grant the addresses, their word is enough.
 
 use alloc::boxed::Box;
 use core::net::IpAddr;
