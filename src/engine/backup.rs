@@ -23,9 +23,10 @@ pub(super) struct Backup {
     inferior: Option<(Heard, Instant)>,
     /// The addresses that the owner speaks from, of whichever priority it is.
     voice: Voice,
+    /// Those that may own beside it.
     pub(super) others: Others,
     /// Who resigned last.
-    resigned: Option<IpAddr>,
+    resigned: Voice,
     /// It woke late for its claim, and listens once more.
     listens_again: bool,
     /// What is asked before a claim has been asked.
@@ -49,7 +50,7 @@ impl Backup {
             inferior: None,
             voice: Voice::UNKNOWN,
             others: Others::NONE,
-            resigned: None,
+            resigned: Voice::UNKNOWN,
             listens_again: false,
             prepared: false,
             claim_waits: None,
@@ -83,13 +84,13 @@ impl Backup {
     }
 
     /// Who resigned last.
-    pub(super) const fn resigned(&self) -> Option<IpAddr> {
+    pub(super) const fn resigned(&self) -> Voice {
         self.resigned
     }
 
     /// Claims no later than then. Who has resigned, if that is why.
     pub(super) fn hurry(&mut self, resigned: Option<IpAddr>, turn: Instant) {
-        self.resigned = resigned.or(self.resigned);
+        resigned.into_iter().for_each(|source| self.resigned.heard(source));
         self.active_down_at = self.active_down_at.min(turn);
     }
 
@@ -181,7 +182,7 @@ impl Vip {
         let Some(backup) = self.backup() else { return Cause::ActiveDown { silence: None } };
         let inferior =
             backup.inferior.filter(|(heard, _)| now.since(heard.at) < self.active_down_interval(heard.interval));
-        match (inferior, backup.resigned) {
+        match (inferior, backup.resigned.sources().last()) {
             (Some((heard, _)), _) => Cause::Preempts { source: heard.source, priority: heard.priority },
             (None, Some(source)) => Cause::PeerResigned { source },
             (None, None) => Cause::ActiveDown { silence: backup.owner().map(|owner| now.since(owner.at)) },
@@ -233,7 +234,7 @@ impl Vip {
                     backup.inferior = None;
                 }
             }
-            (None, None) if backup.resigned.is_none() && !backup.listens_again => {
+            (None, None) if backup.resigned == Voice::UNKNOWN && !backup.listens_again => {
                 backup.active_down_at = since + patience;
             }
             // One that it began to outlast keeps its time; the next advert of one that is followed says more.
@@ -263,7 +264,8 @@ impl Vip {
         let interval = self.interval();
         let turn = step.now + self.skew_time(interval);
         let State::Backup(backup) = &mut self.state else { return };
-        let was_waited_for = backup.others.forget(source) && (backup.resigned.is_some() || self.summons.is_some());
+        let was_waited_for =
+            backup.others.forget(source) && (backup.resigned != Voice::UNKNOWN || self.summons.is_some());
         // DEVIATION: RFC 9568 §6.4.2 heeds a resignation from anybody. One who is not the owner that we follow resigns
         // from nothing: it has just lost against that owner, and a claim of ours would be a second ownership. An owner
         // resigns in each family that it was heard in, so that one family's word is enough.
@@ -272,7 +274,7 @@ impl Vip {
             return;
         }
         if is_owner {
-            backup.resigned = Some(source);
+            backup.resigned.heard(source);
         }
         backup.active_down_at = backup.active_down_at.min(turn);
         self.hurry_canvass(step.now);
@@ -318,7 +320,7 @@ impl Vip {
             let since = backup.inferior.map_or(heard.at, |(_, since)| since);
             backup.inferior = Some((heard, since));
             backup.voice.heard(heard.source);
-            backup.resigned = backup.resigned.filter(|resigned| !backup.voice.has(*resigned));
+            backup.resigned.forget(heard.source);
             backup.owner = None;
         }
     }

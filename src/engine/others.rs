@@ -13,10 +13,10 @@ use super::time::Instant;
 use super::vip::{State, Vip};
 use crate::types::Family;
 
-/// As many as there can be, unless somebody forges adverts: several own only where each hears none of the others.
-const MOST: usize = 8;
+/// As many addresses as there can be, unless somebody forges adverts: several own only where each hears none of the others.
+const MOST: usize = 16;
 
-/// The source addresses of one owner, which are known family by family.
+/// The source addresses of one owner, as far as is known: family by family. What another one sends meanwhile may be taken for its.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) struct Voice {
     v4: Option<IpAddr>,
@@ -43,6 +43,15 @@ impl Voice {
         self.of(Family::of(source)) == Some(source)
     }
 
+    pub(super) fn sources(&self) -> impl Iterator<Item = IpAddr> {
+        [self.v4, self.v6].into_iter().flatten()
+    }
+
+    pub(super) fn forget(&mut self, source: IpAddr) {
+        self.v4 = self.v4.filter(|known| *known != source);
+        self.v6 = self.v6.filter(|known| *known != source);
+    }
+
     fn is_of_another(&self, source: IpAddr) -> bool {
         self.of(Family::of(source)).is_some_and(|known| known != source)
     }
@@ -59,9 +68,9 @@ impl Voice {
     }
 }
 
+/// What an owner sends from one of its addresses. Which ones are the same owner's is not known for sure, so each counts for itself.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Other {
-    voice: Voice,
     heard: Heard,
     /// When its silence has lasted.
     until: Instant,
@@ -76,6 +85,7 @@ impl Others {
 
     /// Those noted first are forgotten first.
     fn note(&mut self, other: Other) {
+        self.forget(other.heard.source);
         if self.0.len() >= MOST {
             self.0.remove(0);
         }
@@ -85,7 +95,7 @@ impl Others {
     /// It owns no more, or is followed itself. Whether it was known.
     pub(super) fn forget(&mut self, source: IpAddr) -> bool {
         let known = self.0.len();
-        self.0.retain(|other| !other.voice.has(source));
+        self.0.retain(|other| other.heard.source != source);
         self.0.len() < known
     }
 }
@@ -96,9 +106,10 @@ impl Vip {
         let Some(backup) = self.backup() else { return Others::NONE };
         let mut others = backup.others.clone();
         let voice = backup.voice();
-        let has_resigned = backup.resigned().is_some_and(|source| voice.has(source));
-        if let Some(last) = backup.owner().filter(|_| voice.is_of_another(heard.source) && !has_resigned) {
-            others.note(self.other(voice, *last));
+        if let Some(last) = backup.owner().filter(|_| voice.is_of_another(heard.source)) {
+            for source in voice.sources().filter(|source| !backup.resigned().has(*source)) {
+                others.note(self.other(Heard { source, ..*last }));
+            }
         }
         others.forget(heard.source);
         others.0.retain(|other| heard.at < other.until);
@@ -114,15 +125,14 @@ impl Vip {
 
     /// The owner that is told to yield stays the one to be preempted; the sender hears the same.
     pub(super) fn hear_beside_summoned(&mut self, heard: Heard) {
-        let other = self.other(Voice::of_source(heard.source), heard);
+        let other = self.other(heard);
         if let State::Backup(backup) = &mut self.state {
-            backup.others.forget(heard.source);
             backup.others.note(other);
         }
     }
 
-    fn other(&self, voice: Voice, heard: Heard) -> Other {
-        Other { voice, heard, until: heard.at + self.active_down_interval(heard.interval) }
+    fn other(&self, heard: Heard) -> Other {
+        Other { heard, until: heard.at + self.active_down_interval(heard.interval) }
     }
 
     /// When to ask again whether to claim, where another owner than the one that fell silent or resigned may own still. One that is
@@ -163,7 +173,7 @@ mod tests {
             let source = IpAddr::V4(Ipv4Addr::new(192, 0, 2, sender));
             let heard =
                 Heard { source, priority: Priority::RESIGN, interval: AdvertInterval::MAX_V3, at: Instant::ZERO };
-            others.note(Other { voice: Voice::of_source(source), heard, until: Instant::ZERO });
+            others.note(Other { heard, until: Instant::ZERO });
         }
         assert_eq!(others.0.len(), MOST);
         assert!(others.forget(IpAddr::V4(Ipv4Addr::new(192, 0, 2, u8::MAX))), "the last is known");

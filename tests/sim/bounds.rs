@@ -9,10 +9,10 @@ use vipd::engine::{
     Arrival, Cause, ClaimKind, Engine, EventKind, Input, Instant, LinkState, Output, Preempt, Settings, StateName,
     VipSettings,
 };
-use vipd::types::{MacAddr, Priority};
-use vipd::wire::advert::ChecksumForm;
+use vipd::types::{Family, MacAddr, Priority};
+use vipd::wire::advert::{Advert, ChecksumForm};
 
-use super::build::{advert, interval, ms, secs, vip};
+use super::build::{addresses_v6, advert, interval, ms, secs, vip};
 use super::world::{LINK, vip_id};
 
 /// An engine alone, driven by hand.
@@ -46,7 +46,9 @@ impl Alone {
     }
 
     fn link_up(&mut self, at: Duration) -> Vec<Output> {
-        let state = LinkState::Up { ipv4: Some([10, 0, 0, 1].into()), ipv6: None };
+        let has_ipv6 = self.settings.addresses_of(Family::V6).next().is_some();
+        let ipv6 = has_ipv6.then(|| "fe80::1".parse().expect("an address"));
+        let state = LinkState::Up { ipv4: Some([10, 0, 0, 1].into()), ipv6 };
         self.take(at, Input::Link { link: LINK, state })
     }
 
@@ -76,12 +78,14 @@ impl Alone {
         self.hear_from(PEER, at, priority)
     }
 
-    fn hear_from(&mut self, source: [u8; 4], at: Duration, priority: u8) -> Vec<Output> {
+    fn hear_from(&mut self, source: impl Into<IpAddr>, at: Duration, priority: u8) -> Vec<Output> {
+        let source = source.into();
+        let addresses = self.settings.addresses_of(Family::of(source)).map(|address| address.ip).collect();
         let arrival = Arrival {
             link: LINK,
-            source: IpAddr::from(source),
+            source,
             hop_limit: 255,
-            advert: advert(&self.settings, priority),
+            advert: Advert { addresses, ..advert(&self.settings, priority) },
             checksum: ChecksumForm::Rfc9568,
         };
         self.take(at, Input::Advert(arrival))
@@ -403,6 +407,26 @@ fn one_that_resigned_and_is_heard_again_is_waited_for() {
         assert_eq!(alone.state() == StateName::Backup, again);
         assert!(!again || alone.claim_at() == claims, "{:?}", alone.claim_at());
     }
+}
+
+/// Two own that do not hear each other, and what they send in both families comes mixed. Whoever resigns does so in both.
+#[test]
+fn one_of_two_owners_that_resigns_in_both_families_does_not_end_the_lease_of_the_other() {
+    const DIES: [&str; 2] = ["10.0.0.2", "fe80::2"];
+    const RESIGNS: [&str; 2] = ["10.0.0.3", "fe80::3"];
+    let mut addresses = vip(100).addresses;
+    addresses.extend(addresses_v6(0));
+    let mut alone = Alone::new(VipSettings { addresses, ..vip(100) });
+    let mut hear = |at: u64, source: &str, priority| {
+        alone.hear_from(source.parse::<IpAddr>().expect("an address"), ms(at), priority);
+    };
+    hear(5, DIES[0], 160);
+    hear(6, RESIGNS[1], 150);
+    hear(7, DIES[1], 160);
+    hear(8, RESIGNS[0], 150);
+    hear(9, RESIGNS[0], 0);
+    hear(9, RESIGNS[1], 0);
+    assert!(alone.claim_at() > ms(305) + SKEW);
 }
 
 #[test]
