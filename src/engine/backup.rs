@@ -131,6 +131,7 @@ impl Vip {
         let heard = Heard { at: step.now, source: sender.source, priority: sender.priority, interval };
         if comparison != Comparison::Resigns {
             self.forget_gift(step, sender.source);
+            self.drop_ahead(step);
         }
         match comparison {
             Comparison::Resigns => self.backup_on_resignation(step, sender.source),
@@ -279,6 +280,9 @@ impl Vip {
         backup.active_down_at = backup.active_down_at.min(turn);
         self.hurry_canvass(step.now);
         let cause = self.cause_to_claim(step.now);
+        if let Cause::PeerResigned { .. } = cause {
+            self.order_for_turn(step);
+        }
         self.on_yield(step, cause, is_owner);
     }
 

@@ -20,7 +20,10 @@ impl Vip {
                 self.wait_to_claim(step, step.now + self.interval().duration(), cause)
             }
             None => self.claim(step, cause),
-            Some(ask_again_at) => self.wait_to_claim(step, ask_again_at, cause),
+            Some(ask_again_at) => {
+                self.drop_ahead(step);
+                self.wait_to_claim(step, ask_again_at, cause);
+            }
         }
     }
 
@@ -74,11 +77,11 @@ impl Vip {
     /// Advertises, and asks the kernel for the addresses.
     pub(super) fn claim(&mut self, step: &mut Step<'_>, cause: Cause) {
         let interval = self.settings.interval;
-        let is_prepared = self.take_offer(step, &cause);
+        let is_there = self.take_ahead(step, &cause);
         self.end_canvass();
         self.transmit(step, self.priority());
         self.ask_to_stay(step);
-        if is_prepared {
+        if is_there {
             self.claim_what_is_there(step, cause);
             return;
         }

@@ -32,6 +32,7 @@ use alloc::string::String;
 use alloc::vec::Vec;
 use core::time::Duration;
 
+use super::ahead::Ahead;
 use super::hold::Hold;
 use super::input::RequestId;
 use super::output::{Cause, Output};
@@ -168,10 +169,7 @@ struct Offer {
     peer: String,
     reason: HandoverReason,
     interval: AdvertInterval,
-    /// What was ordered of the kernel, until that has ended.
-    preparing: Option<RequestId>,
-    /// The addresses are there.
-    is_there: bool,
+    ahead: Ahead,
     since: Instant,
     /// The latest question, and whether it is to be answered yet; that this node prepares itself is said once to each.
     asked: u64,
@@ -422,6 +420,7 @@ impl Vip {
     pub(super) fn abandon_handover(&mut self, step: &mut Step<'_>) {
         self.leave_alone(step);
         self.drop_offer(step);
+        self.drop_ahead(step);
         if let Some(wanting) = self.handover.wanting.take() {
             self.tell_outcome(step, wanting.request, Err(HandoverFailure::Overtaken));
         }

@@ -57,6 +57,7 @@ use core::net::IpAddr;
 use crate::types::{Family, Vrid};
 use crate::wire::DropReason;
 
+mod ahead;
 pub mod announce;
 mod backup;
 mod canvass;

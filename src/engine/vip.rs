@@ -10,6 +10,7 @@ use alloc::vec::Vec;
 use core::net::IpAddr;
 use core::time::Duration;
 
+use super::ahead::Ahead;
 use super::backup::Backup;
 use super::canvass::Canvass;
 use super::election::{self, PATIENCE, Rank};
@@ -68,6 +69,7 @@ pub struct Vip {
     pub(super) references: Rare<References>,
     pub(super) second_path: SecondPath,
     pub(super) handover: Rare<Handover>,
+    pub(super) ahead: Option<Ahead>,
     pub(super) membership: Option<Box<Membership>>,
     pub(super) hooks: Rare<Hooks>,
     /// The grants, where voters are configured, and this node's name among them.
@@ -269,6 +271,7 @@ impl Vip {
             references: Rare::BLANK,
             second_path: SecondPath::default(),
             handover: Rare::BLANK,
+            ahead: None,
             membership: None,
             hooks: Rare::BLANK,
         };
@@ -406,6 +409,9 @@ impl Vip {
         // That the kernel obeyed is no reason: what made this node claim stays the reason why it is Active.
         if cause != Cause::Installed {
             self.cause = cause.clone();
+        }
+        if !matches!(self.state, State::Backup(_)) {
+            self.drop_ahead(step);
         }
         let void = self.handover_on_transition(step, &cause);
         step.event(self.id, EventKind::Transition { from, to: self.state(), cause });

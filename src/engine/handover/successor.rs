@@ -1,7 +1,6 @@
 //! As the successor: what it has ready, what it refuses, and for how long its word holds.
 
 use alloc::boxed::Box;
-use alloc::sync::Arc;
 use alloc::vec::Vec;
 use core::net::IpAddr;
 use core::time::Duration;
@@ -9,7 +8,7 @@ use core::time::Duration;
 use super::{ASKING, HandoverFailure, MOST_READIES, Offer, OfferedHook, Prepared, is_question_only, window};
 use crate::engine::hook::{Asked, Moment, RETRY_AFTER_VETO, Reason};
 use crate::engine::input::{EffectError, RequestId};
-use crate::engine::output::{Cause, Output};
+use crate::engine::output::Cause;
 use crate::engine::time::Instant;
 use crate::engine::vip::{State, Step, Vip};
 use crate::types::{AdvertInterval, Priority};
@@ -20,7 +19,7 @@ const READY_FOR: Duration = Duration::from_secs(1);
 
 impl Offer {
     pub(super) const fn is_ready(&self) -> bool {
-        self.preparing.is_none() && !self.asks_hook()
+        !self.ahead.is_ordered() && !self.asks_hook()
     }
 
     pub(super) const fn asks_hook(&self) -> bool {
@@ -74,17 +73,13 @@ impl Vip {
             self.answer_alone(step);
             return;
         }
-        // Routes and rules would be heeded at once: they wait for the claim.
-        let set = self.set_of(step, Arc::clone(&self.addresses), Arc::new([]));
-        let preparing = Some(set.request);
-        step.outputs.push_back(Output::Prepare(set));
+        let ahead = self.order_ahead(step);
         let (peer, readies) = (peer.into(), Vec::new());
         let offer = Offer {
             peer,
             reason,
             interval,
-            preparing,
-            is_there: false,
+            ahead,
             since: step.now,
             asked: number,
             owes_answer: true,
@@ -172,24 +167,19 @@ impl Vip {
     }
 
     /// The addresses are there, behind the closed gate, or will be when they are claimed.
-    pub(in crate::engine) fn on_prepared(
+    pub(in crate::engine) fn offer_on_prepared(
         &mut self,
         step: &mut Step<'_>,
         request: RequestId,
         result: &Result<Prepared, EffectError>,
     ) {
-        let Some(offer) = self.handover.offer.as_mut().filter(|offer| offer.preparing == Some(request)) else { return };
-        offer.preparing = None;
+        let Some(offer) = &mut self.handover.offer else { return };
+        if !offer.ahead.ended(request, result) {
+            return;
+        }
         match result {
-            Ok(prepared) => {
-                offer.is_there = *prepared == Prepared::There;
-                self.answer_alone(step);
-            }
-            Err(_) => {
-                // Some of them may be there.
-                offer.is_there = true;
-                self.refuse_offer(step, Refusal::NotInstalled);
-            }
+            Ok(_) => self.answer_alone(step),
+            Err(_) => self.refuse_offer(step, Refusal::NotInstalled),
         }
     }
 
@@ -303,13 +293,13 @@ impl Vip {
         }
     }
 
-    /// Whether the addresses are there already. One that preempts an owner which is still there has to begin anew: they would answer before that
-    /// owner has heard of it.
-    pub(in crate::engine) fn take_offer(&mut self, step: &mut Step<'_>, cause: &Cause) -> bool {
-        if let Cause::Preempts { .. } = cause {
-            self.drop_offer(step);
-        }
-        let is_there = self.handover.offer.as_ref().is_some_and(|offer| offer.is_there);
+    pub(in crate::engine) fn has_offer(&self) -> bool {
+        self.handover.offer.is_some()
+    }
+
+    /// It is claimed. Whether the addresses are there already.
+    pub(in crate::engine) fn take_offer(&mut self, step: &mut Step<'_>) -> bool {
+        let is_there = self.handover.offer.as_ref().is_some_and(|offer| offer.ahead.is_there);
         if is_there {
             self.handover.offer = None;
         } else {
@@ -326,10 +316,6 @@ impl Vip {
         if let State::Backup(backup) = &mut self.state {
             backup.asked_hook = known.or(backup.asked_hook);
         }
-        if offer.is_there || offer.preparing.is_some() {
-            let set = self.address_set(step);
-            self.note_later_removal(set.request);
-            step.outputs.push_back(Output::Remove(set));
-        }
+        self.put_back(step, offer.ahead);
     }
 }
