@@ -41,6 +41,7 @@ use super::votes::Votes;
 use super::watch::Watches;
 use crate::config::Seal;
 use crate::driver::readiness::Readable;
+use crate::driver::schedule::VainWakes;
 use crate::driver::timer::Timer;
 use crate::engine::seals::Seals;
 use crate::engine::{Engine, Input, Instant, VipId};
@@ -66,6 +67,7 @@ pub(super) struct EventLoop {
     engine: Engine,
     timer: Readable<Timer>,
     packets_in_a_row: u32,
+    vain_wakes: VainWakes,
     /// What the timer is set to.
     armed: Option<Instant>,
     sockets: Sockets,
@@ -152,6 +154,7 @@ impl EventLoop {
             engine,
             timer: Readable::new(Timer::open()?)?,
             packets_in_a_row: 0,
+            vain_wakes: VainWakes::default(),
             armed: None,
             sockets,
             watches,
@@ -200,7 +203,12 @@ impl EventLoop {
         let mut failure = None;
         while !self.stopped() {
             self.arm().map_err(|error| self.failure(error))?;
-            let wake = poll_fn(|context| self.poll_wake(context)).await;
+            let wake = poll_fn(|context| {
+                let wake = self.poll_wake(context);
+                self.vain_wakes.note(wake.is_pending());
+                wake
+            })
+            .await;
             let now = clock::now();
             match wake {
                 Wake::Deadline => self.on_deadline(now),

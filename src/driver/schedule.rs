@@ -5,7 +5,8 @@ use std::ffi::c_void;
 use std::num::NonZeroUsize;
 use std::ops::Range;
 use std::ptr::NonNull;
-use std::{io, mem};
+use std::time::Duration;
+use std::{io, mem, thread};
 
 use nix::sys::mman::{
     MapFlags, MlockAllFlags, MmapAdvise, ProtFlags, madvise, mlock, mlockall, mmap_anonymous, munlockall, munmap,
@@ -53,6 +54,34 @@ pub fn run_in_real_time(urgency: Urgency) -> io::Result<()> {
     }
     let tried = "run in real time (needs CAP_SYS_NICE, or LimitRTPRIO=40 or more; no user namespace has it)";
     Err(context(tried)(io::Error::last_os_error()))
+}
+
+/// Counts how often a task of a real-time thread is woken for nothing, and lets others run where that has no end.
+///
+/// The runtime's queues make no reader sleep while a writer is within them: it is woken, again and again, until the writer is done. One of
+/// lower urgency on the same processor never is, as long as the reader does not sleep.
+#[derive(Debug, Default)]
+pub struct VainWakes {
+    in_a_row: u32,
+}
+
+impl VainWakes {
+    /// So many in a row happen by themselves.
+    const MOST: u32 = 64;
+    /// Enough for a thread to end what takes it some instructions.
+    const REST: Duration = Duration::from_micros(50);
+
+    /// The task was woken: for something, or in vain. Whether others were let run.
+    #[expect(clippy::disallowed_methods, reason = "there is nothing that could be waited for")]
+    pub fn note(&mut self, in_vain: bool) -> bool {
+        self.in_a_row = if in_vain { self.in_a_row + 1 } else { 0 };
+        let rests = self.in_a_row > Self::MOST;
+        if rests {
+            self.in_a_row = 0;
+            thread::sleep(Self::REST);
+        }
+        rests
+    }
 }
 
 /// Keeps all memory that the process uses, now or later, from being swapped out. What is reserved but never touched
@@ -170,6 +199,11 @@ fn exceed_limit() -> io::Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::sync::atomic::{AtomicBool, Ordering};
+
+    use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+    use nix::unistd::Pid;
+
     use super::*;
 
     #[test]
@@ -188,6 +222,42 @@ mod tests {
                 assert!(error.kind() == io::ErrorKind::PermissionDenied && error.to_string().contains("CAP_SYS_NICE"));
             }
         }
+    }
+
+    /// The reader is woken until the writer, which has the same processor and is less urgent, is done.
+    #[test]
+    fn whoever_is_waited_for_runs_though_the_reader_is_woken_for_ever() {
+        let writer = AtomicBool::new(true);
+        let is_writing = || writer.load(Ordering::Acquire);
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                keep_to_one_processor();
+                // Where it is not permitted both are as urgent.
+                let _permitted = run_in_real_time(Urgency::Loop).is_ok();
+                scope.spawn(|| {
+                    keep_to_one_processor();
+                    writer.store(false, Ordering::Release);
+                });
+                let mut wakes = VainWakes::default();
+                let (mut woken, mut rests) = (0_u32, 0_u32);
+                while is_writing() {
+                    woken += 1;
+                    rests += u32::from(wakes.note(true));
+                }
+                assert_eq!(rests, woken / (VainWakes::MOST + 1));
+                for _ in 0..=VainWakes::MOST {
+                    assert!(!wakes.note(false) && !wakes.note(true));
+                }
+            });
+        });
+    }
+
+    fn keep_to_one_processor() {
+        let may = sched_getaffinity(Pid::from_raw(0)).expect("a thread has processors");
+        let first = (0..CpuSet::count()).find(|cpu| may.is_set(*cpu).is_ok_and(|may| may)).expect("one at least");
+        let mut one = CpuSet::new();
+        one.set(first).expect("it is one");
+        sched_setaffinity(Pid::from_raw(0), &one).expect("it may run there");
     }
 
     #[test]
