@@ -192,6 +192,10 @@ class Host:
             time.sleep(0.1)
         raise LabError(f"{self.name}: not up after {BOOT_S} s; the end of its console:\n{self.console()}")
 
+    def answers(self):
+        """Whether it runs commands, if need be after those that it was asked for before."""
+        return self._ask("true", COMMAND_S) is not None
+
     def try_run(self, command, timeout=COMMAND_S):
         """Exit code and output of a shell command."""
         answer = self._ask(command, timeout)

@@ -67,6 +67,9 @@ class Lab:
         """What a scenario finds, however the one before it ended."""
         for host in self.hosts:
             host.thaw()
+            if host.is_running() and not host.answers():
+                self.say(f"{host.name} does not answer: switched off and on")
+                host.kill()
             if not host.is_running():
                 host.start()
         for host in self.hosts:
