@@ -66,7 +66,7 @@ pub struct VainWakes {
 }
 
 impl VainWakes {
-    /// So many in a row happen by themselves.
+    /// So many in a row happen by themselves. After each further one it rests.
     const MOST: u32 = 64;
     /// Enough for a thread to end what takes it some instructions.
     const REST: Duration = Duration::from_micros(50);
@@ -74,10 +74,9 @@ impl VainWakes {
     /// The task was woken: for something, or in vain. Whether others were let run.
     #[expect(clippy::disallowed_methods, reason = "there is nothing that could be waited for")]
     pub fn note(&mut self, in_vain: bool) -> bool {
-        self.in_a_row = if in_vain { self.in_a_row + 1 } else { 0 };
+        self.in_a_row = if in_vain { self.in_a_row.saturating_add(1) } else { 0 };
         let rests = self.in_a_row > Self::MOST;
         if rests {
-            self.in_a_row = 0;
             thread::sleep(Self::REST);
         }
         rests
@@ -244,7 +243,7 @@ mod tests {
                     woken += 1;
                     rests += u32::from(wakes.note(true));
                 }
-                assert_eq!(rests, woken / (VainWakes::MOST + 1));
+                assert_eq!(rests, woken.saturating_sub(VainWakes::MOST));
                 for _ in 0..=VainWakes::MOST {
                     assert!(!wakes.note(false) && !wakes.note(true));
                 }
