@@ -319,7 +319,7 @@ def keepalived(lab):
     lab.first.start()
     lab.first.wait_until_ready()
     for host in lab.hosts:
-        host.run("rm /etc/keepalived/keepalived.conf")
+        host.run("rm -f /etc/keepalived/keepalived.conf")
     return f"away for {seconds(away)}"
 
 
