@@ -17,6 +17,7 @@
 //! | `reload` | what new settings change, and what goes on as it was |
 //! | `backup` | whom to follow, when to claim |
 //! | `others` | who may own beside the owner that is followed |
+//! | `ahead` | when the addresses are installed before they are claimed |
 //! | `claim` | whether a claim may begin, and its steps |
 //! | `hand_on` | what the agent of an owner leaves to the next one on this node, and what that makes of it |
 //! | [`handover`] | when a healthy owner lets go, and to whom |
