@@ -201,6 +201,7 @@ mod tests {
     use std::sync::Arc;
     use std::sync::atomic::{AtomicBool, Ordering};
     use std::task::{Context, Wake, Waker};
+    use std::time::Instant;
 
     use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
     use nix::unistd::Pid;
@@ -224,6 +225,23 @@ mod tests {
                 assert!(error.kind() == io::ErrorKind::PermissionDenied && error.to_string().contains("CAP_SYS_NICE"));
             }
         }
+    }
+
+    #[test]
+    #[expect(clippy::disallowed_methods, reason = "a rest takes time")]
+    fn whoever_is_woken_for_nothing_too_often_in_a_row_rests() {
+        let mut wakes = VainWakes::default();
+        for _ in 0..=VainWakes::MOST {
+            assert!(!wakes.note(true) && !wakes.note(false));
+        }
+        for _ in 0..VainWakes::MOST {
+            assert!(!wakes.note(true));
+        }
+        for _ in 0..2 {
+            let before = Instant::now();
+            assert!(wakes.note(true) && before.elapsed() >= VainWakes::REST);
+        }
+        assert!(!wakes.note(false));
     }
 
     /// The reader comes while a writer, which is less urgent and has the same processor, is somewhere within the runtime's
