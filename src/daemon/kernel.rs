@@ -65,6 +65,7 @@ impl Kernel {
         if has_routing(engine) {
             monitor.watch_routing()?;
         }
+        monitor.ignore_installations(addresses.installed())?;
         let watchlist = monitor.watchlist();
         let (address_port, routing_port) = (addresses.port(), routing.port());
 

@@ -4,9 +4,10 @@
 //! removing what is not are no errors. Removing takes exactly what it names: in IPv4 the kernel would remove
 //! with the first address of a subnet all others of that subnet, whoever configured them.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 use std::io;
 use std::net::IpAddr;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use netlink_packet_core::{NLM_F_CREATE, NLM_F_EXCL, NLM_F_REPLACE};
@@ -64,6 +65,26 @@ pub struct OwnAddress {
     pub prefix_len: u8,
 }
 
+/// The IPv4 addresses that a conversation has put on interfaces, and neither it nor, as far as is known, anybody else took off since: for
+/// whoever does without the kernel's news of the installations.
+#[derive(Clone, Debug, Default)]
+pub struct Installed {
+    port: u32,
+    places: Arc<Mutex<HashSet<(u32, IpAddr)>>>,
+}
+
+impl Installed {
+    /// As [`Addresses::port`].
+    pub(super) const fn port(&self) -> u32 {
+        self.port
+    }
+
+    /// Each with the index of its interface.
+    pub(super) fn places(&self) -> MutexGuard<'_, HashSet<(u32, IpAddr)>> {
+        self.places.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
 /// What the kernel did not do.
 #[derive(Debug, thiserror::Error)]
 pub enum AddressError {
@@ -97,6 +118,7 @@ pub enum AddressError {
 #[derive(Debug)]
 pub struct Addresses {
     netlink: Netlink,
+    installed: Installed,
     /// Interfaces whose settings were looked at.
     looked_at: BTreeSet<u32>,
     /// Those whose settings were changed, by this agent or by one before it. By index: in one boot the kernel gives it to no
@@ -111,7 +133,9 @@ impl Addresses {
     ///
     /// Where the kernel gives no socket.
     pub fn open() -> io::Result<Self> {
-        Ok(Self { netlink: Netlink::open()?, looked_at: BTreeSet::new(), spared: BTreeSet::new() })
+        let netlink = Netlink::open()?;
+        let installed = Installed { port: netlink.port(), ..Installed::default() };
+        Ok(Self { netlink, installed, looked_at: BTreeSet::new(), spared: BTreeSet::new() })
     }
 
     /// Has the end of an IPv4 address's lifetime spare the interface's others (`promote_secondaries`, which systemd
@@ -173,6 +197,11 @@ impl Addresses {
         self.netlink.port()
     }
 
+    /// What is installed, now and whenever it is asked.
+    pub fn installed(&self) -> Installed {
+        self.installed.clone()
+    }
+
     /// Puts addresses on an interface, without duplicate address detection.
     ///
     /// # Errors
@@ -200,6 +229,8 @@ impl Addresses {
                 *answer = again.into_iter().next().unwrap_or(Ok(()));
             }
         }
+        let there = addresses.iter().zip(&answers).filter(|(address, answer)| address.ip.is_ipv4() && answer.is_ok());
+        self.installed.places().extend(there.map(|(address, _)| (ifindex, address.ip)));
         verdict("install", ifindex, addresses, answers, &[libc::EEXIST])
     }
 
@@ -210,6 +241,11 @@ impl Addresses {
     /// The first refusal, after all were tried.
     pub fn remove(&mut self, ifindex: u32, addresses: &[VirtualAddress]) -> Result<(), AddressError> {
         let conversation = |error| AddressError::Conversation { action: "remove", ifindex, error };
+        let mut installed = self.installed.places();
+        for address in addresses {
+            installed.remove(&(ifindex, address.ip));
+        }
+        drop(installed);
         let keep_secondaries = addresses.iter().any(|address| address.ip.is_ipv4())
             && matches!(ipv4_conf::read(&mut self.netlink, ifindex, Setting::PromoteSecondaries), Ok(0));
         if keep_secondaries {

@@ -23,7 +23,9 @@ use nix::sys::socket::{setsockopt, sockopt};
 use socket2::SockRef;
 
 use self::view::View;
+use super::addresses::Installed;
 use super::error::{context, errno};
+use super::filter;
 use super::netlink::{Netlink, messages};
 use super::routing::RoutingTables;
 use crate::engine::LinkState;
@@ -38,9 +40,13 @@ const DATAGRAM_LEN: usize = 64 * 1024;
 /// Notifications read before what changed is reported, so that a storm of them delays no report for long.
 const ROUND: usize = 1_000;
 
-/// A thousand addresses that this agent installs are as many notifications, and to be woken for each takes the processor from
-/// those who wait for the addresses. A change that concerns us and comes in this time is heard of so much later.
+/// A thousand addresses that others install, or this agent in IPv6, are as many notifications, and to be woken for each takes the
+/// processor from those who wait for the addresses. A change that concerns us and comes in this time is heard of so much later.
 const REST_MS: u16 = 1;
+
+/// Where in a message its header says what it is, and who asked for what it tells.
+const NLMSG_TYPE: u32 = 4;
+const NLMSG_PID: u32 = 12;
 
 /// What the kernel's `RTNLGRP_*` are called in its headers.
 const GROUPS: [u32; 3] = [libc::RTNLGRP_LINK, libc::RTNLGRP_IPV4_IFADDR, libc::RTNLGRP_IPV6_IFADDR];
@@ -164,6 +170,26 @@ impl LinkMonitor {
             datagram: Vec::with_capacity(DATAGRAM_LEN),
             stale: true,
         })
+    }
+
+    /// Has the kernel keep its news of what that conversation installs: a thousand addresses are as many notifications, which take memory
+    /// and the processor from those who wait for the addresses. What became of them meanwhile shows in the list after an overrun all the same.
+    ///
+    /// # Errors
+    ///
+    /// What the kernel says about the filter.
+    pub fn ignore_installations(&mut self, installed: Installed) -> io::Result<()> {
+        let filter = [
+            filter::load_half(NLMSG_TYPE),
+            filter::if_equal(u32::from(view::RTM_NEWADDR.to_be()), 0, 3),
+            filter::load_word(NLMSG_PID),
+            filter::if_equal(installed.port().to_be(), 0, 1),
+            filter::REJECT,
+            filter::PASS,
+        ];
+        SockRef::from(&self.notifications).attach_filter(&filter).map_err(context("filter a netlink socket"))?;
+        self.view.without_news_of(installed);
+        Ok(())
     }
 
     /// Follows our routes and rules as well, from the next [`Self::next`] on and for good.

@@ -14,6 +14,7 @@ pub mod datagrams;
 pub mod echo;
 mod error;
 pub mod fencing;
+mod filter;
 pub mod frames;
 pub mod gate;
 pub mod ipv4_conf;

@@ -16,6 +16,7 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, RawFd};
 use socket2::{Domain, SockFilter, Socket, Type};
 
 use super::error::context;
+use super::filter::{PASS, REJECT, and, if_equal, if_greater, load_byte, load_word};
 use crate::engine::ClaimKind;
 use crate::types::{Family, MacAddr};
 use crate::wire::arp::{Arp, Operation};
@@ -164,43 +165,33 @@ const VLAN_TAG_PRESENT: i32 = ANCILLARY + 48;
 /// The packet types up to this one are for this host: to it, to all, to a group. Above are those to others, and our own.
 const PACKET_MULTICAST: u32 = libc::PACKET_MULTICAST as u32;
 
-const LOAD_WORD: u16 = (libc::BPF_LD | libc::BPF_W | libc::BPF_ABS) as u16;
-const LOAD_BYTE: u16 = (libc::BPF_LD | libc::BPF_B | libc::BPF_ABS) as u16;
-const JUMP_EQUAL: u16 = (libc::BPF_JMP | libc::BPF_JEQ | libc::BPF_K) as u16;
-const JUMP_GREATER: u16 = (libc::BPF_JMP | libc::BPF_JGT | libc::BPF_K) as u16;
-const AND: u16 = (libc::BPF_ALU | libc::BPF_AND | libc::BPF_K) as u16;
-const RETURN: u16 = (libc::BPF_RET | libc::BPF_K) as u16;
-
-const REJECT: SockFilter = SockFilter::new(RETURN, 0, 0, 0);
-const PASS: SockFilter = SockFilter::new(RETURN, 0, 0, u32::MAX);
-
 /// A program for the kernel: passes claims of others to these addresses, and what looks like one.
 ///
 /// What answers to a test follows it at once, so that no jump is long, however many addresses there are. What is shorter
 /// than a load wants is rejected by the kernel.
 fn filter(family: Family, addresses: &BTreeSet<IpAddr>) -> Vec<SockFilter> {
     let mut program = vec![
-        load(LOAD_WORD, PACKET_TYPE.cast_unsigned()),
-        SockFilter::new(JUMP_GREATER, 0, 1, PACKET_MULTICAST),
+        load_word(PACKET_TYPE.cast_unsigned()),
+        if_greater(PACKET_MULTICAST, 0, 1),
         REJECT,
         // What belongs to a VLAN is not of this network. Tag 0 is none but for its priority.
-        load(LOAD_WORD, VLAN_TAG_PRESENT.cast_unsigned()),
-        SockFilter::new(JUMP_EQUAL, 4, 0, 0),
-        load(LOAD_WORD, VLAN_TAG.cast_unsigned()),
-        SockFilter::new(AND, 0, 0, 0x0fff),
-        SockFilter::new(JUMP_EQUAL, 1, 0, 0),
+        load_word(VLAN_TAG_PRESENT.cast_unsigned()),
+        if_equal(0, 4, 0),
+        load_word(VLAN_TAG.cast_unsigned()),
+        and(0x0fff),
+        if_equal(0, 1, 0),
         REJECT,
     ];
     match family {
-        Family::V4 => program.push(load(LOAD_WORD, ARP_SENDER_IP)),
+        Family::V4 => program.push(load_word(ARP_SENDER_IP)),
         Family::V6 => program.extend([
-            load(LOAD_BYTE, IPV6_NEXT_HEADER),
-            SockFilter::new(JUMP_EQUAL, 1, 0, ICMPV6),
+            load_byte(IPV6_NEXT_HEADER),
+            if_equal(ICMPV6, 1, 0),
             REJECT,
-            load(LOAD_BYTE, ICMPV6_TYPE),
-            SockFilter::new(JUMP_EQUAL, 1, 0, NEIGHBOR_ADVERTISEMENT),
+            load_byte(ICMPV6_TYPE),
+            if_equal(NEIGHBOR_ADVERTISEMENT, 1, 0),
             REJECT,
-            load(LOAD_WORD, ND_TARGET_END),
+            load_word(ND_TARGET_END),
         ]),
     }
     if addresses.len() > MOST_FILTERED {
@@ -208,14 +199,10 @@ fn filter(family: Family, addresses: &BTreeSet<IpAddr>) -> Vec<SockFilter> {
         return program;
     }
     for address in addresses {
-        program.extend([SockFilter::new(JUMP_EQUAL, 0, 1, last_word(*address)), PASS]);
+        program.extend([if_equal(last_word(*address), 0, 1), PASS]);
     }
     program.push(REJECT);
     program
-}
-
-const fn load(code: u16, offset: u32) -> SockFilter {
-    SockFilter::new(code, 0, 0, offset)
 }
 
 /// The last four bytes of an address, as a filter reads them.

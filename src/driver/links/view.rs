@@ -6,7 +6,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use netlink_packet_route::address::AddressFlags;
 
 use super::LinkEvent;
-use crate::driver::addresses::{KernelAddress, OWN_PROTOCOL, read_address};
+use crate::driver::addresses::{Installed, KernelAddress, OWN_PROTOCOL, read_address};
 use crate::driver::link_message::LinkFacts;
 use crate::driver::routing::{News, OwnRouting, is_own_route, is_route};
 use crate::engine::LinkState;
@@ -14,7 +14,7 @@ use crate::types::Routing;
 
 const RTM_NEWLINK: u16 = 16;
 const RTM_DELLINK: u16 = 17;
-const RTM_NEWADDR: u16 = 20;
+pub(super) const RTM_NEWADDR: u16 = 20;
 const RTM_DELADDR: u16 = 21;
 const IFF_UP: u32 = 1;
 const IFF_RUNNING: u32 = 1 << 6;
@@ -31,6 +31,8 @@ pub(super) struct View {
     /// The interfaces' own addresses, in the kernel's order.
     own: HashMap<u32, Vec<KernelAddress>>,
     present: HashSet<(u32, IpAddr)>,
+    /// What is there without a word of the kernel's.
+    installed: Installed,
     /// Virtual addresses that went since the last report.
     gone: Vec<Gone>,
     /// Virtual addresses that were there before everything was listed anew.
@@ -64,12 +66,18 @@ impl View {
             links: HashMap::new(),
             own: HashMap::new(),
             present: HashSet::new(),
+            installed: Installed::default(),
             gone: Vec::new(),
             before_listing: HashSet::new(),
             routing: HashSet::new(),
             routing_gone: Vec::new(),
             routing_before_listing: HashSet::new(),
         }
+    }
+
+    /// Nobody will tell of what is installed there.
+    pub(super) fn without_news_of(&mut self, installed: Installed) {
+        self.installed = installed;
     }
 
     /// Watches more names, and takes other addresses for virtual. Everything has to be told anew afterwards.
@@ -140,6 +148,7 @@ impl View {
         self.links.clear();
         self.own.clear();
         self.before_listing.extend(self.present.drain());
+        self.before_listing.extend(self.installed.places().iter());
         self.routing_before_listing.extend(self.routing.drain());
     }
 
@@ -196,7 +205,8 @@ impl View {
         self.on_routes_gone(ifindex);
         self.links.remove(&ifindex);
         self.own.remove(&ifindex);
-        let gone: Vec<_> = self.present.extract_if(|(on, _)| *on == ifindex).collect();
+        let mut gone: HashSet<_> = self.present.extract_if(|(on, _)| *on == ifindex).collect();
+        gone.extend(self.installed.places().extract_if(|(on, _)| *on == ifindex));
         self.gone.extend(gone.into_iter().map(Gone::unexplained));
     }
 
@@ -215,6 +225,7 @@ impl View {
     fn on_address_gone(&mut self, address: &KernelAddress, port: u32) {
         if self.is_virtual(address) {
             self.present.remove(&(address.ifindex, address.ip));
+            self.installed.places().remove(&(address.ifindex, address.ip));
             let place = (address.ifindex, address.ip);
             self.gone.push(Gone { place, by_port: port, expired: address.expired });
         } else if let Some(own) = self.own.get_mut(&address.ifindex) {
