@@ -7,7 +7,8 @@
 use std::io;
 
 use netlink_packet_core::{
-    NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage, ParseableParametrized as _,
+    Emitable as _, NLM_F_ACK, NLM_F_DUMP, NLM_F_DUMP_INTR, NLM_F_REQUEST, NetlinkHeader, NetlinkMessage,
+    ParseableParametrized as _,
 };
 use netlink_packet_netfilter::nftables::NfTablesMessage;
 use netlink_packet_netfilter::none::ControlMessage;
@@ -33,6 +34,9 @@ const DATAGRAM_LEN: usize = 64 * 1024;
 /// How often a list that changed while it was read is asked for again before it is taken as it is.
 const LIST_ATTEMPTS: usize = 5;
 
+/// Before a message's attributes: netlink's, and netfilter's.
+const HEADERS_LEN: usize = 20;
+
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
 
@@ -42,9 +46,29 @@ pub struct Change {
     /// The family of the table that it is about.
     pub family: NetfilterProtoFamily,
     /// What is asked.
-    pub message: NfTablesMessage,
+    pub message: Body,
     /// `NLM_F_CREATE` and the like.
     pub flags: u16,
+}
+
+/// What a message of a transaction asks.
+#[derive(Clone, Debug)]
+pub enum Body {
+    /// Of any kind.
+    Described(NfTablesMessage),
+    /// Written already, because it is sent with every advert.
+    Written {
+        /// `NFT_MSG_*`.
+        kind: u8,
+        /// Its attributes.
+        attributes: Vec<u8>,
+    },
+}
+
+impl From<NfTablesMessage> for Body {
+    fn from(message: NfTablesMessage) -> Self {
+        Self::Described(message)
+    }
 }
 
 /// A socket. The tables that it makes as an owner are its own as long as it lives.
@@ -87,7 +111,11 @@ impl Nftables {
             left -= 1;
             // One acknowledgement is enough: it comes after all refusals, and after the transaction is done.
             let ack = if left == 0 { NLM_F_ACK } else { 0 };
-            last = self.append(family, message, NLM_F_REQUEST | flags | ack);
+            let flags = NLM_F_REQUEST | flags | ack;
+            last = match message {
+                Body::Described(message) => self.append(family, message, flags),
+                Body::Written { kind, attributes } => self.append_written(family, kind, &attributes, flags),
+            };
         }
         self.append(NetfilterProtoFamily::Unspec, ControlMessage::BatchEnd, NLM_F_REQUEST);
         self.socket.send(&self.request, 0).map_err(context("send an nftables transaction"))?;
@@ -190,6 +218,24 @@ impl Nftables {
     fn receive(&mut self) -> io::Result<usize> {
         self.datagram.clear();
         self.socket.recv(&mut self.datagram, 0)
+    }
+
+    /// As [`Self::append`].
+    fn append_written(&mut self, family: NetfilterProtoFamily, kind: u8, attributes: &[u8], flags: u16) -> u32 {
+        self.sequence = self.sequence.wrapping_add(1);
+        let mut header = NetlinkHeader::default();
+        let len = HEADERS_LEN + attributes.len();
+        header.length = u32::try_from(len).expect("a message has some thousand elements at most");
+        header.message_type = u16::from_be_bytes([NetfilterSubsystem::NfTables.into(), kind]);
+        header.flags = flags;
+        header.sequence_number = self.sequence;
+        header.port_number = self.port;
+        let start = self.request.len();
+        self.request.resize(start + HEADERS_LEN, 0);
+        header.emit(&mut self.request[start..]);
+        NetfilterHeader::new(family, 0, 0).emit(&mut self.request[start + header.buffer_len()..]);
+        self.request.extend_from_slice(attributes);
+        self.sequence
     }
 
     fn append(&mut self, family: NetfilterProtoFamily, message: impl Into<NetfilterMessageInner>, flags: u16) -> u32 {

@@ -211,7 +211,7 @@ fn compare(operator: Operator, value: &[u8]) -> ListAttribute<ExpressionAttribut
 /// Goes on with the rule where the register's address is in the set (`true`), or is not.
 fn lookup(set: Set, is_in: bool) -> ListAttribute<ExpressionAttribute> {
     let flags = if is_in { 0 } else { NOT_IN_SET };
-    let lookup = vec![Lookup::Set(set.name()), Lookup::SourceRegister(Register::Reg1), Lookup::Flags(flags)];
+    let lookup = vec![Lookup::Set(set.name().to_owned()), Lookup::SourceRegister(Register::Reg1), Lookup::Flags(flags)];
     Expressions::Lookup(lookup).into()
 }
 

@@ -3,7 +3,7 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use netlink_packet_core::{DefaultNla, Emitable as _, NLM_F_APPEND, NLM_F_CREATE, Nla as _};
+use netlink_packet_core::{NLM_F_APPEND, NLM_F_CREATE};
 use netlink_packet_netfilter::NetfilterProtoFamily;
 use netlink_packet_netfilter::nftables::{
     ChainAttribute, ChainMessage, DataAttribute, DevHookNumber, Hook, HookNumber, InetHookNumber, ListAttribute,
@@ -13,11 +13,26 @@ use netlink_packet_netfilter::nftables::{
 
 use super::Layer;
 use super::rules::{self, Rule};
-use crate::driver::nftables::Change;
+use crate::driver::nftables::{Body, Change};
 use crate::types::Family;
 
 /// Elements in one message, whose length is 16 bits: an IPv6 element takes 52 bytes.
 pub(super) const ELEMENTS: usize = 1000;
+
+/// Of a message with one element, with some to spare.
+const ROOM: usize = 128;
+
+const NFT_MSG_NEWSETELEM: u8 = 12;
+const NFT_MSG_DELSETELEM: u8 = 14;
+const NFTA_SET_ELEM_LIST_TABLE: u16 = 1;
+const NFTA_SET_ELEM_LIST_SET: u16 = 2;
+const NFTA_SET_ELEM_LIST_ELEMENTS: u16 = 3;
+const NFTA_LIST_ELEM: u16 = 1;
+const NFTA_SET_ELEM_KEY: u16 = 1;
+const NFTA_SET_ELEM_TIMEOUT: u16 = 4;
+const NFTA_SET_ELEM_EXPIRATION: u16 = 5;
+const NFTA_DATA_VALUE: u16 = 1;
+const NLA_F_NESTED: u16 = 1 << 15;
 
 /// Ours are named so and then as their interface.
 const PREFIX: &str = "vipd-";
@@ -139,14 +154,13 @@ pub(super) enum Term {
 }
 
 impl Set {
-    pub(super) fn name(self) -> String {
-        let name = match (self.kind, self.family) {
+    pub(super) const fn name(self) -> &'static str {
+        match (self.kind, self.family) {
             (Kind::Managed, Family::V4) => "managed4",
             (Kind::Owned, Family::V4) => "owned4",
             (Kind::Managed, Family::V6) => "managed6",
             (Kind::Owned, Family::V6) => "owned6",
-        };
-        name.to_owned()
+        }
     }
 }
 
@@ -206,7 +220,7 @@ pub(super) fn make(table: &Table, persistent: bool) -> Change {
     }
     Change {
         family: table.place.family(),
-        message: NfTablesMessage::NewTable(TableMessage { attributes }),
+        message: NfTablesMessage::NewTable(TableMessage { attributes }).into(),
         flags: NLM_F_CREATE,
     }
 }
@@ -216,7 +230,7 @@ pub(super) fn remove(table: &Table) -> Change {
     let attributes = vec![TableAttribute::Name(table.name.clone())];
     Change {
         family: table.place.family(),
-        message: NfTablesMessage::DeleteTable(TableMessage { attributes }),
+        message: NfTablesMessage::DeleteTable(TableMessage { attributes }).into(),
         flags: 0,
     }
 }
@@ -233,7 +247,7 @@ pub(super) fn add_set(table: &Table, set: Set, id: u32) -> Change {
     };
     let attributes = vec![
         SetAttribute::Table(table.name.clone()),
-        SetAttribute::Name(set.name()),
+        SetAttribute::Name(set.name().to_owned()),
         SetAttribute::Flags(flags),
         SetAttribute::KeyType(key_type),
         SetAttribute::KeyLen(key_len),
@@ -241,7 +255,7 @@ pub(super) fn add_set(table: &Table, set: Set, id: u32) -> Change {
     ];
     Change {
         family: table.place.family(),
-        message: NfTablesMessage::NewSet(SetMessage { attributes }),
+        message: NfTablesMessage::NewSet(SetMessage { attributes }).into(),
         flags: NLM_F_CREATE,
     }
 }
@@ -264,7 +278,7 @@ pub(super) fn add_chain(table: &Table, direction: Direction, interface: &str) ->
     ];
     Change {
         family: table.place.family(),
-        message: NfTablesMessage::NewChain(ChainMessage { attributes }),
+        message: NfTablesMessage::NewChain(ChainMessage { attributes }).into(),
         flags: NLM_F_CREATE,
     }
 }
@@ -283,46 +297,31 @@ fn add_rule(table: &Table, direction: Direction, rule: Rule) -> Change {
     ];
     Change {
         family: table.place.family(),
-        message: NfTablesMessage::NewRule(RuleMessage { attributes }),
+        message: NfTablesMessage::NewRule(RuleMessage { attributes }).into(),
         flags: NLM_F_CREATE | NLM_F_APPEND,
     }
 }
 
 /// Adds the addresses of the set's family, or refreshes those that are there where the kernel can.
 pub(super) fn add_elements(table: &Table, set: Set, addresses: &[IpAddr], term: Term) -> Vec<Change> {
-    let element = |key: Vec<u8>| {
-        let key = SetElementAttribute::Key(DataAttribute::Value(key));
-        match term {
-            Term::Endless => vec![key],
+    change(table, set, NFT_MSG_NEWSETELEM, NLM_F_CREATE, addresses, |address, element| {
+        put_key(element, address);
+        if let Term::Milliseconds(term) = term {
             // The first is the term of a new element, the second what is left of it: an old one is given both.
-            Term::Milliseconds(term) => {
-                vec![key, SetElementAttribute::Timeout(term), SetElementAttribute::Expiration(term)]
-            }
+            put(element, NFTA_SET_ELEM_TIMEOUT, &term.to_be_bytes());
+            put(element, NFTA_SET_ELEM_EXPIRATION, &term.to_be_bytes());
         }
-    };
-    messages(table, set, addresses, element)
-        .map(|message| Change {
-            family: table.place.family(),
-            message: NfTablesMessage::NewSetElement(message),
-            flags: NLM_F_CREATE,
-        })
-        .collect()
+    })
 }
 
 /// Removes the addresses of the set's family. The kernel refuses where one is missing or has ended.
 pub(super) fn remove_elements(table: &Table, set: Set, addresses: &[IpAddr]) -> Vec<Change> {
-    messages(table, set, addresses, |key| vec![SetElementAttribute::Key(DataAttribute::Value(key))])
-        .map(|message| Change {
-            family: table.place.family(),
-            message: NfTablesMessage::DeleteSetElement(message),
-            flags: 0,
-        })
-        .collect()
+    change(table, set, NFT_MSG_DELSETELEM, 0, addresses, |address, element| put_key(element, address))
 }
 
 /// All elements, as a question.
 pub(super) fn elements(table: &Table, set: Set) -> NfTablesMessage {
-    let attributes = vec![SetElementList::Table(table.name.clone()), SetElementList::Set(set.name())];
+    let attributes = vec![SetElementList::Table(table.name.clone()), SetElementList::Set(set.name().to_owned())];
     NfTablesMessage::GetSetElement(SetElementMessage { attributes })
 }
 
@@ -364,44 +363,66 @@ fn element_of(element: &ListAttribute<SetElementAttribute>) -> Option<Lease> {
     (!left.is_zero()).then_some(Lease { address, left, term: term.unwrap_or(left) })
 }
 
-fn messages(
+/// Changes the addresses of the set's family, in as many messages as they need. Written as they are sent, with every advert: to describe
+/// each element first and then have it written was a third of what the renewal of a thousand took.
+fn change(
     table: &Table,
     set: Set,
+    kind: u8,
+    flags: u16,
     addresses: &[IpAddr],
-    element: impl Fn(Vec<u8>) -> Vec<SetElementAttribute>,
-) -> impl Iterator<Item = SetElementMessage> {
-    let keys: Vec<_> = addresses.iter().filter_map(|address| key(*address, set.family)).collect();
-    let mut keys = keys.into_iter().peekable();
-    std::iter::from_fn(move || {
-        keys.peek()?;
-        let elements = keys.by_ref().take(ELEMENTS).map(|key| ListAttribute::Element(element(key)));
-        let attributes = vec![
-            SetElementList::Table(table.name.clone()),
-            SetElementList::Set(set.name()),
-            SetElementList::Other(written(elements)),
-        ];
-        Some(SetElementMessage { attributes })
-    })
+    write: impl Fn(IpAddr, &mut Vec<u8>),
+) -> Vec<Change> {
+    let mut addresses = addresses.iter().copied().filter(|address| Family::of(*address) == set.family).peekable();
+    let messages = std::iter::from_fn(|| {
+        addresses.peek()?;
+        let mut attributes = Vec::with_capacity(ROOM);
+        put(&mut attributes, NFTA_SET_ELEM_LIST_TABLE, &terminated(&table.name));
+        put(&mut attributes, NFTA_SET_ELEM_LIST_SET, &terminated(set.name()));
+        nest(&mut attributes, NFTA_SET_ELEM_LIST_ELEMENTS, |list| {
+            for address in addresses.by_ref().take(ELEMENTS) {
+                nest(list, NFTA_LIST_ELEM, |element| write(address, element));
+            }
+        });
+        Some(Change { family: table.place.family(), message: Body::Written { kind, attributes }, flags })
+    });
+    messages.collect()
 }
 
-/// As bytes at once. A message that is written with its elements asks each of them for its length once for each layer around it, which
-/// was a quarter of what the renewal of a thousand costs.
-fn written(elements: impl Iterator<Item = ListAttribute<SetElementAttribute>>) -> DefaultNla {
-    let mut bytes = Vec::new();
-    for element in elements {
-        let start = bytes.len();
-        bytes.resize(start + element.buffer_len(), 0);
-        element.emit(&mut bytes[start..]);
-    }
-    DefaultNla::new(SetElementList::Elements(Vec::new()).kind(), bytes)
+fn put_key(element: &mut Vec<u8>, address: IpAddr) {
+    nest(element, NFTA_SET_ELEM_KEY, |key| match address {
+        IpAddr::V4(address) => put(key, NFTA_DATA_VALUE, &address.octets()),
+        IpAddr::V6(address) => put(key, NFTA_DATA_VALUE, &address.octets()),
+    });
 }
 
-fn key(address: IpAddr, family: Family) -> Option<Vec<u8>> {
-    match (address, family) {
-        (IpAddr::V4(address), Family::V4) => Some(address.octets().to_vec()),
-        (IpAddr::V6(address), Family::V6) => Some(address.octets().to_vec()),
-        _ => None,
-    }
+fn terminated(text: &str) -> Vec<u8> {
+    [text.as_bytes(), &[0]].concat()
+}
+
+fn put(attributes: &mut Vec<u8>, kind: u16, value: &[u8]) {
+    let start = begin(attributes, kind);
+    attributes.extend_from_slice(value);
+    end(attributes, start);
+}
+
+fn nest(attributes: &mut Vec<u8>, kind: u16, write: impl FnOnce(&mut Vec<u8>)) {
+    let start = begin(attributes, kind | NLA_F_NESTED);
+    write(attributes);
+    end(attributes, start);
+}
+
+/// Where an attribute starts: with its length, which is not known yet, and its kind.
+fn begin(attributes: &mut Vec<u8>, kind: u16) -> usize {
+    let start = attributes.len();
+    attributes.extend([[0; 2], kind.to_ne_bytes()].as_flattened());
+    start
+}
+
+fn end(attributes: &mut Vec<u8>, start: usize) {
+    let len = u16::try_from(attributes.len() - start).expect("ELEMENTS fit an attribute");
+    attributes[start..start + 2].copy_from_slice(&len.to_ne_bytes());
+    attributes.resize(attributes.len().next_multiple_of(4), 0);
 }
 
 fn address_of(key: &[u8]) -> Option<IpAddr> {
