@@ -6,10 +6,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 
 use super::clock;
 use super::log::{Entry, Log};
-use crate::driver::gate::{Gate, Renewal, Wanted};
+use crate::driver::gate::{Gate, LeaseId, Managed, Renewal, Wanted};
 use crate::engine::{AddressSet, Engine, Instant, LinkId, RequestId, VipId};
 use crate::types::Priority;
 
@@ -35,42 +36,42 @@ struct Leased {
 }
 
 impl Leases {
-    /// Nothing is gated until its interface is heard of.
-    pub(super) fn new(gate: Option<Gate>, engine: &Engine) -> Self {
-        Self {
+    /// Those of an agent before this one are taken over as this one's. Whatever has no interface yet is gated once it is heard of.
+    pub(super) fn new(gate: Option<Gate>, engine: &Engine, log: &Log) -> Self {
+        let mut leases = Self {
             gate,
             vips: leased(engine),
             interfaces: interfaces(engine),
             retired: BTreeSet::new(),
             removing: BTreeMap::new(),
             stuck: BTreeSet::new(),
-        }
+        };
+        let links: Vec<_> = leases.interfaces.keys().copied().collect();
+        links.into_iter().for_each(|link| leases.follow(link, log));
+        leases
     }
 
-    /// The engine has other vips: closes their new addresses, and ends the leases on those that went. What goes on is
+    /// The engine has other vips: closes their new addresses unless the vip is held, and those that went. What goes on is
     /// not touched.
     pub(super) fn reload(&mut self, engine: &Engine, log: &Log) {
         let before = self.managed();
-        let owners: BTreeMap<_, _> = self.places();
         self.vips = leased(engine);
         self.interfaces = interfaces(engine);
-        let (now, owners_now) = (self.managed(), self.places());
-        self.retired.retain(|place| !now.contains(place));
-        self.retired.extend(before.difference(&now));
-        for (link, added) in by_link(now.difference(&before)) {
+        self.retired.extend(before.keys());
+        for vip in self.vips.values() {
+            vip.addresses.iter().for_each(|address| {
+                self.retired.remove(&(vip.link, *address));
+            });
+        }
+        let managed = self.managed();
+        let changed = managed.iter().filter(|(place, lease)| before.get(*place) != Some(*lease));
+        for (link, changed) in by_link(changed.map(|((link, address), lease)| (*link, managed_by(*address, *lease)))) {
             let (Some(gate), Some(interface)) = (&mut self.gate, self.interfaces.get(&link)) else { continue };
-            match gate.extend(interface, &added) {
+            match gate.assign(interface, &changed) {
                 // It was not needed until now, or somebody flushed all rules.
                 Err(error) if error.kind() == io::ErrorKind::NotFound => self.follow(link, log),
                 result => report(result, log),
             }
-        }
-        // The lease on an address that another vip has from now on was not that vip's.
-        let passed_on = owners_now.iter().filter(|(place, vip)| owners.get(*place).is_some_and(|owner| owner != *vip));
-        let ends: BTreeSet<_> = self.retired.iter().copied().chain(passed_on.map(|(place, _)| *place)).collect();
-        for (link, addresses) in by_link(&ends) {
-            let (Some(gate), Some(interface)) = (&mut self.gate, self.interfaces.get(&link)) else { continue };
-            report(gate.end(interface, &addresses), log);
         }
     }
 
@@ -104,7 +105,7 @@ impl Leases {
         kept.extend(&self.stuck);
         let free: BTreeSet<_> = self.retired.difference(&kept).copied().collect();
         self.retired.retain(|place| kept.contains(place));
-        for (link, addresses) in by_link(&free) {
+        for (link, addresses) in by_link(free) {
             let is_used = self.vips.values().any(|leased| leased.link == link)
                 || self.retired.iter().any(|(retired, _)| *retired == link);
             let (Some(gate), Some(interface)) = (&mut self.gate, self.interfaces.get(&link)) else { continue };
@@ -115,11 +116,11 @@ impl Leases {
 
     /// An interface is there, or is there anew.
     pub(super) fn follow(&mut self, link: LinkId, log: &Log) {
+        let managed = self.managed();
         let (Some(gate), Some(interface)) = (&mut self.gate, self.interfaces.get(&link)) else { return };
-        let there = self.vips.values().filter(|leased| leased.link == link);
-        let retired = self.retired.iter().filter(|(retired, _)| *retired == link).map(|(_, address)| *address);
-        let addresses: Vec<_> = there.flat_map(|leased| leased.addresses.iter().copied()).chain(retired).collect();
-        report(gate.manage(interface, &addresses), log);
+        let here = managed.into_iter().filter(|((managed, _), _)| *managed == link);
+        let here: Vec<_> = here.map(|((_, address), lease)| managed_by(address, lease)).collect();
+        report(gate.manage(interface, &here), log);
     }
 
     /// Holds the addresses of each of these vips until then. Those whose addresses may not be held: it came too late.
@@ -155,14 +156,14 @@ impl Leases {
     pub(super) fn end(&mut self, vip: VipId, log: &Log) {
         let (Some(gate), Some(leased)) = (&mut self.gate, self.vips.get(&vip)) else { return };
         let Some(interface) = self.interfaces.get(&leased.link) else { return };
-        report(gate.end(interface, &leased.addresses), log);
+        report(gate.end(interface, lease_of(vip)), log);
     }
 
     /// As [`Self::end`]. Whether the kernel lets them answer nobody from now on.
     pub(super) fn let_go(&mut self, vip: VipId, log: &Log) -> bool {
         let (Some(gate), Some(leased)) = (&mut self.gate, self.vips.get(&vip)) else { return false };
         let Some(interface) = self.interfaces.get(&leased.link) else { return false };
-        let ended = gate.end(interface, &leased.addresses);
+        let ended = gate.end(interface, lease_of(vip));
         let closed = ended.is_ok();
         report(ended, log);
         closed
@@ -177,14 +178,11 @@ impl Leases {
 }
 
 impl Leases {
-    fn managed(&self) -> BTreeSet<(LinkId, IpAddr)> {
-        self.places().into_keys().collect()
-    }
-
-    /// Whose each address is.
-    fn places(&self) -> BTreeMap<(LinkId, IpAddr), VipId> {
+    /// All that is closed unless its vip is held; without a vip, it is closed.
+    fn managed(&self) -> BTreeMap<(LinkId, IpAddr), Option<VipId>> {
         let all = self.vips.iter();
-        all.flat_map(|(vip, leased)| leased.addresses.iter().map(|address| ((leased.link, *address), *vip))).collect()
+        let all = all.flat_map(|(vip, leased)| leased.addresses.iter().map(|ip| ((leased.link, *ip), Some(*vip))));
+        all.chain(self.retired.iter().map(|place| (*place, None))).collect()
     }
 
     fn try_renew(&mut self, renewals: &[(VipId, Instant)]) -> Vec<io::Result<Renewal>> {
@@ -195,7 +193,7 @@ impl Leases {
         let wanted = |(vip, until): &(VipId, Instant)| {
             let leased = vips.get(vip)?;
             let interface = interfaces.get(&leased.link)?;
-            Some(Wanted { interface, addresses: &leased.addresses, until: clock::as_std(*until) })
+            Some(Wanted { interface, lease: lease_of(*vip), until: clock::as_std(*until) })
         };
         let wanted: Vec<_> = renewals.iter().map(wanted).collect();
         let mut outcomes = gate.renew_all(&wanted.iter().copied().flatten().collect::<Vec<_>>()).into_iter();
@@ -217,10 +215,19 @@ fn interfaces(engine: &Engine) -> BTreeMap<LinkId, String> {
     (0..).map(LinkId).zip(engine.links().iter().map(|link| link.name.clone())).collect()
 }
 
-fn by_link<'a>(places: impl IntoIterator<Item = &'a (LinkId, IpAddr)>) -> BTreeMap<LinkId, Vec<IpAddr>> {
-    let mut by_link: BTreeMap<LinkId, Vec<IpAddr>> = BTreeMap::new();
-    for (link, address) in places {
-        by_link.entry(*link).or_default().push(*address);
+/// A vip's lease on its interface.
+const fn lease_of(VipId(number): VipId) -> LeaseId {
+    LeaseId(NonZeroU32::MIN.saturating_add(number))
+}
+
+fn managed_by(address: IpAddr, vip: Option<VipId>) -> Managed {
+    Managed { address, lease: vip.map(lease_of) }
+}
+
+fn by_link<T>(all: impl IntoIterator<Item = (LinkId, T)>) -> BTreeMap<LinkId, Vec<T>> {
+    let mut by_link = BTreeMap::<_, Vec<_>>::new();
+    for (link, one) in all {
+        by_link.entry(link).or_default().push(one);
     }
     by_link
 }

@@ -206,7 +206,7 @@ pub fn run(config: Config, options: &Options) -> Result<(), Failure> {
     for Inheritance { vip, until, term } in inherited {
         engine.handle(clock::now(), Input::Inherited { vip, until, term });
     }
-    let leases = Leases::new(gate, &engine);
+    let leases = Leases::new(gate, &engine, &log);
     let circumstances = Circumstances {
         started_at: clock::now(),
         realtime: granted("real-time scheduling", schedule::run_in_real_time(Urgency::Loop)),

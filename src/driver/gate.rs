@@ -1,10 +1,10 @@
 //! The lease in the kernel: addresses that answer only as long as somebody keeps saying so.
 //!
 //! Each interface has an nftables table of its own that drops whatever would answer to a *managed* address or speak as
-//! it (ARP, IPv4, IPv6, neighbor discovery, in both directions), unless the address is *owned* as well. An owned
-//! address ceases to be one by the kernel's own clock. So a frozen, starved or killed agent stops answering, an
-//! announcement that it sends too late is dropped, and a table that outlives its agent stays closed until the next one
-//! takes it over. The hooks are those of the physical interface: they see what comes from and goes to a macvlan over
+//! it (ARP, IPv4, IPv6, neighbor discovery, in both directions), unless its lease is *owned* as well. An owned lease
+//! ceases to be one by the kernel's own clock. So a frozen, starved or killed agent stops answering, an announcement
+//! that it sends too late is dropped, and a table that outlives its agent stays closed until the next one takes it
+//! over. A lease is that of a vip, and renewed by one element a table however many addresses it has. The hooks are those of the physical interface: they see what comes from and goes to a macvlan over
 //! it, too. Frames of a VLAN over it belong to the VLAN's own interface and pass; so does everything about any other
 //! address. A kernel without such hooks has those of its IP and its ARP ([`Layer::InetArp`]): they see less, and know
 //! of addresses only, not of interfaces.
@@ -26,10 +26,10 @@ mod probe;
 mod rules;
 mod table;
 
-pub use self::onlooker::Onlooker;
-pub use self::table::Lease;
+pub use self::onlooker::{Lease, Onlooker};
+pub use self::table::{LeaseId, Managed};
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::net::IpAddr;
 use std::time::{Duration, Instant};
@@ -37,7 +37,7 @@ use std::time::{Duration, Instant};
 use netlink_packet_netfilter::nftables::{NfTablesMessage, TableAttribute, TableMessage};
 
 use self::probe::Abilities;
-use self::table::{Direction, ELEMENTS, MANAGED, OWNED, Set, Table, Term};
+use self::table::{Direction, Table, Term};
 use super::error::{context, errno};
 use super::nftables::{Change, Nftables, is_missing};
 
@@ -48,8 +48,8 @@ pub const ALLOWANCES: [Duration; 2] = [Duration::from_micros(250), Duration::fro
 /// What of the term the last attempt may take, as a divisor: a host that is even slower cannot keep a lease.
 pub const LAST_ALLOWANCE_PART: u32 = 4;
 
-/// The same for each address of the renewal.
-pub const ALLOWANCE_PER_ADDRESS: Duration = Duration::from_micros(2);
+/// The same for each lease of the renewal.
+pub const ALLOWANCE_PER_LEASE: Duration = Duration::from_micros(2);
 
 /// The kernel's slowest tick (HZ=100). Older kernels take a term that is shorter than a tick for endless.
 const LONGEST_TICK: Duration = Duration::from_millis(10);
@@ -59,7 +59,7 @@ const REPLACE_ALLOWANCES: [Duration; 3] =
     [Duration::from_millis(3), Duration::from_millis(30), Duration::from_millis(300)];
 
 /// The term of an element that is added for no other purpose than that it can be removed.
-const MOMENT: Term = Term::Milliseconds(1000);
+const MOMENT: Term = Term(1000);
 
 /// Where the rules are asked. The stronger comes first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -98,28 +98,36 @@ pub struct Gate {
 #[must_use]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Renewal {
-    /// The addresses pass until then.
+    /// Its addresses pass until then.
     Open,
     /// It came too late: the kernel had closed the gate already, or it is about to, or this host is too starved to
-    /// say a term in time. All the addresses are closed, and stay so through any further renewal until [`Gate::end`].
+    /// say a term in time. All its addresses are closed, and stay so through any further renewal until [`Gate::end`].
     Lapsed,
 }
 
-/// Addresses that are to pass until then. They were opened together, and end together.
+/// A lease that is to run until then.
 #[derive(Clone, Copy, Debug)]
 pub struct Wanted<'a> {
     /// Where.
     pub interface: &'a str,
     /// Which of those that are managed there.
-    pub addresses: &'a [IpAddr],
-    /// When they cease to.
+    pub lease: LeaseId,
+    /// When it ends.
     pub until: Instant,
 }
 
 #[derive(Debug, Default)]
 struct Interface {
-    /// Addresses that were opened and not ended, with the end of their term. The kernel may have closed them since.
-    opened: BTreeMap<IpAddr, Instant>,
+    managed: BTreeMap<IpAddr, Option<LeaseId>>,
+    /// Leases that were opened and not ended, with the end of their term. The kernel may have closed them since.
+    opened: BTreeMap<LeaseId, Instant>,
+}
+
+impl Interface {
+    /// The leases of its addresses.
+    fn leases(&self) -> BTreeSet<LeaseId> {
+        self.managed.values().copied().flatten().collect()
+    }
 }
 
 impl Gate {
@@ -215,51 +223,62 @@ impl Gate {
         self.abilities.persists
     }
 
-    /// Closes the interface to all these addresses, except those that are owned already (by this agent, or by one
-    /// before it whose lease still runs), and opens it to all others. The rules are made anew in one step; no
-    /// packet meets a state between the two. To be called again when the interface was made anew (older kernels forget its
+    /// Closes the interface to all these addresses, except those whose lease runs already (this agent's, or one that an
+    /// agent before it gave to all addresses of the lease), and opens it to all others. The rules are made anew in one step;
+    /// no packet meets a state between the two. To be called again when the interface was made anew (older kernels forget its
     /// rules, newer ones keep them for the next of its name) or renamed, and when [`Self::stands`] says no.
     ///
     /// # Errors
     ///
     /// The kernel's refusal: `NotFound` where there is no such interface, `PermissionDenied` where another agent that still
     /// runs has a gate there. Nothing has changed then.
-    pub fn manage(&mut self, interface: &str, addresses: &[IpAddr]) -> io::Result<()> {
-        let opened = match self.interfaces.get(interface) {
+    pub fn manage(&mut self, interface: &str, managed: &[Managed]) -> io::Result<()> {
+        let managed = managed.iter().map(|it| (it.address, it.lease)).collect();
+        let mut next = Interface { managed, opened: BTreeMap::new() };
+        let leases = next.leases();
+        next.opened = match self.interfaces.get(interface) {
             Some(known) => known.opened.clone(),
-            None => self.inherited(interface)?,
+            None => self.inherited(interface, &next.managed)?,
         };
-        let opened: BTreeMap<_, _> = opened.into_iter().filter(|(address, _)| addresses.contains(address)).collect();
+        next.opened.retain(|lease, _| leases.contains(lease));
         let mut in_time = false;
         for allowance in REPLACE_ALLOWANCES {
-            let replaced = self.replace(interface, addresses, &opened, allowance);
+            let replaced = self.replace(interface, &next, allowance);
             in_time = replaced.map_err(context(&format!("make the gate of {interface}")))?;
             if in_time {
                 break;
             }
         }
-        self.interfaces.insert(interface.to_owned(), Interface { opened });
-        if in_time { Ok(()) } else { self.lapse(interface, addresses) }
+        self.interfaces.insert(interface.to_owned(), next);
+        if in_time { Ok(()) } else { leases.into_iter().try_for_each(|lease| self.lapse(interface, lease)) }
     }
 
-    /// Closes a managed interface to more addresses. What is owned there is not touched, as it would be by [`Self::manage`].
+    /// Has a managed interface manage more addresses, or others of them by another lease: from now on they pass while that one
+    /// runs. No other address is touched, as it would be by [`Self::manage`].
     ///
     /// # Errors
     ///
     /// The kernel's refusal: `NotFound` where the interface has no gate (any more). Nothing has changed then.
-    pub fn extend(&mut self, interface: &str, addresses: &[IpAddr]) -> io::Result<()> {
-        self.change_managed(interface, addresses, |table, set, chunk| {
-            table::add_elements(table, set, chunk, Term::Endless)
-        })
+    pub fn assign(&mut self, interface: &str, assigned: &[Managed]) -> io::Result<()> {
+        let known = self.interfaces.get(interface).ok_or_else(no_gate)?;
+        let assigned = assigned.iter().filter(|it| known.managed.get(&it.address) != Some(&it.lease));
+        let assigned: Vec<Managed> = assigned.copied().collect();
+        let moved = assigned.iter().map(|it| it.address).filter(|address| known.managed.contains_key(address));
+        let moved: Vec<_> = moved.collect();
+        let mut managed = known.managed.clone();
+        managed.extend(assigned.iter().map(|it| (it.address, it.lease)));
+        self.change_managed(interface, managed, &moved, &assigned)
     }
 
-    /// Lets addresses pass that are managed, and shall not be any longer. They must not be owned.
+    /// Lets addresses pass that are managed, and shall not be any longer.
     ///
     /// # Errors
     ///
     /// The kernel's refusal: `NotFound` where the interface has no gate (any more), or it does not manage one of them.
     pub fn release(&mut self, interface: &str, addresses: &[IpAddr]) -> io::Result<()> {
-        self.change_managed(interface, addresses, table::remove_elements)
+        let mut managed = self.interfaces.get(interface).ok_or_else(no_gate)?.managed.clone();
+        managed.retain(|address, _| !addresses.contains(address));
+        self.change_managed(interface, managed, addresses, &[])
     }
 
     /// Removes the gate of an interface: all addresses pass.
@@ -272,46 +291,41 @@ impl Gate {
         self.remove_in(self.layer, &[interface.to_owned()]).map_err(context(&format!("remove the gate of {interface}")))
     }
 
-    /// Lets the addresses pass until then, and no longer: opens those that are closed, and renews those that this
-    /// opened before and that still pass. One transaction for each 1,000 addresses; does not wait.
+    /// Lets a lease's addresses pass until then, and no longer: opens it where it is closed, and renews one that this opened
+    /// before and that still runs. Does not wait.
     ///
     /// # Errors
     ///
     /// The kernel's refusal: `NotFound` where the interface has no gate (any more). The addresses then pass for as long as
     /// was asked before.
-    pub fn renew(&mut self, interface: &str, addresses: &[IpAddr], until: Instant) -> io::Result<Renewal> {
-        for addresses in addresses.chunks(ELEMENTS) {
-            let renewal = self.renew_at_once(&[Wanted { interface, addresses, until }]);
-            match renewal.map_err(context(&format!("renew the lease on {interface}")))? {
-                Renewal::Open => {}
-                Renewal::Lapsed => {
-                    self.lapse(interface, addresses)?;
-                    return Ok(Renewal::Lapsed);
-                }
-            }
+    pub fn renew(&mut self, interface: &str, lease: LeaseId, until: Instant) -> io::Result<Renewal> {
+        let renewal = self.renew_at_once(&[Wanted { interface, lease, until }]);
+        let renewal = renewal.map_err(context(&format!("renew the lease on {interface}")))?;
+        if renewal == Renewal::Lapsed {
+            self.lapse(interface, lease)?;
         }
-        Ok(Renewal::Open)
+        Ok(renewal)
     }
 
     /// As [`Self::renew`] for each; in one transaction, if none of them is an error or comes too late.
     pub fn renew_all(&mut self, all: &[Wanted<'_>]) -> Vec<io::Result<Renewal>> {
-        if all.len() > 1 && count(all) <= ELEMENTS && matches!(self.renew_at_once(all), Ok(Renewal::Open)) {
+        if all.len() > 1 && matches!(self.renew_at_once(all), Ok(Renewal::Open)) {
             return all.iter().map(|_| Ok(Renewal::Open)).collect();
         }
-        all.iter().map(|wanted| self.renew(wanted.interface, wanted.addresses, wanted.until)).collect()
+        all.iter().map(|wanted| self.renew(wanted.interface, wanted.lease, wanted.until)).collect()
     }
 
-    /// Closes the interface to these addresses. When it returns, the kernel has done it; a frame that it let pass before
+    /// Closes the interface to a lease's addresses. When it returns, the kernel has done it; a frame that it let pass before
     /// may still be in the interface's own queue.
     ///
     /// # Errors
     ///
     /// The kernel's refusal: `NotFound` where the interface has no gate (any more).
-    pub fn end(&mut self, interface: &str, addresses: &[IpAddr]) -> io::Result<()> {
+    pub fn end(&mut self, interface: &str, lease: LeaseId) -> io::Result<()> {
         if let Some(known) = self.interfaces.get_mut(interface) {
-            known.opened.retain(|address, _| !addresses.contains(address));
+            known.opened.remove(&lease);
         }
-        self.close(interface, addresses)
+        self.close(interface, lease)
     }
 
     /// The addresses that pass, and for how long yet, by the kernel's own account. Answers before the interface is managed,
@@ -393,65 +407,85 @@ impl Gate {
     fn remove_in(&mut self, layer: Layer, interfaces: &[String]) -> io::Result<()> {
         let tables = interfaces.iter().flat_map(|interface| table::tables_of(interface, layer));
         let changes: Vec<Change> = tables.flat_map(|table| table::clear(&table)).collect();
-        if changes.is_empty() { Ok(()) } else { self.nftables.commit(changes) }
+        self.commit(changes)
     }
 
     fn change_managed(
         &mut self,
         interface: &str,
-        addresses: &[IpAddr],
-        change: impl Fn(&Table, Set, &[IpAddr]) -> Vec<Change>,
+        managed: BTreeMap<IpAddr, Option<LeaseId>>,
+        removed: &[IpAddr],
+        added: &[Managed],
     ) -> io::Result<()> {
-        if !self.interfaces.contains_key(interface) {
-            return Err(no_gate());
-        }
+        let known = self.interfaces.get(interface).ok_or_else(no_gate)?;
+        let mut next = Interface { managed, opened: known.opened.clone() };
+        let (before, after) = (known.leases(), next.leases());
+        next.opened.retain(|lease, _| after.contains(lease));
+        let gone: Vec<_> = before.difference(&after).copied().collect();
         let tables = table::tables_of(interface, self.layer);
-        for chunk in addresses.chunks(ELEMENTS) {
-            let changes = sets(&tables, MANAGED).flat_map(|(table, set)| change(table, set, chunk));
-            self.nftables.commit(changes.collect()).map_err(context(&format!("change the gate of {interface}")))?;
+        let mut changes = Vec::new();
+        for table in &tables {
+            changes.extend(after.difference(&before).flat_map(|lease| table::add_lease(table, *lease)));
+            for family in table.place.families() {
+                changes.extend(table::remove_managed(table, *family, removed));
+                changes.extend(table::add_managed(table, *family, added));
+            }
+            changes.extend(closing(table, &gone));
+            changes.extend(gone.iter().map(|lease| table::remove_lease(table, *lease)));
         }
+        self.commit(changes).map_err(context(&format!("change the gate of {interface}")))?;
+        self.interfaces.insert(interface.to_owned(), next);
         Ok(())
     }
 
     /// What an agent before this one left open. The kernel tells its ticks, so one of them may be over by now.
-    fn inherited(&mut self, interface: &str) -> io::Result<BTreeMap<IpAddr, Instant>> {
+    fn inherited(
+        &mut self,
+        interface: &str,
+        managed: &BTreeMap<IpAddr, Option<LeaseId>>,
+    ) -> io::Result<BTreeMap<LeaseId, Instant>> {
         let now = Instant::now();
-        let owned = self.owned(interface)?;
-        Ok(owned.into_iter().map(|(address, left)| (address, now + left.saturating_sub(LONGEST_TICK))).collect())
+        let left: BTreeMap<_, _> = self.owned(interface)?.into_iter().collect();
+        // By number it is the other agent's: whether it is the lease of the same addresses shows by the addresses alone.
+        let mut shortest = BTreeMap::<LeaseId, Option<Duration>>::new();
+        for (address, lease) in managed {
+            let Some(lease) = lease else { continue };
+            let left = left.get(address).copied();
+            shortest.entry(*lease).and_modify(|shortest| *shortest = (*shortest).min(left)).or_insert(left);
+        }
+        let opened = shortest.into_iter().filter_map(|(lease, left)| Some((lease, left?)));
+        Ok(opened.map(|(lease, left)| (lease, now + left.saturating_sub(LONGEST_TICK))).collect())
     }
 
     /// Whether that was in time.
-    fn replace(
-        &mut self,
-        interface: &str,
-        addresses: &[IpAddr],
-        opened: &BTreeMap<IpAddr, Instant>,
-        allowance: Duration,
-    ) -> io::Result<bool> {
+    fn replace(&mut self, interface: &str, next: &Interface, allowance: Duration) -> io::Result<bool> {
         let tables = table::tables_of(interface, self.layer);
         let start = Instant::now();
         let mut changes = table::replace(&tables, interface, self.abilities.persists);
-        let mut by_end: BTreeMap<Instant, Vec<IpAddr>> = BTreeMap::new();
-        for (address, until) in opened {
-            by_end.entry(*until).or_default().push(*address);
-        }
-        for (table, managed) in sets(&tables, MANAGED) {
-            changes.extend(table::add_elements(table, managed, addresses, Term::Endless));
-        }
-        for (table, owned) in sets(&tables, OWNED) {
-            for (until, addresses) in &by_end {
+        let managed = next.managed.iter().map(|(address, lease)| Managed { address: *address, lease: *lease });
+        let managed: Vec<_> = managed.collect();
+        for table in &tables {
+            changes.extend(next.leases().into_iter().flat_map(|lease| table::add_lease(table, lease)));
+            for family in table.place.families() {
+                changes.extend(table::add_managed(table, *family, &managed));
+            }
+            for (lease, until) in &next.opened {
                 if let Some(term) = term(start + allowance, *until) {
-                    changes.extend(table::add_elements(table, owned, addresses, term));
+                    changes.extend(table::add_owned(table, &[*lease], term));
                 }
             }
         }
-        self.nftables.commit(changes)?;
+        self.commit(changes)?;
         Ok(start.elapsed() <= allowance)
+    }
+
+    fn commit(&mut self, changes: Vec<Change>) -> io::Result<()> {
+        if changes.is_empty() { Ok(()) } else { self.nftables.commit(changes) }
     }
 
     /// Which of several are lapsed is not said.
     fn renew_at_once(&mut self, all: &[Wanted<'_>]) -> io::Result<Renewal> {
-        let mut took = ALLOWANCE_PER_ADDRESS * u32::try_from(count(all)).unwrap_or(u32::MAX);
+        let mut took = ALLOWANCE_PER_LEASE * u32::try_from(all.len()).unwrap_or(u32::MAX);
         let earliest = all.iter().map(|wanted| wanted.until).min();
         let left = earliest.map_or(Duration::ZERO, |until| until.saturating_duration_since(Instant::now()));
         for allowance in ALLOWANCES.into_iter().chain([left / LAST_ALLOWANCE_PART]) {
@@ -463,9 +497,9 @@ impl Gate {
                 let known = self.interfaces.get(*interface).ok_or_else(no_gate)?;
                 let Some(term) = term(start + allowance, *until) else { return Ok(Renewal::Lapsed) };
                 let tables = table::tables_of(interface, self.layer);
-                changes.extend(renewal(&tables, alike, &known.opened, self.abilities.refreshes, term));
+                changes.extend(renewal(&tables, alike, known, self.abilities.refreshes, term));
             }
-            match self.nftables.commit(changes) {
+            match self.commit(changes) {
                 Ok(()) => self.note_opened(all),
                 Err(error) if is_missing(&error) && self.stand_at(all)? => return Ok(Renewal::Lapsed),
                 Err(error) => return Err(error),
@@ -481,7 +515,7 @@ impl Gate {
     fn note_opened(&mut self, all: &[Wanted<'_>]) {
         for wanted in all {
             if let Some(known) = self.interfaces.get_mut(wanted.interface) {
-                known.opened.extend(wanted.addresses.iter().map(|address| (*address, wanted.until)));
+                known.opened.insert(wanted.lease, wanted.until);
             }
         }
     }
@@ -495,62 +529,40 @@ impl Gate {
         Ok(true)
     }
 
-    /// Closes, and leaves no way back but [`Self::end`]: addresses that count as opened and are closed cannot be renewed.
-    fn lapse(&mut self, interface: &str, addresses: &[IpAddr]) -> io::Result<()> {
-        let now = Instant::now();
-        if let Some(known) = self.interfaces.get_mut(interface) {
-            known.opened.extend(addresses.iter().map(|address| (*address, now)));
-        }
-        self.close(interface, addresses)
+    /// Closes, and leaves no way back but [`Self::end`]: what counts as opened and is closed cannot be renewed.
+    fn lapse(&mut self, interface: &str, lease: LeaseId) -> io::Result<()> {
+        self.note_opened(&[Wanted { interface, lease, until: Instant::now() }]);
+        self.close(interface, lease)
     }
 
-    fn close(&mut self, interface: &str, addresses: &[IpAddr]) -> io::Result<()> {
+    fn close(&mut self, interface: &str, lease: LeaseId) -> io::Result<()> {
+        if !self.interfaces.contains_key(interface) {
+            return Err(no_gate());
+        }
         let tables = table::tables_of(interface, self.layer);
-        for chunk in addresses.chunks(ELEMENTS) {
-            let changes = sets(&tables, OWNED).flat_map(|(table, owned)| {
-                // What has ended cannot be removed, so it is added first; no packet meets the state between.
-                let mut changes = table::add_elements(table, owned, chunk, MOMENT);
-                changes.extend(table::remove_elements(table, owned, chunk));
-                changes
-            });
-            self.nftables.commit(changes.collect()).map_err(context(&format!("end the lease on {interface}")))?;
-        }
-        Ok(())
+        let changes = tables.iter().flat_map(|table| closing(table, &[lease]));
+        self.commit(changes.collect()).map_err(context(&format!("end the lease on {interface}")))
     }
 }
 
-/// How many addresses they are.
-fn count(all: &[Wanted<'_>]) -> usize {
-    all.iter().map(|wanted| wanted.addresses.len()).sum()
+/// What of a transaction ends leases. What has ended cannot be removed, so it is added first; no packet meets the state between.
+fn closing(table: &Table, leases: &[LeaseId]) -> Vec<Change> {
+    [table::add_owned(table, leases, MOMENT), table::remove_owned(table, leases)].concat()
 }
 
-/// The sets of a kind, each with its table.
-fn sets(tables: &[Table], kind: table::Kind) -> impl Iterator<Item = (&Table, Set)> {
-    tables
-        .iter()
-        .flat_map(move |table| table.place.families().iter().map(move |family| (table, Set { kind, family: *family })))
-}
-
-/// What of a transaction opens addresses of an interface and renews those that are open, all of them until the same instant.
+/// What of a transaction opens leases of an interface and renews those that are open, all of them until the same instant.
 /// It takes one that is open out and in again, which the kernel refuses, and all of the transaction with it, where that one
-/// has ended: so a renewal that comes too late opens nothing. One is enough of those that were opened together and end together.
-fn renewal(
-    tables: &[Table],
-    wanted: &[Wanted<'_>],
-    opened: &BTreeMap<IpAddr, Instant>,
-    refreshes: bool,
-    term: Term,
-) -> Vec<Change> {
-    let out = wanted.iter().flat_map(|wanted| {
-        let open = wanted.addresses.iter().filter(|address| opened.contains_key(*address));
-        open.take(if refreshes { 1 } else { usize::MAX }).copied()
-    });
-    let out: Vec<IpAddr> = out.collect();
-    let addresses: Vec<IpAddr> = wanted.iter().flat_map(|wanted| wanted.addresses).copied().collect();
-    let mut changes = Vec::with_capacity(4);
-    for (table, owned) in sets(tables, OWNED) {
-        changes.extend(table::remove_elements(table, owned, &out));
-        changes.extend(table::add_elements(table, owned, &addresses, term));
+/// has ended: so a renewal that comes too late opens nothing. Once is enough for what a lease has in several tables, which was opened
+/// together and ends together; where the kernel can, the others are refreshed in place.
+fn renewal(tables: &[Table], wanted: &[Wanted<'_>], known: &Interface, refreshes: bool, term: Term) -> Vec<Change> {
+    let leases: Vec<_> = wanted.iter().map(|wanted| wanted.lease).collect();
+    let open: Vec<_> = leases.iter().copied().filter(|lease| known.opened.contains_key(lease)).collect();
+    let mut changes = Vec::with_capacity(2 * tables.len());
+    for (place, table) in tables.iter().enumerate() {
+        if place == 0 || !refreshes {
+            changes.extend(table::remove_owned(table, &open));
+        }
+        changes.extend(table::add_owned(table, &leases, term));
     }
     changes
 }
@@ -559,7 +571,7 @@ fn renewal(
 fn term(from: Instant, until: Instant) -> Option<Term> {
     let left = until.saturating_duration_since(from);
     let milliseconds = u64::try_from(left.as_millis()).ok()?;
-    (left >= LONGEST_TICK).then_some(Term::Milliseconds(milliseconds))
+    (left >= LONGEST_TICK).then_some(Term(milliseconds))
 }
 
 fn no_gate() -> io::Error {

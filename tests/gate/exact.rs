@@ -1,12 +1,13 @@
 //! When the gate closes: by itself, on demand, and not while it is renewed.
 
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use libtest_mimic::Trial;
 use nix::time::{ClockId, clock_getres};
-use vipd::driver::gate::{Gate, Renewal, Wanted};
+use vipd::driver::gate::{Gate, LeaseId, Managed, Renewal, Wanted};
 
 use crate::frames::{End, Mac};
 use crate::prober::{Plan, Prober, Record, ask_for, ping};
@@ -96,17 +97,39 @@ pub fn mac(interface: &str) -> Mac {
     link.expect("an Ethernet interface has a MAC")
 }
 
+/// That of the vips, unless a test gives each its own.
+pub const VIPS: LeaseId = numbered(1);
+
+/// A lease.
+pub const fn numbered(number: u32) -> LeaseId {
+    LeaseId(NonZeroU32::new(number).expect("leases are numbered from 1"))
+}
+
+/// Addresses of one lease.
+pub fn by(lease: LeaseId, addresses: &[IpAddr]) -> Vec<Managed> {
+    addresses.iter().map(|address| Managed { address: *address, lease: Some(lease) }).collect()
+}
+
 /// A gate that is closed to the vips.
 pub fn closed_gate(stage: &Stage) -> Gate {
     let mut gate = open_gate();
-    gate.manage("eth0", &stage.vips).expect("eth0 exists");
+    gate.manage("eth0", &by(VIPS, &stage.vips)).expect("eth0 exists");
     gate
 }
 
+/// The same with a lease for each.
+pub fn closed_gate_with_two_leases(stage: &Stage) -> (Gate, [LeaseId; 2]) {
+    let mut gate = open_gate();
+    let leases = [2, 3].map(numbered);
+    let managed: Vec<_> = leases.iter().zip(&stage.vips).flat_map(|(lease, vip)| by(*lease, &[*vip])).collect();
+    gate.manage("eth0", &managed).expect("eth0 exists");
+    (gate, leases)
+}
+
 /// Opens the gate to the vips for so long.
-pub fn lease(gate: &mut Gate, stage: &Stage, lease: Duration) -> Instant {
+pub fn lease(gate: &mut Gate, lease: Duration) -> Instant {
     let until = Instant::now() + lease;
-    assert_eq!(gate.renew("eth0", &stage.vips, until).expect("the gate stands"), Renewal::Open);
+    assert_eq!(gate.renew("eth0", VIPS, until).expect("the gate stands"), Renewal::Open);
     until
 }
 
@@ -120,7 +143,7 @@ fn ends_in_time(term: Duration, runs: u32) {
     let mut worst = (Duration::ZERO, Duration::ZERO);
     for _ in 0..runs {
         let prober = stage.probe();
-        let until = lease(&mut gate, &stage, term);
+        let until = lease(&mut gate, term);
         std::thread::sleep(until.saturating_duration_since(Instant::now()) + Duration::from_millis(20));
         let record = prober.stop();
         for question in ask_for(&stage.vips) {
@@ -132,7 +155,7 @@ fn ends_in_time(term: Duration, runs: u32) {
             assert!(at_least <= tick() * 2, "{vip}: closed at least {at_least:?} early");
             worst = (worst.0.max(at_least), worst.1.max(at_most));
         }
-        gate.end("eth0", &stage.vips).expect("the gate stands");
+        gate.end("eth0", VIPS).expect("the gate stands");
     }
     println!("lease of {term:?}, {runs} runs: early by at least {:?}, at most {:?}", worst.0, worst.1);
 }
@@ -156,17 +179,17 @@ fn renewals_lose_nothing(in_place: bool) {
     for (term, period) in [(60, 5), (300, 100)] {
         let term = Duration::from_millis(term);
         // A client may take long to start.
-        lease(&mut gate, &stage, PATIENCE);
+        lease(&mut gate, PATIENCE);
         let prober = stage.probe();
         for _ in 0..1000 / period {
             std::thread::sleep(Duration::from_millis(period));
-            lease(&mut gate, &stage, term);
+            lease(&mut gate, term);
         }
         let record = prober.stop();
         let answers: Vec<_> = ask_for(&stage.vips).iter().map(|question| record.answers(*question)).collect();
         println!("lease of {term:?}, renewed every {period} ms: {} rounds, {answers:?} answers", record.len());
         record.assert_lossless(&ask_for(&stage.vips));
-        gate.end("eth0", &stage.vips).expect("the gate stands");
+        gate.end("eth0", VIPS).expect("the gate stands");
     }
 }
 
@@ -174,11 +197,11 @@ fn the_end_is_immediate() {
     let stage = Stage::new();
     let mut gate = closed_gate(&stage);
     for _ in 0..20 {
-        lease(&mut gate, &stage, Duration::from_secs(60));
+        lease(&mut gate, Duration::from_secs(60));
         let prober = stage.probe();
         std::thread::sleep(Duration::from_millis(20));
         let start = Instant::now();
-        gate.end("eth0", &stage.vips).expect("the gate stands");
+        gate.end("eth0", VIPS).expect("the gate stands");
         let end = Instant::now();
         std::thread::sleep(Duration::from_millis(20));
         let record = prober.stop();
@@ -198,41 +221,39 @@ fn a_late_renewal_opens_nothing() {
         if !in_place {
             gate.refresh_by_replacement();
         }
-        let until = lease(&mut gate, &stage, Duration::from_millis(50));
+        let until = lease(&mut gate, Duration::from_millis(50));
         std::thread::sleep(until - Instant::now());
         let prober = stage.probe();
         let later = Instant::now() + Duration::from_secs(60);
         for _ in 0..3 {
-            assert_eq!(gate.renew("eth0", &stage.vips, later).expect("the gate stands"), Renewal::Lapsed);
+            assert_eq!(gate.renew("eth0", VIPS, later).expect("the gate stands"), Renewal::Lapsed);
         }
         prober.stop().assert_silent();
         // A new claim may open it, and one whose time is over may not.
-        gate.end("eth0", &stage.vips).expect("the gate stands");
-        assert_eq!(gate.renew("eth0", &stage.vips, Instant::now()).expect("the gate stands"), Renewal::Lapsed);
+        gate.end("eth0", VIPS).expect("the gate stands");
+        assert_eq!(gate.renew("eth0", VIPS, Instant::now()).expect("the gate stands"), Renewal::Lapsed);
         assert_eq!(gate.owned("eth0").expect("the gate stands"), []);
-        gate.end("eth0", &stage.vips).expect("the gate stands");
-        lease(&mut gate, &stage, Duration::from_secs(60));
+        gate.end("eth0", VIPS).expect("the gate stands");
+        lease(&mut gate, Duration::from_secs(60));
         stage.probe_during(Duration::from_millis(20)).assert_lossless(&ask_for(&stage.vips));
-        gate.end("eth0", &stage.vips).expect("the gate stands");
+        gate.end("eth0", VIPS).expect("the gate stands");
     }
 }
 
 fn the_late_one_of_several_opens_nothing() {
     let stage = Stage::new();
-    let mut gate = closed_gate(&stage);
+    let (mut gate, leases) = closed_gate_with_two_leases(&stage);
     for in_place in [true, false] {
         if !in_place {
             gate.refresh_by_replacement();
         }
         for (late, in_time) in [(0, 1), (1, 0)] {
+            let [late_lease, lease_in_time] = [late, in_time].map(|place| leases[place]);
             let [late, in_time] = [late, in_time].map(|place| stage.vips[place]);
             let renew_both = |gate: &mut Gate, terms: [Duration; 2]| {
                 let now = Instant::now();
-                let all = [(&late, terms[0]), (&in_time, terms[1])].map(|(vip, term)| Wanted {
-                    interface: "eth0",
-                    addresses: std::slice::from_ref(vip),
-                    until: now + term,
-                });
+                let all = [(late_lease, terms[0]), (lease_in_time, terms[1])];
+                let all = all.map(|(lease, term)| Wanted { interface: "eth0", lease, until: now + term });
                 gate.renew_all(&all).into_iter().map(|outcome| outcome.expect("the gate stands")).collect::<Vec<_>>()
             };
             let (short, long) = (Duration::from_millis(50), Duration::from_secs(60));
@@ -247,7 +268,7 @@ fn the_late_one_of_several_opens_nothing() {
                 silent.assert_silent_after(end, ping(late));
                 lossless.assert_lossless(&ask_for(&[in_time]));
             }
-            gate.end("eth0", &stage.vips).expect("the gate stands");
+            leases.iter().for_each(|lease| gate.end("eth0", *lease).expect("the gate stands"));
         }
     }
 }

@@ -12,7 +12,7 @@ use netlink_packet_route::link::{InfoData, InfoKind, InfoMacVlan, InfoVlan, Link
 use vipd::driver::frames::{FrameSocket, Urgency};
 use vipd::driver::netlink::Netlink;
 
-use crate::exact::{Stage, VIP, VIP6, closed_gate, lease, mac};
+use crate::exact::{Stage, VIP, VIP6, VIPS, by, closed_gate, closed_gate_with_two_leases, lease, mac};
 use crate::frames::{End, Mac, advertisement, announcement, arp, questions, tagged};
 use crate::prober::ask_for;
 use crate::support::{PATIENCE, add_address, change, delete_address, eventually, index, ip, link, set_up, sysctl};
@@ -26,7 +26,7 @@ const OTHER_MAC: Mac = [2, 0, 0, 0, 0, 9];
 pub fn trials() -> Vec<Trial> {
     let both = [
         both("only managed addresses are closed", only_managed_addresses_are_closed),
-        both("addresses open one by one", addresses_open_one_by_one),
+        both("leases open one by one", leases_open_one_by_one),
         both("an address on a macvlan is closed and opened at the interface below", macvlan),
         both("a closed host is a client of the owner", a_closed_host_is_a_client_of_the_owner),
         both("a program cannot speak as a closed address, but with its own host", programs),
@@ -51,19 +51,19 @@ fn only_managed_addresses_are_closed() {
     stage.probe_during(WHILE).assert_silent();
 }
 
-fn addresses_open_one_by_one() {
+fn leases_open_one_by_one() {
     let stage = Stage::new();
-    let mut gate = closed_gate(&stage);
-    for vip in &stage.vips {
+    let (mut gate, leases) = closed_gate_with_two_leases(&stage);
+    for (vip, lease) in stage.vips.iter().zip(leases) {
         let until = std::time::Instant::now() + LONG;
-        let renewal = gate.renew("eth0", &[*vip], until).expect("the gate stands");
+        let renewal = gate.renew("eth0", lease, until).expect("the gate stands");
         assert_eq!(renewal, vipd::driver::gate::Renewal::Open);
         let record = stage.probe_during(WHILE);
         record.assert_lossless(&questions(*vip));
         for other in stage.vips.iter().filter(|other| *other != vip) {
             assert!(questions(*other).iter().all(|question| record.answers(*question) == 0));
         }
-        gate.end("eth0", &[*vip]).expect("the gate stands");
+        gate.end("eth0", lease).expect("the gate stands");
     }
 }
 
@@ -93,9 +93,9 @@ fn macvlan() {
     eventually("the macvlan answers without a gate", answers);
     let mut gate = closed_gate(&stage);
     stage.probe_at(virtual_mac, WHILE).assert_silent();
-    lease(&mut gate, &stage, LONG);
+    lease(&mut gate, LONG);
     stage.probe_at(virtual_mac, WHILE).assert_lossless(&ask_for(&stage.vips));
-    gate.end("eth0", &stage.vips).expect("the gate stands");
+    gate.end("eth0", VIPS).expect("the gate stands");
     stage.probe_at(virtual_mac, WHILE).assert_silent();
 }
 
@@ -115,7 +115,7 @@ fn announcements() {
         let refused = socket.send(index("eth0"), std::slice::from_ref(frame)).expect_err("the gate is closed");
         assert_eq!(vipd::driver::errno(&refused), Some(libc_enobufs()), "{refused}");
     }
-    lease(&mut gate, &stage, LONG);
+    lease(&mut gate, LONG);
     assert_eq!(socket.send(index("eth0"), &frames).expect("the gate is open"), frames.len());
 }
 
@@ -134,12 +134,12 @@ fn programs() {
         bound.send_to(b"?", (ip(vip), 7001)).expect("on the host itself it passes");
         assert_eq!(neighbour.recv(&mut [0; 1]).expect("on the host itself it passes"), 1);
 
-        lease(&mut gate, &stage, LONG);
+        lease(&mut gate, LONG);
         // The closed gate stopped the question for the client's MAC, which the kernel repeats once a second.
         heard.set_read_timeout(Some(PATIENCE)).expect("a timeout can be set");
         bound.send_to(b"?", (ip(client), 7000)).expect("the gate is open");
         assert_eq!(heard.recv(&mut [0; 1]).expect("the gate is open"), 1);
-        gate.end("eth0", &stage.vips).expect("the gate stands");
+        gate.end("eth0", VIPS).expect("the gate stands");
     }
 }
 
@@ -194,7 +194,7 @@ fn neighbor(address: &str) -> Option<Mac> {
 fn vlans() {
     let stage = Stage::new();
     let mut gate = open_gate();
-    gate.manage("eth0", &[ip(VIP), ip("10.5.0.1"), ip("10.5.0.2")]).expect("eth0 exists");
+    gate.manage("eth0", &by(VIPS, &[ip(VIP), ip("10.5.0.1"), ip("10.5.0.2")])).expect("eth0 exists");
     match add_vlan().and_then(|()| stage.client.run(add_vlan)) {
         Ok(()) => in_the_vlan(&stage),
         Err(error) => println!("not tried in a VLAN: {error}"),

@@ -1,9 +1,12 @@
 //! Who looks at the leases that are there, and changes nothing.
 
+use std::collections::BTreeMap;
 use std::io;
+use std::net::IpAddr;
+use std::time::Duration;
 
 use super::Layer;
-use super::table::{self, Lease, OWNED, Set};
+use super::table::{self, Running, Set};
 use crate::driver::error::context;
 use crate::driver::nftables::{Nftables, is_missing};
 
@@ -33,18 +36,34 @@ impl Onlooker {
     }
 }
 
+/// An address that passes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lease {
+    /// The address.
+    pub address: IpAddr,
+    /// For how long yet.
+    pub left: Duration,
+    /// How long it was when it was given.
+    pub term: Duration,
+}
+
 pub(super) fn leases(nftables: &mut Nftables, layer: Layer, interface: &str) -> io::Result<Vec<Lease>> {
-    let mut leases = Vec::new();
     // The first table knows the addresses of both families.
-    for table in table::tables_of(interface, layer).iter().take(1) {
-        for family in table.place.families() {
-            let owned = table::elements(table, Set { kind: OWNED, family: *family });
-            match nftables.list(table.place.family(), &owned) {
-                Ok(answers) => leases.extend(answers.into_iter().flat_map(table::elements_of)),
-                Err(error) if is_missing(&error) => {}
-                Err(error) => return Err(context(&format!("read the leases on {interface}"))(error)),
-            }
-        }
+    let Some(table) = table::tables_of(interface, layer).into_iter().next() else { return Ok(Vec::new()) };
+    let mut list = |set| match nftables.list(table.place.family(), &table::elements(&table, set)) {
+        Err(error) if is_missing(&error) => Ok(Vec::new()),
+        result => result.map_err(context(&format!("read the leases on {interface}"))),
+    };
+    let running = list(Set::Owned)?.into_iter().flat_map(|answer| table::elements_of(answer, table::running_of));
+    let running: BTreeMap<_, _> = running.map(|running| (running.number, running)).collect();
+    let mut leases = Vec::new();
+    for family in table.place.families().iter().filter(|_| !running.is_empty()) {
+        let leased = list(Set::Leases(*family))?;
+        let leased = leased.into_iter().flat_map(|answer| table::elements_of(answer, table::leased_of));
+        leases.extend(leased.filter_map(|(address, number)| {
+            let Running { left, term, .. } = running.get(&number)?;
+            Some(Lease { address, left: *left, term: *term })
+        }));
     }
     Ok(leases)
 }

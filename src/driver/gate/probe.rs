@@ -1,14 +1,13 @@
 //! What this kernel's nftables can do, found by trying: versions say little where features are ported back.
 
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::Layer;
-use super::table::{self, Direction, OWNED, Place, Set, Table, Term};
+use super::table::{self, Direction, LeaseId, Place, Set, Table, Term};
 use crate::driver::error::context;
 use crate::driver::nftables::{Change, Nftables};
-use crate::types::Family;
 
 /// No interface can have this in its name, so no gate's table has this name.
 const NAME: &str = "vipd/probe";
@@ -16,8 +15,7 @@ const NAME: &str = "vipd/probe";
 /// Exists in every network namespace.
 const INTERFACE: &str = "lo";
 
-const SET: Set = Set { kind: OWNED, family: Family::V4 };
-const ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+const LEASE: LeaseId = LeaseId(NonZeroU32::MIN);
 
 /// Long enough that no pause of this process between question and answer makes two of them look alike.
 const TERMS: [u64; 3] = [600_000, 1_200_000, 60_000];
@@ -90,7 +88,7 @@ fn with_table(nftables: &mut Nftables, table: &Table, persistent: bool, content:
 }
 
 fn refreshes(nftables: &mut Nftables, table: &Table) -> io::Result<bool> {
-    nftables.commit(vec![table::make(table, false), table::add_set(table, SET, 1)])?;
+    nftables.commit(vec![table::make(table, false), table::add_set(table, Set::Owned, 1)])?;
     let refreshes =
         TERMS.iter().try_fold(true, |so_far, term| Ok::<_, io::Error>(so_far && takes(nftables, table, *term)?));
     nftables.commit(table::clear(table))?;
@@ -99,9 +97,9 @@ fn refreshes(nftables: &mut Nftables, table: &Table) -> io::Result<bool> {
 
 /// Whether the element has that term once it was given it.
 fn takes(nftables: &mut Nftables, table: &Table, term: u64) -> io::Result<bool> {
-    nftables.commit(table::add_elements(table, SET, &[ADDRESS], Term::Milliseconds(term)))?;
-    let answers = nftables.list(table.place.family(), &table::elements(table, SET))?;
-    let lease = answers.into_iter().flat_map(table::elements_of).next();
+    nftables.commit(table::add_owned(table, &[LEASE], Term(term)))?;
+    let answers = nftables.list(table.place.family(), &table::elements(table, Set::Owned))?;
+    let lease = answers.into_iter().flat_map(|answer| table::elements_of(answer, table::running_of)).next();
     let term = Duration::from_millis(term);
     Ok(lease.is_some_and(|lease| lease.left <= term && lease.left > term / 2))
 }

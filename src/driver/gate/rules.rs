@@ -1,14 +1,14 @@
 //! What is dropped: one rule for each way in which a host can answer to an address, or speak as it.
 //!
 //! Each rule names a kind of packet and the field in it that holds the address; it drops the packet where that address is
-//! managed and not owned. ARP is read in the layout that it has on Ethernet (RFC 826 with 6-byte hardware addresses).
+//! managed and its lease does not run. ARP is read in the layout that it has on Ethernet (RFC 826 with 6-byte hardware addresses).
 
 use netlink_packet_netfilter::nftables::{
     Bitwise, Cmp, DataAttribute, ExpressionAttribute, Expressions, Immediate, ListAttribute, Lookup, Meta, MetaKey,
     Operator, Payload, Register, Verdict, VerdictAttribute,
 };
 
-use super::table::{MANAGED, OWNED, Set};
+use super::table::Set;
 use crate::types::Family;
 
 /// The expressions of a rule, in their order.
@@ -104,7 +104,7 @@ fn arp_request() -> Rule {
         field(NETWORK_HEADER, ARP_OPERATION_OFFSET, 2, Operator::Equal, &ARP_REQUEST.to_be_bytes()),
         // An announcement has the form of a request (RFC 5227 §3). That of the owner shall reach this host's own ARP
         // cache; nobody expects an answer to it.
-        vec![load(NETWORK_HEADER, ARP_SENDER_IP_OFFSET, 4), lookup(Set { kind: MANAGED, family: Family::V4 }, false)],
+        vec![load(NETWORK_HEADER, ARP_SENDER_IP_OFFSET, 4), unless_in(Set::Managed(Family::V4))],
         drop_unless_owned(NETWORK_HEADER, ARP_TARGET_IP_OFFSET, Family::V4),
     ];
     rule.concat()
@@ -132,7 +132,7 @@ fn tagged() -> Vec<Rule> {
             field(LINK_HEADER, 12, 2, Operator::Equal, &ethertype.to_be_bytes()),
             vec![
                 load(LINK_HEADER, 14, 2),
-                mask(&[0x0f, 0xff]),
+                bitwise(&[0x0f, 0xff], &[0, 0]),
                 compare(Operator::NotEqual, &[0, 0]),
                 decide(NF_ACCEPT),
             ],
@@ -147,12 +147,20 @@ fn drop_unless_owned(base: u32, offset: u32, family: Family) -> Rule {
         Family::V4 => 4,
         Family::V6 => 16,
     };
-    vec![
-        load(base, offset, len),
-        lookup(Set { kind: MANAGED, family }, true),
-        lookup(Set { kind: OWNED, family }, false),
-        decide(NF_DROP),
-    ]
+    // To the chain of its lease and back, where it has one.
+    let lead = Lookup::DestinationRegister(Register::Verdict);
+    vec![load(base, offset, len), lookup(Set::Leases(family), lead)]
+}
+
+/// What a lease's chain does. A rule can look up only what it has from the packet or from about it, so the number is made of
+/// what is at hand: of a mark without all its bits, and with those of the number.
+pub(super) fn drop_unless_running(lease: u32) -> Rule {
+    vec![meta(MetaKey::Mark), bitwise(&[0; 4], &lease.to_ne_bytes()), unless_in(Set::Owned), decide(NF_DROP)]
+}
+
+/// What the chain of addresses without a lease does.
+pub(super) fn closed() -> Rule {
+    vec![decide(NF_DROP)]
 }
 
 fn protocol(ethertype: u16) -> Rule {
@@ -191,14 +199,15 @@ fn meta(key: MetaKey) -> ListAttribute<ExpressionAttribute> {
     Expressions::Meta(vec![Meta::DestinationRegister(Register::Reg1), Meta::Key(key)]).into()
 }
 
-fn mask(mask: &[u8]) -> ListAttribute<ExpressionAttribute> {
+/// Keeps of the register the bits of the mask, and turns over those of the other.
+fn bitwise(mask: &[u8], xor: &[u8]) -> ListAttribute<ExpressionAttribute> {
     let len = u32::try_from(mask.len()).expect("a mask is no longer than a register");
     let bitwise = vec![
         Bitwise::SourceRegister(Register::Reg1),
         Bitwise::DestinationRegister(Register::Reg1),
         Bitwise::Length(len),
         Bitwise::Mask(DataAttribute::Value(mask.to_vec())),
-        Bitwise::Xor(DataAttribute::Value(vec![0; mask.len()])),
+        Bitwise::Xor(DataAttribute::Value(xor.to_vec())),
     ];
     Expressions::Bitwise(bitwise).into()
 }
@@ -208,11 +217,13 @@ fn compare(operator: Operator, value: &[u8]) -> ListAttribute<ExpressionAttribut
     Expressions::Cmp(vec![Cmp::SourceRegister(Register::Reg1), Cmp::Op(operator), value]).into()
 }
 
-/// Goes on with the rule where the register's address is in the set (`true`), or is not.
-fn lookup(set: Set, is_in: bool) -> ListAttribute<ExpressionAttribute> {
-    let flags = if is_in { 0 } else { NOT_IN_SET };
-    let lookup = vec![Lookup::Set(set.name().to_owned()), Lookup::SourceRegister(Register::Reg1), Lookup::Flags(flags)];
-    Expressions::Lookup(lookup).into()
+/// Goes on with the rule where what is in the register is not in the set.
+fn unless_in(set: Set) -> ListAttribute<ExpressionAttribute> {
+    lookup(set, Lookup::Flags(NOT_IN_SET))
+}
+
+fn lookup(set: Set, how: Lookup) -> ListAttribute<ExpressionAttribute> {
+    Expressions::Lookup(vec![Lookup::Set(set.name().to_owned()), Lookup::SourceRegister(Register::Reg1), how]).into()
 }
 
 fn decide(verdict: u32) -> ListAttribute<ExpressionAttribute> {

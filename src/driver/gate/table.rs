@@ -1,6 +1,9 @@
-//! An interface's tables: their sets of addresses, their two chains, and the messages that make and fill them.
+//! An interface's tables: their sets of addresses and leases, their chains, and the messages that make and fill them.
+//!
+//! Everything in them is what nft can word as well: whoever lists the rules of a host sees these among them.
 
 use std::net::IpAddr;
+use std::num::NonZeroU32;
 use std::time::Duration;
 
 use netlink_packet_core::{NLM_F_APPEND, NLM_F_CREATE};
@@ -8,7 +11,7 @@ use netlink_packet_netfilter::NetfilterProtoFamily;
 use netlink_packet_netfilter::nftables::{
     ChainAttribute, ChainMessage, DataAttribute, DevHookNumber, Hook, HookNumber, InetHookNumber, ListAttribute,
     NfTablesMessage, RuleAttribute, RuleMessage, SetAttribute, SetElementAttribute, SetElementList, SetElementMessage,
-    SetFlags, SetMessage, TableAttribute, TableFlags, TableMessage,
+    SetFlags, SetMessage, TableAttribute, TableFlags, TableMessage, Verdict, VerdictAttribute,
 };
 
 use super::Layer;
@@ -16,8 +19,8 @@ use super::rules::{self, Rule};
 use crate::driver::nftables::{Body, Change};
 use crate::types::Family;
 
-/// Elements in one message, whose length is 16 bits: an IPv6 element takes 52 bytes.
-pub(super) const ELEMENTS: usize = 1000;
+/// Elements in one message, whose length is 16 bits: an IPv6 address with the chain of its lease takes 72 bytes.
+const ELEMENTS: usize = 500;
 
 /// Of a message with one element, with some to spare.
 const ROOM: usize = 128;
@@ -29,9 +32,13 @@ const NFTA_SET_ELEM_LIST_SET: u16 = 2;
 const NFTA_SET_ELEM_LIST_ELEMENTS: u16 = 3;
 const NFTA_LIST_ELEM: u16 = 1;
 const NFTA_SET_ELEM_KEY: u16 = 1;
+const NFTA_SET_ELEM_DATA: u16 = 2;
 const NFTA_SET_ELEM_TIMEOUT: u16 = 4;
 const NFTA_SET_ELEM_EXPIRATION: u16 = 5;
 const NFTA_DATA_VALUE: u16 = 1;
+const NFTA_DATA_VERDICT: u16 = 2;
+const NFTA_VERDICT_CODE: u16 = 1;
+const NFTA_VERDICT_CHAIN: u16 = 2;
 const NLA_F_NESTED: u16 = 1 << 15;
 
 /// Ours are named so and then as their interface.
@@ -46,26 +53,32 @@ const EGRESS_PRIORITY: i32 = 500;
 const NF_ARP_IN: u32 = 0;
 const NF_ARP_OUT: u32 = 1;
 
-/// What nft calls `ipv4_addr` and `ipv6_addr`. The kernel does not look at it.
+/// What nft calls `ipv4_addr`, `ipv6_addr` and `mark`. The kernel does not look at it.
 const TYPE_IPV4: u32 = 7;
 const TYPE_IPV6: u32 = 8;
+const TYPE_MARK: u32 = 19;
 
-/// The addresses that the gate is about: elements without an end.
-pub(super) const MANAGED: Kind = Kind::Managed;
-/// Those of them that pass: elements that end.
-pub(super) const OWNED: Kind = Kind::Owned;
+/// Of a lease's number.
+const LEASE_LEN: u32 = 4;
 
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    Managed,
-    Owned,
-}
+/// What nft calls `verdict`.
+const TYPE_VERDICT: u32 = 0xffff_ff00;
+
+/// The chains of leases are named so and then by their numbers.
+const LEASE_PREFIX: &str = "lease-";
+
+/// Where addresses go that have no lease.
+const CLOSED: &str = "closed";
 
 /// A set of a table.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Set {
-    pub(super) kind: Kind,
-    pub(super) family: Family,
+pub(super) enum Set {
+    /// The addresses that the gate is about.
+    Managed(Family),
+    /// A map of the same, each with the chain of its lease.
+    Leases(Family),
+    /// The leases that run: elements that end.
+    Owned,
 }
 
 /// A hook.
@@ -144,23 +157,38 @@ impl Place {
     }
 }
 
-/// For how long elements pass.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Term {
-    /// For ever: of the managed set.
-    Endless,
-    /// In milliseconds; never 0, which the kernel takes for endless.
-    Milliseconds(u64),
+/// Names a lease: the addresses that have it are opened together, and end together. Never 0, which is no lease's number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct LeaseId(pub NonZeroU32);
+
+/// An address that passes only while its lease runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct Managed {
+    /// Which.
+    pub address: IpAddr,
+    /// `None`: it does not pass as long as it is managed.
+    pub lease: Option<LeaseId>,
 }
+
+/// For how long a lease runs, in milliseconds; never 0, which the kernel takes for endless.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Term(pub(super) u64);
 
 impl Set {
     pub(super) const fn name(self) -> &'static str {
-        match (self.kind, self.family) {
-            (Kind::Managed, Family::V4) => "managed4",
-            (Kind::Owned, Family::V4) => "owned4",
-            (Kind::Managed, Family::V6) => "managed6",
-            (Kind::Owned, Family::V6) => "owned6",
+        match self {
+            Self::Managed(Family::V4) => "managed4",
+            Self::Managed(Family::V6) => "managed6",
+            Self::Leases(Family::V4) => "leases4",
+            Self::Leases(Family::V6) => "leases6",
+            Self::Owned => "owned",
         }
+    }
+}
+
+impl LeaseId {
+    fn chain(self) -> String {
+        format!("{LEASE_PREFIX}{}", self.0)
     }
 }
 
@@ -193,14 +221,14 @@ pub(super) fn replace(tables: &[Table], interface: &str, persistent: bool) -> Ve
     for table in tables {
         changes.extend(clear(table));
         changes.push(make(table, persistent));
-        for family in table.place.families() {
-            let sets = [MANAGED, OWNED].map(|kind| Set { kind, family: *family });
-            changes.extend(sets.into_iter().zip(&mut ids).map(|(set, id)| add_set(table, set, id)));
-        }
+        let of_family = |family: &Family| [Set::Managed(*family), Set::Leases(*family)];
+        let sets = table.place.families().iter().flat_map(of_family).chain([Set::Owned]);
+        changes.extend(sets.zip(&mut ids).map(|(set, id)| add_set(table, set, id)));
+        changes.extend([make_chain(table, CLOSED.to_owned()), add_rule(table, CLOSED.to_owned(), rules::closed())]);
         for direction in Direction::ALL {
             changes.push(add_chain(table, direction, interface));
             let rules = table.place.rules(direction);
-            changes.extend(rules.into_iter().map(|rule| add_rule(table, direction, rule)));
+            changes.extend(rules.into_iter().map(|rule| add_rule(table, direction.chain(), rule)));
         }
     }
     changes
@@ -237,15 +265,16 @@ pub(super) fn remove(table: &Table) -> Change {
 
 /// The id has to be unique within a transaction.
 pub(super) fn add_set(table: &Table, set: Set, id: u32) -> Change {
-    let (key_type, key_len) = match set.family {
+    let address = |family| match family {
         Family::V4 => (TYPE_IPV4, 4),
         Family::V6 => (TYPE_IPV6, 16),
     };
-    let flags = match set.kind {
-        Kind::Managed => SetFlags::empty(),
-        Kind::Owned => SetFlags::Timeout,
+    let (flags, (key_type, key_len)) = match set {
+        Set::Managed(family) => (SetFlags::empty(), address(family)),
+        Set::Leases(family) => (SetFlags::Map, address(family)),
+        Set::Owned => (SetFlags::Timeout, (TYPE_MARK, LEASE_LEN)),
     };
-    let attributes = vec![
+    let mut attributes = vec![
         SetAttribute::Table(table.name.clone()),
         SetAttribute::Name(set.name().to_owned()),
         SetAttribute::Flags(flags),
@@ -253,11 +282,24 @@ pub(super) fn add_set(table: &Table, set: Set, id: u32) -> Change {
         SetAttribute::KeyLen(key_len),
         SetAttribute::Id(id),
     ];
+    match set {
+        Set::Managed(_) => {}
+        Set::Leases(_) => attributes.push(SetAttribute::DataType(TYPE_VERDICT)),
+        Set::Owned => attributes.push(SetAttribute::UserData(host_byte_order())),
+    }
     Change {
         family: table.place.family(),
         message: NfTablesMessage::NewSet(SetMessage { attributes }).into(),
         flags: NLM_F_CREATE,
     }
+}
+
+/// What nft keeps with a set whose keys are numbers of this machine, for itself to show them (`NFTNL_UDATA_SET_KEYBYTEORDER`).
+fn host_byte_order() -> Vec<u8> {
+    const KEY_BYTE_ORDER: u8 = 0;
+    const HOST: u32 = 1;
+    let value = HOST.to_ne_bytes();
+    [[KEY_BYTE_ORDER, 4].as_slice(), &value].concat()
 }
 
 /// A chain that lets pass what no rule drops.
@@ -283,18 +325,41 @@ pub(super) fn add_chain(table: &Table, direction: Direction, interface: &str) ->
     }
 }
 
+/// Makes the chain that whatever is about an address of this lease is asked in. It may be there already.
+pub(super) fn add_lease(table: &Table, lease: LeaseId) -> [Change; 2] {
+    let LeaseId(number) = lease;
+    [make_chain(table, lease.chain()), add_rule(table, lease.chain(), rules::drop_unless_running(number.get()))]
+}
+
+/// Removes that chain, to which no address may lead any more.
+pub(super) fn remove_lease(table: &Table, lease: LeaseId) -> Change {
+    let attributes = vec![ChainAttribute::Table(table.name.clone()), ChainAttribute::Name(lease.chain())];
+    Change {
+        family: table.place.family(),
+        message: NfTablesMessage::DeleteChain(ChainMessage { attributes }).into(),
+        flags: 0,
+    }
+}
+
+/// One without a hook: others lead to it.
+fn make_chain(table: &Table, name: String) -> Change {
+    let attributes = vec![ChainAttribute::Table(table.name.clone()), ChainAttribute::Name(name)];
+    Change {
+        family: table.place.family(),
+        message: NfTablesMessage::NewChain(ChainMessage { attributes }).into(),
+        flags: NLM_F_CREATE,
+    }
+}
+
 /// Which chain, as a question.
 pub(super) fn chain(table: &Table, direction: Direction) -> NfTablesMessage {
     let attributes = vec![ChainAttribute::Table(table.name.clone()), ChainAttribute::Name(direction.chain())];
     NfTablesMessage::GetChain(ChainMessage { attributes })
 }
 
-fn add_rule(table: &Table, direction: Direction, rule: Rule) -> Change {
-    let attributes = vec![
-        RuleAttribute::Table(table.name.clone()),
-        RuleAttribute::Chain(direction.chain()),
-        RuleAttribute::Expressions(rule),
-    ];
+fn add_rule(table: &Table, chain: String, rule: Rule) -> Change {
+    let attributes =
+        vec![RuleAttribute::Table(table.name.clone()), RuleAttribute::Chain(chain), RuleAttribute::Expressions(rule)];
     Change {
         family: table.place.family(),
         message: NfTablesMessage::NewRule(RuleMessage { attributes }).into(),
@@ -302,21 +367,48 @@ fn add_rule(table: &Table, direction: Direction, rule: Rule) -> Change {
     }
 }
 
-/// Adds the addresses of the set's family, or refreshes those that are there where the kernel can.
-pub(super) fn add_elements(table: &Table, set: Set, addresses: &[IpAddr], term: Term) -> Vec<Change> {
-    change(table, set, NFT_MSG_NEWSETELEM, NLM_F_CREATE, addresses, |address, element| {
-        put_key(element, address);
-        if let Term::Milliseconds(term) = term {
-            // The first is the term of a new element, the second what is left of it: an old one is given both.
-            put(element, NFTA_SET_ELEM_TIMEOUT, &term.to_be_bytes());
-            put(element, NFTA_SET_ELEM_EXPIRATION, &term.to_be_bytes());
-        }
+/// Manages those of the family.
+pub(super) fn add_managed(table: &Table, family: Family, managed: &[Managed]) -> Vec<Change> {
+    let of_family = || managed.iter().filter(|it| Family::of(it.address) == family);
+    let mut changes = change(table, Set::Managed(family), Elements::Add, of_family(), |it, element| {
+        put_address(element, it.address);
+    });
+    changes.extend(change(table, Set::Leases(family), Elements::Add, of_family(), |it, element| {
+        put_address(element, it.address);
+        let chain = it.lease.map_or_else(|| CLOSED.to_owned(), LeaseId::chain);
+        nest(element, NFTA_SET_ELEM_DATA, |data| {
+            nest(data, NFTA_DATA_VERDICT, |verdict| {
+                put(verdict, NFTA_VERDICT_CODE, &u32::from(Verdict::Jump).to_be_bytes());
+                put_text(verdict, NFTA_VERDICT_CHAIN, &chain);
+            });
+        });
+    }));
+    changes
+}
+
+/// Manages the addresses of the family no longer. The kernel refuses where one is not managed.
+pub(super) fn remove_managed(table: &Table, family: Family, addresses: &[IpAddr]) -> Vec<Change> {
+    let of_family = || addresses.iter().filter(|address| Family::of(**address) == family);
+    let sets = [Set::Managed(family), Set::Leases(family)];
+    let changes = sets.into_iter().flat_map(|set| {
+        change(table, set, Elements::Remove, of_family(), |address, element| put_address(element, *address))
+    });
+    changes.collect()
+}
+
+/// Adds leases, or refreshes those that run where the kernel can.
+pub(super) fn add_owned(table: &Table, leases: &[LeaseId], Term(term): Term) -> Vec<Change> {
+    change(table, Set::Owned, Elements::Add, leases.iter(), |lease, element| {
+        put_lease(element, *lease);
+        // The first is the term of a new element, the second what is left of it: an old one is given both.
+        put(element, NFTA_SET_ELEM_TIMEOUT, &term.to_be_bytes());
+        put(element, NFTA_SET_ELEM_EXPIRATION, &term.to_be_bytes());
     })
 }
 
-/// Removes the addresses of the set's family. The kernel refuses where one is missing or has ended.
-pub(super) fn remove_elements(table: &Table, set: Set, addresses: &[IpAddr]) -> Vec<Change> {
-    change(table, set, NFT_MSG_DELSETELEM, 0, addresses, |address, element| put_key(element, address))
+/// Ends leases. The kernel refuses where one is missing or has ended.
+pub(super) fn remove_owned(table: &Table, leases: &[LeaseId]) -> Vec<Change> {
+    change(table, Set::Owned, Elements::Remove, leases.iter(), |lease, element| put_lease(element, *lease))
 }
 
 /// All elements, as a question.
@@ -325,33 +417,33 @@ pub(super) fn elements(table: &Table, set: Set) -> NfTablesMessage {
     NfTablesMessage::GetSetElement(SetElementMessage { attributes })
 }
 
-/// An address that passes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Lease {
-    /// The address.
-    pub address: IpAddr,
-    /// For how long yet.
-    pub left: Duration,
-    /// How long it was when it was given.
-    pub term: Duration,
-}
-
-/// The elements of an answer that have not ended.
-pub(super) fn elements_of(answer: NfTablesMessage) -> Vec<Lease> {
-    let NfTablesMessage::NewSetElement(SetElementMessage { attributes }) = answer else { return Vec::new() };
-    let lists = attributes.into_iter().filter_map(|attribute| match attribute {
-        SetElementList::Elements(elements) => Some(elements),
-        _ => None,
-    });
-    lists.flatten().filter_map(|element| element_of(&element)).collect()
-}
-
-fn element_of(element: &ListAttribute<SetElementAttribute>) -> Option<Lease> {
-    let ListAttribute::Element(attributes) = element else { return None };
-    let address = attributes.iter().find_map(|attribute| match attribute {
-        SetElementAttribute::Key(DataAttribute::Value(key)) => address_of(key),
+/// An element of the map, in an answer: the address, and the number of its lease; `None` also where it has none.
+pub(super) fn leased_of(attributes: &[SetElementAttribute]) -> Option<(IpAddr, u32)> {
+    let address = address_of(key_of(attributes)?)?;
+    let verdict = attributes.iter().find_map(|attribute| match attribute {
+        SetElementAttribute::Data(DataAttribute::Verdict(verdict)) => Some(verdict),
         _ => None,
     })?;
+    let chain = verdict.iter().find_map(|attribute| match attribute {
+        VerdictAttribute::Chain(chain) => chain.strip_prefix(LEASE_PREFIX),
+        _ => None,
+    })?;
+    Some((address, chain.parse().ok()?))
+}
+
+/// A lease that runs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Running {
+    pub(super) number: u32,
+    /// For how long yet.
+    pub(super) left: Duration,
+    /// How long it was when it was given.
+    pub(super) term: Duration,
+}
+
+/// A lease in an answer, unless it has ended.
+pub(super) fn running_of(attributes: &[SetElementAttribute]) -> Option<Running> {
+    let number = u32::from_ne_bytes(key_of(attributes)?.try_into().ok()?);
     let left = attributes.iter().find_map(|attribute| match attribute {
         SetElementAttribute::Expiration(milliseconds) => Some(Duration::from_millis(*milliseconds)),
         _ => None,
@@ -360,28 +452,51 @@ fn element_of(element: &ListAttribute<SetElementAttribute>) -> Option<Lease> {
         SetElementAttribute::Timeout(milliseconds) => Some(Duration::from_millis(*milliseconds)),
         _ => None,
     });
-    (!left.is_zero()).then_some(Lease { address, left, term: term.unwrap_or(left) })
+    (!left.is_zero()).then_some(Running { number, left, term: term.unwrap_or(left) })
 }
 
-/// Changes the addresses of the set's family, in as many messages as they need. Written as they are sent, with every advert: to describe
-/// each element first and then have it written was a third of what the renewal of a thousand took.
-fn change(
+/// What an answer says of elements.
+pub(super) fn elements_of<T>(answer: NfTablesMessage, of: impl Fn(&[SetElementAttribute]) -> Option<T>) -> Vec<T> {
+    let NfTablesMessage::NewSetElement(SetElementMessage { attributes }) = answer else { return Vec::new() };
+    let lists = attributes.into_iter().filter_map(|attribute| match attribute {
+        SetElementList::Elements(elements) => Some(elements),
+        _ => None,
+    });
+    let elements = lists.flatten().filter_map(|element| match element {
+        ListAttribute::Element(attributes) => of(&attributes),
+        _ => None,
+    });
+    elements.collect()
+}
+
+/// What is done with elements of a set.
+#[derive(Clone, Copy)]
+enum Elements {
+    Add,
+    Remove,
+}
+
+/// In as many messages as they need; written as they are, as they are sent with every advert.
+fn change<T>(
     table: &Table,
     set: Set,
-    kind: u8,
-    flags: u16,
-    addresses: &[IpAddr],
-    write: impl Fn(IpAddr, &mut Vec<u8>),
+    what: Elements,
+    elements: impl Iterator<Item = T>,
+    write: impl Fn(T, &mut Vec<u8>),
 ) -> Vec<Change> {
-    let mut addresses = addresses.iter().copied().filter(|address| Family::of(*address) == set.family).peekable();
+    let (kind, flags) = match what {
+        Elements::Add => (NFT_MSG_NEWSETELEM, NLM_F_CREATE),
+        Elements::Remove => (NFT_MSG_DELSETELEM, 0),
+    };
+    let mut elements = elements.peekable();
     let messages = std::iter::from_fn(|| {
-        addresses.peek()?;
+        elements.peek()?;
         let mut attributes = Vec::with_capacity(ROOM);
-        put(&mut attributes, NFTA_SET_ELEM_LIST_TABLE, &terminated(&table.name));
-        put(&mut attributes, NFTA_SET_ELEM_LIST_SET, &terminated(set.name()));
+        put_text(&mut attributes, NFTA_SET_ELEM_LIST_TABLE, &table.name);
+        put_text(&mut attributes, NFTA_SET_ELEM_LIST_SET, set.name());
         nest(&mut attributes, NFTA_SET_ELEM_LIST_ELEMENTS, |list| {
-            for address in addresses.by_ref().take(ELEMENTS) {
-                nest(list, NFTA_LIST_ELEM, |element| write(address, element));
+            for element in elements.by_ref().take(ELEMENTS) {
+                nest(list, NFTA_LIST_ELEM, |attributes| write(element, attributes));
             }
         });
         Some(Change { family: table.place.family(), message: Body::Written { kind, attributes }, flags })
@@ -389,15 +504,20 @@ fn change(
     messages.collect()
 }
 
-fn put_key(element: &mut Vec<u8>, address: IpAddr) {
+fn put_address(element: &mut Vec<u8>, address: IpAddr) {
     nest(element, NFTA_SET_ELEM_KEY, |key| match address {
         IpAddr::V4(address) => put(key, NFTA_DATA_VALUE, &address.octets()),
         IpAddr::V6(address) => put(key, NFTA_DATA_VALUE, &address.octets()),
     });
 }
 
-fn terminated(text: &str) -> Vec<u8> {
-    [text.as_bytes(), &[0]].concat()
+/// As the rules find it in their register: a number of this machine.
+fn put_lease(element: &mut Vec<u8>, LeaseId(number): LeaseId) {
+    nest(element, NFTA_SET_ELEM_KEY, |key| put(key, NFTA_DATA_VALUE, &number.get().to_ne_bytes()));
+}
+
+fn put_text(attributes: &mut Vec<u8>, kind: u16, text: &str) {
+    put(attributes, kind, &[text.as_bytes(), &[0]].concat());
 }
 
 fn put(attributes: &mut Vec<u8>, kind: u16, value: &[u8]) {
@@ -423,6 +543,13 @@ fn end(attributes: &mut Vec<u8>, start: usize) {
     let len = u16::try_from(attributes.len() - start).expect("ELEMENTS fit an attribute");
     attributes[start..start + 2].copy_from_slice(&len.to_ne_bytes());
     attributes.resize(attributes.len().next_multiple_of(4), 0);
+}
+
+fn key_of(attributes: &[SetElementAttribute]) -> Option<&[u8]> {
+    attributes.iter().find_map(|attribute| match attribute {
+        SetElementAttribute::Key(DataAttribute::Value(key)) => Some(key.as_slice()),
+        _ => None,
+    })
 }
 
 fn address_of(key: &[u8]) -> Option<IpAddr> {
