@@ -25,12 +25,12 @@ const PERIOD: Duration = Duration::from_secs(1);
 /// What the thread of the addresses may be busy with before it comes to a renewal.
 const SLACK: Duration = Duration::from_secs(1);
 
-/// Those of a thousand addresses take the kernel up to 1 ms (measured): once a second that would be several times what the adverts and
-/// the lease of their owner take at adverts of 1 s.
+/// Those of a thousand addresses take the kernel up to 1 ms (measured): once a second that would be several times what
+/// the adverts and the lease of their owner take at adverts of 1 s.
 const PERIOD_PER_IPV4_ADDRESS: Duration = Duration::from_millis(3);
 
-/// At each renewal of an IPv6 address the kernel looks at all of them (0.3 us each, measured), so that those of a thousand take 0.3 s.
-/// So much for each look, and they take no more than 0.2 % of a processor, however many there are.
+/// At each renewal of an IPv6 address the kernel looks at all of them (0.3 us each, measured): those of a thousand take
+/// 0.3 s. So much for each look, and they take no more than 0.2 % of a processor, however many there are.
 const PERIOD_PER_IPV6_LOOK: Duration = Duration::from_micros(200);
 
 /// The lease of a vip, as other threads than the loop see it.

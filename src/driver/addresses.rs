@@ -65,7 +65,7 @@ pub struct OwnAddress {
     pub prefix_len: u8,
 }
 
-/// The IPv4 addresses that a conversation has put on interfaces, and neither it nor, as far as is known, anybody else took off since: for
+/// The IPv4 addresses that a conversation has put on interfaces, and nobody took off since, as far as is known: for
 /// whoever does without the kernel's news of the installations.
 #[derive(Clone, Debug, Default)]
 pub struct Installed {

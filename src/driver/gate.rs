@@ -1,13 +1,13 @@
 //! The lease in the kernel: addresses that answer only as long as somebody keeps saying so.
 //!
-//! Each interface has an nftables table of its own that drops whatever would answer to a *managed* address or speak as
-//! it (ARP, IPv4, IPv6, neighbor discovery, in both directions), unless its lease is *owned* as well. An owned lease
-//! ceases to be one by the kernel's own clock. So a frozen, starved or killed agent stops answering, an announcement
-//! that it sends too late is dropped, and a table that outlives its agent stays closed until the next one takes it
-//! over. A lease is that of a vip, and renewed by one element a table however many addresses it has. The hooks are those of the physical interface: they see what comes from and goes to a macvlan over
-//! it, too. Frames of a VLAN over it belong to the VLAN's own interface and pass; so does everything about any other
-//! address. A kernel without such hooks has those of its IP and its ARP ([`Layer::InetArp`]): they see less, and know
-//! of addresses only, not of interfaces.
+//! Each interface has an nftables table of its own that drops whatever would answer to a *managed* address or speak as it
+//! (ARP, IPv4, IPv6, neighbor discovery, in both directions), unless its lease is *owned* as well. An owned lease ceases
+//! to be one by the kernel's own clock. So a frozen, starved or killed agent stops answering, an announcement that it
+//! sends too late is dropped, and a table that outlives its agent stays closed until the next one takes it over. A lease
+//! is that of a vip, and renewed by one element a table however many addresses it has. The hooks are those of the
+//! physical interface: they see what comes from and goes to a macvlan over it, too. Frames of a VLAN over it belong to
+//! the VLAN's own interface and pass; so does everything about any other address. A kernel without such hooks has those
+//! of its IP and its ARP ([`Layer::InetArp`]): they see less, and know of addresses only, not of interfaces.
 //!
 //! Decides only how to word things to this kernel, and how to keep a term: never later than asked, by no clock but the
 //! monotonic one; earlier by at most two of the kernel's ticks, and by [`ALLOWANCES`]. A suspended host's clock stands
@@ -206,8 +206,8 @@ impl Gate {
         Ok(())
     }
 
-    /// Whether owned addresses are renewed in place, and not by taking them out and in again, which costs more.
-    /// Found out by trying.
+    /// Whether what a lease has in further tables than the first is renewed in place, and not by taking it out and in
+    /// again, which costs more. Found out by trying.
     pub const fn refreshes_in_place(&self) -> bool {
         self.abilities.refreshes
     }

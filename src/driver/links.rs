@@ -172,8 +172,8 @@ impl LinkMonitor {
         })
     }
 
-    /// Has the kernel keep its news of what that conversation installs: a thousand addresses are as many notifications, which take memory
-    /// and the processor from those who wait for the addresses. What became of them meanwhile shows in the list after an overrun all the same.
+    /// Has the kernel keep its news of what that conversation installs: those of a thousand addresses take memory and the
+    /// processor from whoever waits for the addresses. What became of these shows in the list after an overrun all the same.
     ///
     /// # Errors
     ///
