@@ -21,6 +21,7 @@
     reason = "the kernel counts a term from when it learns of it: how long it was on its way shows only around the system call"
 )]
 
+mod elements;
 mod onlooker;
 mod probe;
 mod rules;
@@ -36,8 +37,9 @@ use std::time::{Duration, Instant};
 
 use netlink_packet_netfilter::nftables::{NfTablesMessage, TableAttribute, TableMessage};
 
+use self::elements::Term;
 use self::probe::Abilities;
-use self::table::{Direction, Table, Term};
+use self::table::{Direction, Table};
 use super::error::{context, errno};
 use super::nftables::{Change, Nftables, is_missing};
 
@@ -427,8 +429,8 @@ impl Gate {
         for table in &tables {
             changes.extend(after.difference(&before).flat_map(|lease| table::add_lease(table, *lease)));
             for family in table.place.families() {
-                changes.extend(table::remove_managed(table, *family, removed));
-                changes.extend(table::add_managed(table, *family, added));
+                changes.extend(elements::remove_managed(table, *family, removed));
+                changes.extend(elements::add_managed(table, *family, added));
             }
             changes.extend(closing(table, &gone));
             changes.extend(gone.iter().map(|lease| table::remove_lease(table, *lease)));
@@ -467,11 +469,11 @@ impl Gate {
         for table in &tables {
             changes.extend(next.leases().into_iter().flat_map(|lease| table::add_lease(table, lease)));
             for family in table.place.families() {
-                changes.extend(table::add_managed(table, *family, &managed));
+                changes.extend(elements::add_managed(table, *family, &managed));
             }
             for (lease, until) in &next.opened {
                 if let Some(term) = term(start + allowance, *until) {
-                    changes.extend(table::add_owned(table, &[*lease], term));
+                    changes.extend(elements::add_owned(table, &[*lease], term));
                 }
             }
         }
@@ -547,7 +549,7 @@ impl Gate {
 
 /// What of a transaction ends leases. What has ended cannot be removed, so it is added first; no packet meets the state between.
 fn closing(table: &Table, leases: &[LeaseId]) -> Vec<Change> {
-    [table::add_owned(table, leases, MOMENT), table::remove_owned(table, leases)].concat()
+    [elements::add_owned(table, leases, MOMENT), elements::remove_owned(table, leases)].concat()
 }
 
 /// What of a transaction opens leases of an interface and renews those that are open, all of them until the same instant.
@@ -560,9 +562,9 @@ fn renewal(tables: &[Table], wanted: &[Wanted<'_>], known: &Interface, refreshes
     let mut changes = Vec::with_capacity(2 * tables.len());
     for (place, table) in tables.iter().enumerate() {
         if place == 0 || !refreshes {
-            changes.extend(table::remove_owned(table, &open));
+            changes.extend(elements::remove_owned(table, &open));
         }
-        changes.extend(table::add_owned(table, &leases, term));
+        changes.extend(elements::add_owned(table, &leases, term));
     }
     changes
 }

@@ -6,7 +6,8 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use super::Layer;
-use super::table::{self, Running, Set};
+use super::elements::{self, Running};
+use super::table::{self, Set};
 use crate::driver::error::context;
 use crate::driver::nftables::{Nftables, is_missing};
 
@@ -50,16 +51,16 @@ pub struct Lease {
 pub(super) fn leases(nftables: &mut Nftables, layer: Layer, interface: &str) -> io::Result<Vec<Lease>> {
     // The first table knows the addresses of both families.
     let Some(table) = table::tables_of(interface, layer).into_iter().next() else { return Ok(Vec::new()) };
-    let mut list = |set| match nftables.list(table.place.family(), &table::elements(&table, set)) {
+    let mut list = |set| match nftables.list(table.place.family(), &elements::all(&table, set)) {
         Err(error) if is_missing(&error) => Ok(Vec::new()),
         result => result.map_err(context(&format!("read the leases on {interface}"))),
     };
-    let running = list(Set::Owned)?.into_iter().flat_map(|answer| table::elements_of(answer, table::running_of));
+    let running = list(Set::Owned)?.into_iter().flat_map(|answer| elements::read(answer, elements::running_of));
     let running: BTreeMap<_, _> = running.map(|running| (running.number, running)).collect();
     let mut leases = Vec::new();
     for family in table.place.families().iter().filter(|_| !running.is_empty()) {
         let leased = list(Set::Leases(*family))?;
-        let leased = leased.into_iter().flat_map(|answer| table::elements_of(answer, table::leased_of));
+        let leased = leased.into_iter().flat_map(|answer| elements::read(answer, elements::leased_of));
         leases.extend(leased.filter_map(|(address, number)| {
             let Running { left, term, .. } = running.get(&number)?;
             Some(Lease { address, left: *left, term: *term })

@@ -5,7 +5,8 @@ use std::num::NonZeroU32;
 use std::time::Duration;
 
 use super::Layer;
-use super::table::{self, Direction, LeaseId, Place, Set, Table, Term};
+use super::elements::{self, Term};
+use super::table::{self, Direction, LeaseId, Place, Set, Table};
 use crate::driver::error::context;
 use crate::driver::nftables::{Change, Nftables};
 
@@ -97,9 +98,9 @@ fn refreshes(nftables: &mut Nftables, table: &Table) -> io::Result<bool> {
 
 /// Whether the element has that term once it was given it.
 fn takes(nftables: &mut Nftables, table: &Table, term: u64) -> io::Result<bool> {
-    nftables.commit(table::add_owned(table, &[LEASE], Term(term)))?;
-    let answers = nftables.list(table.place.family(), &table::elements(table, Set::Owned))?;
-    let lease = answers.into_iter().flat_map(|answer| table::elements_of(answer, table::running_of)).next();
+    nftables.commit(elements::add_owned(table, &[LEASE], Term(term)))?;
+    let answers = nftables.list(table.place.family(), &elements::all(table, Set::Owned))?;
+    let lease = answers.into_iter().flat_map(|answer| elements::read(answer, elements::running_of)).next();
     let term = Duration::from_millis(term);
     Ok(lease.is_some_and(|lease| lease.left <= term && lease.left > term / 2))
 }
