@@ -1,15 +1,24 @@
 //! Addresses that are installed ahead of a claim, behind the closed gate: the claim takes no longer than its lease then.
 //!
-//! For an owner that hands over ([`super::handover`]), and after one that has resigned, while this node waits for its turn.
+//! For an owner that hands over ([`super::handover`]); after one that has resigned, while this node waits for its turn; and
+//! where the kernel takes long for them, in the last of an owner's silence.
 
 use alloc::sync::Arc;
+use core::time::Duration;
 
 use super::handover::Prepared;
 use super::hook::Moment;
 use super::input::{EffectError, RequestId};
 use super::output::{Cause, Output};
+use super::silence::ANSWER_MARGIN;
+use super::time::Instant;
 use super::vip::{Step, Vip};
 use crate::types::Priority;
+
+/// What the kernel takes for an address where there are many: for each it walks through those that are there already.
+const INSTALLING: Duration = Duration::from_micros(25);
+/// Fewer are installed within a millisecond, and wait for the claim.
+const MANY: usize = 40;
 
 /// What was ordered of the kernel.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,11 +27,18 @@ pub(super) struct Ahead {
     ordered: Option<RequestId>,
     /// The addresses, or some of them, are there.
     pub(super) is_there: bool,
+    /// Another program removed some since.
+    some_went: bool,
 }
 
 impl Ahead {
     pub(super) const fn is_ordered(&self) -> bool {
         self.ordered.is_some()
+    }
+
+    /// Whether all addresses are there, as far as the kernel has told.
+    pub(super) const fn is_whole(&self) -> bool {
+        self.is_there && !self.some_went
     }
 
     /// Whether this was what has ended.
@@ -44,19 +60,53 @@ impl Vip {
             let set = self.set_of(step, Arc::clone(&self.addresses), Arc::new([]));
             let ordered = Some(set.request);
             step.outputs.push_back(Output::Prepare(set));
-            Ahead { ordered, is_there: false }
+            Ahead { ordered, is_there: false, some_went: false }
         })
     }
 
     /// The owner has resigned. A claim that others have a say in may come later than this node's turn, or not at all.
     pub(super) fn order_for_turn(&mut self, step: &mut Step<'_>) {
+        if self.decides_itself(step.now) {
+            self.ahead = Some(self.order_ahead(step));
+        }
+    }
+
+    /// When those of a silent owner are ordered, where there are many: as late as they are there in time, for a connection of
+    /// this host to them breaks by it, and not before its lease has lapsed and it is known whether they still answer.
+    pub(super) fn ahead_at(&self) -> Option<Instant> {
+        let backup = self.backup().filter(|backup| !backup.looked_ahead() && self.addresses.len() >= MANY)?;
+        let claim_at = backup.active_down_at();
+        let lease_end = claim_at - self.skew_time(self.interval());
+        let takes = INSTALLING * u32::try_from(self.addresses.len()).unwrap_or(u32::MAX);
+        Some((claim_at - takes).max(lease_end + ANSWER_MARGIN)).filter(|at| *at < claim_at)
+    }
+
+    /// Orders them once they are due, unless the claim is known not to be made then, or something may speak against it.
+    pub(super) fn order_in_silence_if_due(&mut self, step: &mut Step<'_>, cause: &Cause) {
+        if self.ahead_at().is_none_or(|at| step.now < at) {
+            return;
+        }
+        let is_late = self.backup().is_none_or(|backup| step.now >= backup.active_down_at());
+        self.look_ahead();
+        let Cause::ActiveDown { .. } = cause else { return };
+        let nobody_objects = !self.asks_references()
+            && !step.fences.settings.require
+            && !self.is_too_stale_to_claim()
+            && !self.second_path.has_owner(step.now)
+            && self.quorum.as_ref().is_none_or(|quorum| quorum.is_held(step.now))
+            && !self.silent_owner_has_answered();
+        if nobody_objects && !is_late && self.decides_itself(step.now) {
+            self.ahead = Some(self.order_ahead(step));
+        }
+    }
+
+    /// Whether nobody else decides when this node claims, or whether it does.
+    fn decides_itself(&self, now: Instant) -> bool {
         let its_own = self.settings.priority == Priority::OWNER;
         let others_decide = self.is_claimed_by_group()
             || self.has_hook(Moment::BeforeClaim)
-            || self.others_own_until(step.now, |_| true).is_some();
-        if !its_own && !others_decide && !self.has_offer() {
-            self.ahead = Some(self.order_ahead(step));
-        }
+            || self.others_own_until(now, |_| true).is_some();
+        !its_own && !others_decide && !self.has_offer()
     }
 
     /// The addresses are there, or will be when they are claimed.
@@ -75,16 +125,26 @@ impl Vip {
         }
     }
 
-    /// Whether the addresses are there already. One that preempts an owner which is still there has to begin anew: they would
+    /// An address went that this node does not own.
+    pub(super) fn note_gone_ahead(&mut self) {
+        if let Some(ahead) = self.offered_ahead() {
+            ahead.some_went = true;
+        }
+        if let Some(ahead) = &mut self.ahead {
+            ahead.some_went = true;
+        }
+    }
+
+    /// The addresses that are there already. One that preempts an owner which is still there has to begin anew: they would
     /// answer before that owner has heard of it.
-    pub(super) fn take_ahead(&mut self, step: &mut Step<'_>, cause: &Cause) -> bool {
+    pub(super) fn take_ahead(&mut self, step: &mut Step<'_>, cause: &Cause) -> Option<Ahead> {
         if let Cause::Preempts { .. } = cause {
             self.drop_offer(step);
             self.drop_ahead(step);
         }
-        let was_offered = self.take_offer(step);
+        let offered = self.take_offer(step);
         // What is under way yet ends before what the claim orders.
-        was_offered || self.ahead.take().is_some_and(|ahead| ahead.is_there)
+        offered.or_else(|| self.ahead.take()).filter(|ahead| ahead.is_there)
     }
 
     /// This node's turn does not come.

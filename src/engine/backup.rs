@@ -31,6 +31,8 @@ pub(super) struct Backup {
     listens_again: bool,
     /// What is asked before a claim has been asked.
     prepared: bool,
+    /// It was decided whether the addresses are installed ahead of the claim.
+    looked_ahead: bool,
     /// Since when its claim waits, and whether that was told.
     claim_waits: Option<(Instant, bool)>,
     /// A fencing stands between it and its claim.
@@ -53,6 +55,7 @@ impl Backup {
             resigned: Voice::UNKNOWN,
             listens_again: false,
             prepared: false,
+            looked_ahead: false,
             claim_waits: None,
             awaits_fence: false,
             due: None,
@@ -62,7 +65,7 @@ impl Backup {
 
     /// A listener that has asked all that is to be asked, and claims at an instant.
     pub(super) fn waiting(until: Instant) -> Self {
-        Self { prepared: true, ..Self::listening(until) }
+        Self { prepared: true, looked_ahead: true, ..Self::listening(until) }
     }
 
     /// A listener that follows a peer.
@@ -118,6 +121,11 @@ impl Backup {
     pub(super) const fn is_prepared(&self) -> bool {
         self.prepared
     }
+
+    /// Whether it was decided if the addresses are installed ahead of the claim.
+    pub(super) const fn looked_ahead(&self) -> bool {
+        self.looked_ahead
+    }
 }
 
 impl Vip {
@@ -170,8 +178,16 @@ impl Vip {
         }
         self.ask_if_due(step);
         self.canvass_on_deadline(step);
-        if !self.listens_again(step.now) {
+        self.order_in_silence_if_due(step, &cause);
+        if !self.listens_again(step) {
             self.seek(step, cause);
+        }
+    }
+
+    /// See [`Backup::looked_ahead`].
+    pub(super) const fn look_ahead(&mut self) {
+        if let State::Backup(backup) = &mut self.state {
+            backup.looked_ahead = true;
         }
     }
 
@@ -226,6 +242,7 @@ impl Vip {
         self.summons = None;
         let State::Backup(backup) = &mut self.state else { return };
         backup.prepared = waits;
+        backup.looked_ahead = waits;
         match (backup.inferior, &backup.owner) {
             // It was to be replaced, and is not any more, or not yet.
             (Some((heard, _)), _) if heard.priority >= priority || preempt != Preempt::On => {
@@ -246,18 +263,22 @@ impl Vip {
     /// Whether it is too early to claim: the timer has not run out, or it did so while this node could not run. What a
     /// host did not hear while it was paused says nothing of the owner, so it gives the owner's next advert a chance; once,
     /// so that a node that is always late still claims.
-    fn listens_again(&mut self, now: Instant) -> bool {
+    fn listens_again(&mut self, step: &mut Step<'_>) -> bool {
+        let now = step.now;
         let interval = self.interval();
         let again = now + interval.duration() + self.skew_time(interval);
         let State::Backup(backup) = &mut self.state else { return true };
         let is_late = now.since(backup.active_down_at) >= interval.duration() && !backup.listens_again;
-        if is_late {
-            backup.listens_again = true;
-            backup.prepared = false;
-            backup.active_down_at = again;
-            self.summons = None;
+        if !is_late {
+            return now < backup.active_down_at;
         }
-        is_late || now < backup.active_down_at
+        backup.listens_again = true;
+        backup.prepared = false;
+        backup.looked_ahead = false;
+        backup.active_down_at = again;
+        self.summons = None;
+        self.drop_ahead(step);
+        true
     }
 
     /// Priority 0: the owner's successor need not wait for the silence, only for its turn.

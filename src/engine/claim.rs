@@ -2,6 +2,7 @@
 
 use core::time::Duration;
 
+use super::ahead::Ahead;
 use super::input::{EffectError, RequestId};
 use super::output::{Cause, EventKind, Output};
 use super::owner::Ownership;
@@ -77,12 +78,12 @@ impl Vip {
     /// Advertises, and asks the kernel for the addresses.
     pub(super) fn claim(&mut self, step: &mut Step<'_>, cause: Cause) {
         let interval = self.settings.interval;
-        let is_there = self.take_ahead(step, &cause);
+        let ahead = self.take_ahead(step, &cause);
         self.end_canvass();
         self.transmit(step, self.priority());
         self.ask_to_stay(step);
-        if is_there {
-            self.claim_what_is_there(step, cause);
+        if let Some(ahead) = ahead {
+            self.claim_what_is_there(step, cause, ahead);
             return;
         }
         // Installed while the kernel is told of the lease; without it they answer nobody.
@@ -97,20 +98,26 @@ impl Vip {
         self.enter(step, State::Claiming { ownership, request }, cause);
     }
 
-    /// The addresses are there already, and answer as soon as there is a lease. That they are there still is made sure of afterwards.
-    fn claim_what_is_there(&mut self, step: &mut Step<'_>, cause: Cause) {
+    /// The addresses are there already, and answer as soon as there is a lease. Those of them that went, and what is heeded at
+    /// once, follow.
+    fn claim_what_is_there(&mut self, step: &mut Step<'_>, cause: Cause, ahead: Ahead) {
         let lease = self.renew_lease(step);
         let set = self.address_set(step);
         let request = set.request;
+        let is_all = ahead.is_whole() && set.routing.is_empty();
         let mut restorations = Restorations::default();
-        restorations.began(request);
+        if !is_all {
+            restorations.began(request);
+        }
         let ownership = Ownership::begun(step.now, lease, self.settings.interval, restorations, None);
         self.enter(step, State::Claiming { ownership: ownership.clone(), request }, cause);
         let away = self.away(step.now);
         self.enter(step, State::Active(ownership), Cause::Installed);
         self.event(step, EventKind::TookOver { away });
         self.announce_anew(step);
-        step.outputs.push_back(Output::Install(set));
+        if !is_all {
+            step.outputs.push_back(Output::Install(set));
+        }
     }
 
     pub(super) fn on_installed(&mut self, step: &mut Step<'_>, request: RequestId, result: Result<(), EffectError>) {

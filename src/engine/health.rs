@@ -419,7 +419,7 @@ impl Vip {
         self.is_too_stale_to_claim().then(|| step.now + self.settings.interval.duration())
     }
 
-    fn is_too_stale_to_claim(&self) -> bool {
+    pub(super) fn is_too_stale_to_claim(&self) -> bool {
         self.health.checks.iter().any(Check::forbids_claim)
     }
 

@@ -163,7 +163,10 @@ impl Vip {
 
     fn on_gone(&mut self, step: &mut Step<'_>, event: impl FnOnce(u8) -> EventKind) {
         self.depose_if_late(step);
-        let (State::Claiming { ownership, .. } | State::Active(ownership)) = &mut self.state else { return };
+        let (State::Claiming { ownership, .. } | State::Active(ownership)) = &mut self.state else {
+            self.note_gone_ahead();
+            return;
+        };
         match ownership.restorations.on_gone(step.now) {
             Verdict::Restore(count) => {
                 self.event(step, event(count));

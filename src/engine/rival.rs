@@ -177,7 +177,7 @@ impl Vip {
             StateName::Claiming => self.withdraw_on_answer(step, address, mac, kind),
             StateName::Backup => {
                 self.evidence.owner_mac = Some(mac);
-                self.note_answer(step.now, address, mac);
+                self.note_answer(step, address, mac);
                 self.note_answer_of_summoned(address, mac);
             }
             // Between two owners, too, somebody is the owner.

@@ -511,6 +511,11 @@ impl SecondPath {
         self.believed(now).filter(|said| said.report.standing == Standing::Owner)
     }
 
+    /// Whether a peer says so there that it owns the addresses.
+    pub(super) fn has_owner(&self, now: Instant) -> bool {
+        self.owners(now).next().is_some()
+    }
+
     /// What those say of the vip who are believed now.
     pub(super) fn reports(&self, now: Instant) -> impl Iterator<Item = (&str, &Report)> {
         self.believed(now).map(|said| (said.peer.as_str(), &said.report))

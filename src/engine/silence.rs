@@ -183,12 +183,18 @@ impl Vip {
 /// Answers.
 impl Vip {
     /// A backup heard that somebody has an address.
-    pub(super) fn note_answer(&mut self, now: Instant, address: IpAddr, mac: MacAddr) {
+    pub(super) fn note_answer(&mut self, step: &mut Step<'_>, address: IpAddr, mac: MacAddr) {
         let Some(silence) = &mut self.silence else { return };
-        silence.round_trip.get_or_insert_with(|| now.since(silence.asked_at));
+        silence.round_trip.get_or_insert_with(|| step.now.since(silence.asked_at));
         if silence.asked_at >= silence.lease_end {
             silence.answer = Some(Answer { address, mac });
+            self.drop_ahead(step);
         }
+    }
+
+    /// Whether a question of this silence was answered: its host lives.
+    pub(super) fn silent_owner_has_answered(&self) -> bool {
+        self.silence.as_ref().is_some_and(|silence| silence.round_trip.is_some())
     }
 
     /// Another node may own the addresses by a majority's grant, so that they answer by right.

@@ -213,7 +213,8 @@ impl Vip {
             State::Initialize => self.hold.as_ref().and_then(|hold| hold.until),
             State::Backup(backup) => {
                 let claim_at = backup.active_down_at();
-                [self.prepare_at(), self.ask_at(), self.canvass_at(), Some(claim_at)].into_iter().flatten().min()
+                let before = [self.prepare_at(), self.ask_at(), self.canvass_at(), self.ahead_at()];
+                before.into_iter().flatten().chain([claim_at]).min()
             }
             State::Claiming { ownership, .. } | State::Active(ownership) => {
                 let deadline = ownership.deadline();

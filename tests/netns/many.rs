@@ -5,9 +5,12 @@ use std::time::Duration;
 
 use anyhow::{Context as _, Result, ensure};
 use libtest_mimic::Trial;
-use vipd::lab::Network;
+use vipd::driver::routing::RoutingTables;
+use vipd::lab::{Host, Network};
 
-use crate::support::{Agent, Segment, Transition, Vip, ensure_calm, eventually, own_addresses};
+use crate::support::{
+    Agent, MAC_B, Segment, Transition, Vip, await_none, ensure_calm, eventually, learn, own_addresses,
+};
 use crate::trial;
 
 /// As many as one interface's VRIDs nearly allow.
@@ -18,6 +21,7 @@ pub fn trials() -> Vec<Trial> {
     vec![
         trial("250_vips_come_up_and_are_taken_over_together", many),
         trial("each_vip_of_an_agent_fails_over_on_its_own", each_on_its_own),
+        trial("the_many_addresses_of_a_vip_and_its_route_follow_a_dead_host", one_with_many),
     ]
 }
 
@@ -50,6 +54,46 @@ fn many() -> Result<()> {
     let bound = Duration::from_millis(INTERVAL_MS.into()) * (256 + 156) / 256;
     ensure!(spread <= bound, "{spread:?} between the first and the last, {bound:?} allowed");
     eventually("b has all addresses", || Ok((own_addresses(&segment.b)?.len() == usize::from(VIPS)).then_some(())))
+}
+
+/// They are installed before the claim, and the route with it.
+fn one_with_many() -> Result<()> {
+    let mut segment = Segment::new()?;
+    let v4 = (101..=250).map(|last| format!("\"10.9.0.{last}/32\""));
+    let v6 = (1..=50).map(|last| format!("\"fd09::1:{last}/128\""));
+    let addresses: Vec<String> = v4.chain(v6).collect();
+    let vip = |priority| {
+        let vip = Vip::new(priority).every_ms(INTERVAL_MS).addresses(format!("[{}]", addresses.join(", ")));
+        vip.with("routes = [\"10.50.0.0/16 via 10.9.0.9\"]")
+    };
+    let agent_a = Agent::start(&segment.a, &[vip(200)])?;
+    let agent_b = Agent::start(&segment.b, &[vip(100)])?;
+    agent_a.await_state("Active")?;
+    agent_b.await_state("Backup")?;
+    let all = |host: &Host| -> Result<Option<()>> {
+        let routes = host.run_in(|| anyhow::Ok(RoutingTables::open()?.own()?.len()))??;
+        // And the link-local one, which each virtual router of IPv6 has.
+        Ok((own_addresses(host)?.len() == addresses.len() + 1 && routes == 1).then_some(()))
+    };
+    eventually("a has all addresses, and the route", || all(&segment.a))?;
+    ensure!(own_addresses(&segment.b)?.is_empty(), "b has addresses although a is heard");
+
+    segment.a.kill()?;
+    let active = agent_b.await_state("Active")?;
+    eventually("b has all addresses, and the route", || all(&segment.b))?;
+    let claiming = agent_b.transitions().into_iter().rev().find(|moved| moved.to == "Claiming");
+    eprintln!("{} addresses: {:?} from Claiming to Active", addresses.len(), claiming.map(|it| active.at - it.at));
+    for address in ["10.9.0.101", "10.9.0.250", "fd09::1:1", "fd09::1:50"] {
+        ensure!(learn(&segment.client, address)? == MAC_B, "{address} is not at b");
+    }
+    ensure_calm(&[&agent_b], Duration::from_millis(u64::from(INTERVAL_MS)))?;
+
+    drop(agent_a);
+    segment.reboot_a()?;
+    let agent_a = Agent::start(&segment.a, &[vip(200)])?;
+    agent_a.await_state("Active")?;
+    await_none(&segment.b)?;
+    eventually("a has all addresses again, and the route", || all(&segment.a))
 }
 
 fn each_on_its_own() -> Result<()> {

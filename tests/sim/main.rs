@@ -41,6 +41,7 @@ mod voters;
 mod watch;
 mod world;
 
+mod ahead;
 mod answers;
 mod checksums;
 mod conflict;

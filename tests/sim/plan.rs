@@ -69,11 +69,14 @@ impl Plan {
         // Another stream than the world's own.
         let mut rng = Rng::new(seed ^ 0x7669_7064);
         let mut faults: Vec<Fault> = FAULTS.into_iter().filter(|_| rng.permille(250)).collect();
-        // And another, so that the worlds without reloads are those that they were before there were any.
+        // And others, so that the worlds without reloads and without many addresses are those that they were before there were any.
         if Rng::new(seed ^ 0x7265_6c6f_6164).permille(250) {
             faults.push(Fault::Reloads);
         }
         let mut hosts = hosts(&mut rng);
+        if Rng::new(seed ^ 0x6d61_6e79).permille(100) {
+            give_many_addresses(&mut hosts);
+        }
         let second = second_path(&mut Rng::new(seed ^ 0x7365_636f_6e64), &mut faults, &mut hosts);
         let slow = rng.permille(150);
         let starved = rng.permille(150);
@@ -144,6 +147,17 @@ fn network(rng: &mut Rng, faults: &[Fault]) -> Network {
         network.late_by = rng.pick(&[1, 5, 50]) * MILLISECOND;
     }
     network
+}
+
+/// So many that they are installed ahead of a claim: of the first vip, on each host.
+fn give_many_addresses(hosts: &mut [HostSpec]) {
+    for vip in hosts.iter_mut().filter_map(|host| host.settings.vips.first_mut()) {
+        let family = vip.addresses[0].family();
+        vip.addresses.extend((1..=60).map(|last| match family {
+            Family::V4 => address(IpAddr::from([10, 0, 1, last])),
+            Family::V6 => address(IpAddr::from([0x2001, 0xdb8, 0, 0, 0, 0, 1, u16::from(last)])),
+        }));
+    }
 }
 
 /// In a third of the worlds most hosts have a second path, which may be as bad as the first.

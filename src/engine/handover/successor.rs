@@ -6,6 +6,7 @@ use core::net::IpAddr;
 use core::time::Duration;
 
 use super::{ASKING, HandoverFailure, MOST_READIES, Offer, OfferedHook, Prepared, is_question_only, window};
+use crate::engine::ahead::Ahead;
 use crate::engine::hook::{Asked, Moment, RETRY_AFTER_VETO, Reason};
 use crate::engine::input::{EffectError, RequestId};
 use crate::engine::output::Cause;
@@ -297,15 +298,20 @@ impl Vip {
         self.handover.offer.is_some()
     }
 
-    /// It is claimed. Whether the addresses are there already.
-    pub(in crate::engine) fn take_offer(&mut self, step: &mut Step<'_>) -> bool {
-        let is_there = self.handover.offer.as_ref().is_some_and(|offer| offer.ahead.is_there);
-        if is_there {
+    /// What was installed for it.
+    pub(in crate::engine) fn offered_ahead(&mut self) -> Option<&mut Ahead> {
+        self.handover.offer.as_mut().map(|offer| &mut offer.ahead)
+    }
+
+    /// It is claimed. The addresses, where they are there already.
+    pub(in crate::engine) fn take_offer(&mut self, step: &mut Step<'_>) -> Option<Ahead> {
+        let there = self.offered_ahead().map(|ahead| *ahead).filter(|ahead| ahead.is_there);
+        if there.is_some() {
             self.handover.offer = None;
         } else {
             self.drop_offer(step);
         }
-        is_there
+        there
     }
 
     /// It is not to come after all.
