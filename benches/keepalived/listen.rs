@@ -14,6 +14,10 @@ use vipd::lab::{Host, Tap};
 /// No host has it.
 const ASKER: Ipv4Addr = Ipv4Addr::new(10, 77, 0, 250);
 
+/// To be woken for each of thousands of frames would take the processor from those who are measured. The kernel notes when
+/// it had each.
+const REST: Duration = Duration::from_micros(500);
+
 /// When something was first heard of an address.
 #[derive(Clone, Copy, Debug, Default)]
 pub(crate) struct First {
@@ -57,12 +61,12 @@ impl Listener {
     /// Asks on the first interface for each address that has not answered yet.
     pub(crate) fn ask(&self, addresses: &[IpAddr]) -> Result<()> {
         let tap = self.taps.first().ok_or_else(|| anyhow!("no interface"))?;
-        for address in addresses {
-            if self.of(*address).answered.is_none() {
-                tap.send(&who_has(*address, ASKER))?;
-            }
-        }
-        Ok(())
+        let heard = self.heard.lock().unwrap_or_else(PoisonError::into_inner);
+        let has_answered = |address: &&IpAddr| heard.get(address).is_some_and(|first| first.answered.is_some());
+        let questions: Vec<_> =
+            addresses.iter().filter(|it| !has_answered(it)).map(|address| who_has(*address, ASKER)).collect();
+        drop(heard);
+        Ok(questions.iter().try_for_each(|question| tap.send(question))?)
     }
 
     /// Waits until all of these have what is looked for.
@@ -111,15 +115,23 @@ impl Drop for Listener {
 fn listen(tap: &Tap, heard: &Heard, stopping: &AtomicBool) {
     let mut frame = [0; 2048];
     while !stopping.load(Ordering::Relaxed) {
-        let Ok(Some((at, length))) = tap.recv(&mut frame) else { continue };
-        let Some((_, kind, address)) = frame.get(..length).and_then(|frame| read(frame, 0)) else { continue };
-        let mut heard = heard.lock().unwrap_or_else(PoisonError::into_inner);
-        let first = heard.entry(address).or_default();
-        let slot = match kind {
-            Kind::Announcement => &mut first.announced,
-            Kind::Neighbour => &mut first.answered,
-            Kind::Echo(_) => continue,
-        };
-        slot.get_or_insert(at);
+        let mut received = tap.recv(&mut frame);
+        while let Ok(Some((at, length))) = received {
+            if let Some((_, kind, address)) = frame.get(..length).and_then(|frame| read(frame, 0)) {
+                note(&mut heard.lock().unwrap_or_else(PoisonError::into_inner), at, kind, address);
+            }
+            received = tap.try_recv(&mut frame);
+        }
+        thread::sleep(REST);
     }
+}
+
+fn note(heard: &mut HashMap<IpAddr, First>, at: Instant, kind: Kind, address: IpAddr) {
+    let first = heard.entry(address).or_default();
+    let slot = match kind {
+        Kind::Announcement => &mut first.announced,
+        Kind::Neighbour => &mut first.answered,
+        Kind::Echo(_) => return,
+    };
+    slot.get_or_insert(at);
 }

@@ -3,6 +3,7 @@
 //! The ports are where faults are made, because a real switch is where a host's death, a pulled cable or a partition
 //! shows. Needs no program and no kernel module but bridge and veth.
 
+use std::fs;
 use std::os::fd::AsRawFd as _;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -48,6 +49,12 @@ impl Network {
     /// The process is not root over its namespaces (see [`enter`](super::enter)), or the kernel has no bridges.
     pub fn new() -> Result<Self> {
         let namespace = Namespace::new("switch")?;
+        // A switch knows nothing of the firewall of a host. There is no such setting where the machine asks none for bridges.
+        namespace.run_in(|| {
+            for packets in ["arptables", "iptables", "ip6tables"] {
+                fs::write(format!("/proc/sys/net/bridge/bridge-nf-call-{packets}"), "0").ok();
+            }
+        })?;
         let rtnl = namespace.run_in(Rtnl::new)??;
         let mut message = LinkMessage::default();
         message.attributes.push(LinkAttribute::IfName(BRIDGE.into()));

@@ -54,6 +54,18 @@ impl Tap {
     /// # Errors
     /// The interface is gone.
     pub fn recv(&self, buffer: &mut [u8]) -> Result<Option<(Instant, usize)>> {
+        self.receive(buffer, 0)
+    }
+
+    /// As [`Self::recv`], but without waiting.
+    ///
+    /// # Errors
+    /// The interface is gone.
+    pub fn try_recv(&self, buffer: &mut [u8]) -> Result<Option<(Instant, usize)>> {
+        self.receive(buffer, libc::MSG_DONTWAIT)
+    }
+
+    fn receive(&self, buffer: &mut [u8], flags: libc::c_int) -> Result<Option<(Instant, usize)>> {
         let mut iov = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
         let mut control = [0_u64; 16];
         // SAFETY: all zeros is a message header without buffers.
@@ -64,7 +76,7 @@ impl Tap {
         // Of another width with each libc.
         message.msg_controllen = mem::size_of_val(&control) as _;
         // SAFETY: the header points at buffers of the stated lengths that live until the call returns.
-        let received = unsafe { libc::recvmsg(self.socket.as_raw_fd(), &raw mut message, 0) };
+        let received = unsafe { libc::recvmsg(self.socket.as_raw_fd(), &raw mut message, flags) };
         let Ok(length) = usize::try_from(received) else {
             let error = io::Error::last_os_error();
             return match error.kind() {
