@@ -40,34 +40,26 @@ const HEADERS_LEN: usize = 20;
 const NLMSG_ERROR: u16 = 2;
 const NLMSG_DONE: u16 = 3;
 
-/// A message of a transaction, with its flags beside `NLM_F_REQUEST`.
+/// A message of a transaction, written already: what describes a rule takes ten times the memory of what is sent, and there
+/// may be a rule for each of a thousand vips.
 #[derive(Clone, Debug)]
 pub struct Change {
     /// The family of the table that it is about.
     pub family: NetfilterProtoFamily,
-    /// What is asked.
-    pub message: Body,
+    /// What is asked: `NFT_MSG_*`.
+    pub kind: u8,
+    /// Of the message.
+    pub attributes: Vec<u8>,
     /// `NLM_F_CREATE` and the like.
     pub flags: u16,
 }
 
-/// What a message of a transaction asks.
-#[derive(Clone, Debug)]
-pub enum Body {
-    /// Of any kind.
-    Described(NfTablesMessage),
-    /// Written already, because it is sent with every advert.
-    Written {
-        /// `NFT_MSG_*`.
-        kind: u8,
-        /// Its attributes.
-        attributes: Vec<u8>,
-    },
-}
-
-impl From<NfTablesMessage> for Body {
-    fn from(message: NfTablesMessage) -> Self {
-        Self::Described(message)
+impl Change {
+    /// Writes what the message describes.
+    pub fn new(family: NetfilterProtoFamily, message: &NfTablesMessage, flags: u16) -> Self {
+        let mut attributes = vec![0; message.buffer_len().next_multiple_of(4)];
+        message.emit(&mut attributes);
+        Self { family, kind: message.message_type().into(), attributes, flags }
     }
 }
 
@@ -104,18 +96,16 @@ impl Nftables {
     ///
     /// The kernel's first refusal, then nothing has changed; or none of its answers could be read.
     pub fn commit(&mut self, changes: Vec<Change>) -> io::Result<()> {
-        self.request.clear();
+        self.request = Vec::with_capacity(
+            changes.iter().map(|change| HEADERS_LEN + change.attributes.len()).sum::<usize>() + 2 * HEADERS_LEN,
+        );
         let first = self.append(NetfilterProtoFamily::Unspec, ControlMessage::BatchBegin, NLM_F_REQUEST);
         let (mut last, mut left) = (first, changes.len());
-        for Change { family, message, flags } in changes {
+        for change in changes {
             left -= 1;
             // One acknowledgement is enough: it comes after all refusals, and after the transaction is done.
             let ack = if left == 0 { NLM_F_ACK } else { 0 };
-            let flags = NLM_F_REQUEST | flags | ack;
-            last = match message {
-                Body::Described(message) => self.append(family, message, flags),
-                Body::Written { kind, attributes } => self.append_written(family, kind, &attributes, flags),
-            };
+            last = self.append_change(&change, NLM_F_REQUEST | ack);
         }
         self.append(NetfilterProtoFamily::Unspec, ControlMessage::BatchEnd, NLM_F_REQUEST);
         self.socket.send(&self.request, 0).map_err(context("send an nftables transaction"))?;
@@ -221,19 +211,20 @@ impl Nftables {
     }
 
     /// As [`Self::append`].
-    fn append_written(&mut self, family: NetfilterProtoFamily, kind: u8, attributes: &[u8], flags: u16) -> u32 {
+    fn append_change(&mut self, change: &Change, flags: u16) -> u32 {
+        let Change { family, kind, attributes, .. } = change;
         self.sequence = self.sequence.wrapping_add(1);
         let mut header = NetlinkHeader::default();
         let len = HEADERS_LEN + attributes.len();
         header.length = u32::try_from(len).expect("a message has some thousand elements at most");
-        header.message_type = u16::from_be_bytes([NetfilterSubsystem::NfTables.into(), kind]);
-        header.flags = flags;
+        header.message_type = u16::from_be_bytes([NetfilterSubsystem::NfTables.into(), *kind]);
+        header.flags = flags | change.flags;
         header.sequence_number = self.sequence;
         header.port_number = self.port;
         let start = self.request.len();
         self.request.resize(start + HEADERS_LEN, 0);
         header.emit(&mut self.request[start..]);
-        NetfilterHeader::new(family, 0, 0).emit(&mut self.request[start + header.buffer_len()..]);
+        NetfilterHeader::new(*family, 0, 0).emit(&mut self.request[start + header.buffer_len()..]);
         self.request.extend_from_slice(attributes);
         self.sequence
     }

@@ -30,19 +30,12 @@ const NF_DROP: u32 = 0;
 /// The kernel's refusal: it has no nftables, or the interface is missing.
 pub fn set_firewall(host: &Host, interface: &str, stops_adverts: bool) -> Result<()> {
     let table = || vec![TableAttribute::Name(TABLE.to_owned())];
-    let new = |message: NfTablesMessage, flags| Change {
-        family: NetfilterProtoFamily::NetDev,
-        message: message.into(),
-        flags: NLM_F_CREATE | flags,
-    };
+    let change = |message: &NfTablesMessage, flags| Change::new(NetfilterProtoFamily::NetDev, message, flags);
+    let new = |message: NfTablesMessage, flags| change(&message, NLM_F_CREATE | flags);
     // Whatever was there is replaced.
     let mut changes = vec![
         new(NfTablesMessage::NewTable(TableMessage { attributes: table() }), 0),
-        Change {
-            family: NetfilterProtoFamily::NetDev,
-            message: NfTablesMessage::DeleteTable(TableMessage { attributes: table() }).into(),
-            flags: 0,
-        },
+        change(&NfTablesMessage::DeleteTable(TableMessage { attributes: table() }), 0),
     ];
     if stops_adverts {
         let chain = vec![

@@ -220,9 +220,7 @@ fn nothing_is_left_after_removal() {
     veth("eth1", "eth9", None);
     let other = TableMessage { attributes: vec![TableAttribute::Name("somebodys".to_owned())] };
     let mut others = Nftables::open().expect("this kernel has nftables");
-    others
-        .commit(vec![Change { family: families()[0], message: NfTablesMessage::NewTable(other).into(), flags: 0x400 }])
-        .expect("a table");
+    others.commit(vec![Change::new(families()[0], &NfTablesMessage::NewTable(other), 0x400)]).expect("a table");
 
     let mut gate = closed_gate(&stage);
     gate.manage("eth1", &by(VIPS, &[ip(VIP)])).expect("eth1 exists");
@@ -331,11 +329,7 @@ fn nobody_else_can_remove_it() {
     }
     let remove = TableMessage { attributes: vec![TableAttribute::Name("vipd-eth0".to_owned())] };
     let mut others = Nftables::open().expect("this kernel has nftables");
-    let refused = others.commit(vec![Change {
-        family: families()[0],
-        message: NfTablesMessage::DeleteTable(remove).into(),
-        flags: 0,
-    }]);
+    let refused = others.commit(vec![Change::new(families()[0], &NfTablesMessage::DeleteTable(remove), 0)]);
     assert_eq!(refused.map_err(|error| error.kind()), Err(io::ErrorKind::PermissionDenied));
     let mut second = open_gate();
     let refused = second.manage("eth0", &by(VIPS, &stage.vips)).expect_err("the first agent still runs");
@@ -343,9 +337,7 @@ fn nobody_else_can_remove_it() {
     lease(&mut gate, LONG);
     // Without a name all tables are meant: what `nft flush ruleset` asks for.
     let all = TableMessage { attributes: Vec::new() };
-    others
-        .commit(vec![Change { family: families()[0], message: NfTablesMessage::DeleteTable(all).into(), flags: 0 }])
-        .expect("a flush");
+    others.commit(vec![Change::new(families()[0], &NfTablesMessage::DeleteTable(all), 0)]).expect("a flush");
     assert!(gate.stands("eth0").expect("an answer"));
     assert_eq!(gate.owned("eth0").expect("the gate stands").len(), 2);
 }

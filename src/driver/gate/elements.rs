@@ -10,7 +10,7 @@ use netlink_packet_netfilter::nftables::{
 };
 
 use super::table::{CLOSED, LEASE_PREFIX, LeaseId, Managed, Set, Table};
-use crate::driver::nftables::{Body, Change};
+use crate::driver::nftables::Change;
 use crate::types::Family;
 
 /// Elements in one message, whose length is 16 bits: an IPv6 address with the chain of its lease takes 72 bytes.
@@ -42,10 +42,10 @@ pub(super) struct Term(pub(super) u64);
 /// Manages those of the family.
 pub(super) fn add_managed(table: &Table, family: Family, managed: &[Managed]) -> Vec<Change> {
     let of_family = || managed.iter().filter(|it| Family::of(it.address) == family);
-    let mut changes = change(table, Set::Managed(family), Action::Add, of_family(), |it, element| {
+    let mut changes = in_messages(table, Set::Managed(family), Action::Add, of_family(), |it, element| {
         put_address(element, it.address);
     });
-    changes.extend(change(table, Set::Leases(family), Action::Add, of_family(), |it, element| {
+    changes.extend(in_messages(table, Set::Leases(family), Action::Add, of_family(), |it, element| {
         put_address(element, it.address);
         let chain = it.lease.map_or_else(|| CLOSED.to_owned(), LeaseId::chain);
         nest(element, NFTA_SET_ELEM_DATA, |data| {
@@ -63,14 +63,14 @@ pub(super) fn remove_managed(table: &Table, family: Family, addresses: &[IpAddr]
     let of_family = || addresses.iter().filter(|address| Family::of(**address) == family);
     let sets = [Set::Managed(family), Set::Leases(family)];
     let changes = sets.into_iter().flat_map(|set| {
-        change(table, set, Action::Remove, of_family(), |address, element| put_address(element, *address))
+        in_messages(table, set, Action::Remove, of_family(), |address, element| put_address(element, *address))
     });
     changes.collect()
 }
 
 /// Adds leases, or refreshes those that run where the kernel can.
 pub(super) fn add_owned(table: &Table, leases: &[LeaseId], Term(term): Term) -> Vec<Change> {
-    change(table, Set::Owned, Action::Add, leases.iter(), |lease, element| {
+    in_messages(table, Set::Owned, Action::Add, leases.iter(), |lease, element| {
         put_lease(element, *lease);
         // The first is the term of a new element, the second what is left of it: an old one is given both.
         put(element, NFTA_SET_ELEM_TIMEOUT, &term.to_be_bytes());
@@ -80,7 +80,7 @@ pub(super) fn add_owned(table: &Table, leases: &[LeaseId], Term(term): Term) -> 
 
 /// Ends leases. The kernel refuses where one is missing or has ended.
 pub(super) fn remove_owned(table: &Table, leases: &[LeaseId]) -> Vec<Change> {
-    change(table, Set::Owned, Action::Remove, leases.iter(), |lease, element| put_lease(element, *lease))
+    in_messages(table, Set::Owned, Action::Remove, leases.iter(), |lease, element| put_lease(element, *lease))
 }
 
 /// All elements of a set, as a question.
@@ -149,7 +149,7 @@ enum Action {
 }
 
 /// In as many messages as they need; written as they are, as they are sent with every advert.
-fn change<T>(
+fn in_messages<T>(
     table: &Table,
     set: Set,
     action: Action,
@@ -171,7 +171,7 @@ fn change<T>(
                 nest(list, NFTA_LIST_ELEM, |attributes| write(element, attributes));
             }
         });
-        Some(Change { family: table.place.family(), message: Body::Written { kind, attributes }, flags })
+        Some(Change { family: table.place.family(), kind, attributes, flags })
     });
     messages.collect()
 }

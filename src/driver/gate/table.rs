@@ -218,21 +218,13 @@ pub(super) fn make(table: &Table, persistent: bool) -> Change {
     if persistent {
         attributes.push(TableAttribute::Flags(TableFlags::Owner | TableFlags::Persisent));
     }
-    Change {
-        family: table.place.family(),
-        message: NfTablesMessage::NewTable(TableMessage { attributes }).into(),
-        flags: NLM_F_CREATE,
-    }
+    change(table, NfTablesMessage::NewTable(TableMessage { attributes }), NLM_F_CREATE)
 }
 
 /// Removes a table that exists.
 pub(super) fn remove(table: &Table) -> Change {
     let attributes = vec![TableAttribute::Name(table.name.clone())];
-    Change {
-        family: table.place.family(),
-        message: NfTablesMessage::DeleteTable(TableMessage { attributes }).into(),
-        flags: 0,
-    }
+    change(table, NfTablesMessage::DeleteTable(TableMessage { attributes }), 0)
 }
 
 /// The id has to be unique within a transaction.
@@ -259,11 +251,7 @@ pub(super) fn add_set(table: &Table, set: Set, id: u32) -> Change {
         Set::Leases(_) => attributes.push(SetAttribute::DataType(TYPE_VERDICT)),
         Set::Owned => attributes.push(SetAttribute::UserData(host_byte_order())),
     }
-    Change {
-        family: table.place.family(),
-        message: NfTablesMessage::NewSet(SetMessage { attributes }).into(),
-        flags: NLM_F_CREATE,
-    }
+    change(table, NfTablesMessage::NewSet(SetMessage { attributes }), NLM_F_CREATE)
 }
 
 /// What nft keeps with a set whose keys are numbers of this machine, for itself to show them (`NFTNL_UDATA_SET_KEYBYTEORDER`).
@@ -290,11 +278,7 @@ pub(super) fn add_chain(table: &Table, direction: Direction, interface: &str) ->
         ChainAttribute::Hook(hook),
         ChainAttribute::Type("filter".to_owned()),
     ];
-    Change {
-        family: table.place.family(),
-        message: NfTablesMessage::NewChain(ChainMessage { attributes }).into(),
-        flags: NLM_F_CREATE,
-    }
+    change(table, NfTablesMessage::NewChain(ChainMessage { attributes }), NLM_F_CREATE)
 }
 
 /// Makes the chain that whatever is about an address of this lease is asked in. There must be none yet: its rule would be in it twice.
@@ -306,21 +290,13 @@ pub(super) fn add_lease(table: &Table, lease: LeaseId) -> [Change; 2] {
 /// Removes that chain, to which no address may lead any more.
 pub(super) fn remove_lease(table: &Table, lease: LeaseId) -> Change {
     let attributes = vec![ChainAttribute::Table(table.name.clone()), ChainAttribute::Name(lease.chain())];
-    Change {
-        family: table.place.family(),
-        message: NfTablesMessage::DeleteChain(ChainMessage { attributes }).into(),
-        flags: 0,
-    }
+    change(table, NfTablesMessage::DeleteChain(ChainMessage { attributes }), 0)
 }
 
 /// One without a hook: others lead to it.
 fn make_chain(table: &Table, name: String) -> Change {
     let attributes = vec![ChainAttribute::Table(table.name.clone()), ChainAttribute::Name(name)];
-    Change {
-        family: table.place.family(),
-        message: NfTablesMessage::NewChain(ChainMessage { attributes }).into(),
-        flags: NLM_F_CREATE,
-    }
+    change(table, NfTablesMessage::NewChain(ChainMessage { attributes }), NLM_F_CREATE)
 }
 
 /// Which chain, as a question.
@@ -332,9 +308,9 @@ pub(super) fn chain(table: &Table, direction: Direction) -> NfTablesMessage {
 fn add_rule(table: &Table, chain: String, rule: Rule) -> Change {
     let attributes =
         vec![RuleAttribute::Table(table.name.clone()), RuleAttribute::Chain(chain), RuleAttribute::Expressions(rule)];
-    Change {
-        family: table.place.family(),
-        message: NfTablesMessage::NewRule(RuleMessage { attributes }).into(),
-        flags: NLM_F_CREATE | NLM_F_APPEND,
-    }
+    change(table, NfTablesMessage::NewRule(RuleMessage { attributes }), NLM_F_CREATE | NLM_F_APPEND)
+}
+
+fn change(table: &Table, message: NfTablesMessage, flags: u16) -> Change {
+    Change::new(table.place.family(), &message, flags)
 }
