@@ -3,29 +3,34 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use vipd::engine::{EventKind, HookSettings, Moment, OnHookFailure, VipSettings};
+use vipd::engine::{EventKind, HookSettings, Moment, OnHookFailure, Prefer, Reference};
 use vipd::types::Priority;
 use vipd::wire::advert::ChecksumForm;
 
 use super::build::{VIP_V4, address, advert, forge, host, interval, ms, secs, vip};
 use super::clock::{MILLISECOND, Nanos, nanos};
+use super::fence::fence;
+use super::host::HostSpec;
 use super::network::Network;
+use super::second_path::HEARTBEAT;
+use super::travel::REFERENCE;
+use super::voters::quorum;
 use super::world::World;
 
 /// Each 100 ms, of so many addresses, which their hosts' kernels need so long for.
-fn world(priorities: &[u8], addresses: u16, takes: Nanos, change: impl Fn(&mut VipSettings)) -> World {
+fn world(priorities: &[u8], addresses: u16, takes: Nanos, change: impl Fn(&mut HostSpec)) -> World {
     let specs = (0..).zip(priorities).map(|(place, priority)| {
         let mut it = vip(*priority);
         let ips = (0..addresses).map(|number| IpAddr::from([10, 1, number.to_be_bytes()[0], number.to_be_bytes()[1]]));
         it.addresses = [VIP_V4].into_iter().chain(ips).take(addresses.into()).map(address).collect();
-        change(&mut it);
         let mut spec = host(place, vec![it]);
         spec.effect_time = (takes, takes);
+        change(&mut spec);
         spec
     });
     let mut world = World::new(1, Network::quiet(), specs.collect());
     world.start_all();
-    world.run(secs(2));
+    world.run(secs(5));
     assert_eq!(world.owner(), Some(0));
     world
 }
@@ -107,25 +112,69 @@ fn an_owner_that_is_heard_again_has_them_taken_off() {
 }
 
 #[test]
-fn those_of_an_owner_that_answers_or_where_a_hook_decides_are_not_installed_ahead() {
-    let hook = HookSettings { moment: Moment::BeforeClaim, on_failure: OnHookFailure::Veto };
-    for (answers, hooks) in [(true, vec![]), (false, vec![hook])] {
-        let of_second = |it: &mut VipSettings| {
-            if it.priority == Priority(100) {
-                it.hooks.clone_from(&hooks);
-            }
-        };
-        let mut world = world(&[200, 100], 1_000, 20 * MILLISECOND, of_second);
-        world.hook_time = MILLISECOND;
-        if answers {
-            world.network.filter(0, 1);
-        } else {
-            world.kill(0);
+fn an_answer_that_comes_late_has_them_taken_off() {
+    let mut world = world(&[200, 100], 1_000, 2 * MILLISECOND, |_| {});
+    world.network.filter(0, 1);
+    // The question is asked 61 ms before the claim, and answered 44 ms later; the addresses are ordered 25 ms before it.
+    world.network.delay = (22 * MILLISECOND, 22 * MILLISECOND);
+    run_until_before_claim(&mut world, ms(20));
+    assert_eq!(installed(&world, 1), 1_000);
+    world.run(ms(15));
+    assert_eq!((world.owner(), installed(&world, 1)), (Some(0), 0));
+}
+
+#[test]
+fn one_that_stood_still_before_its_claim_takes_them_off_and_listens_once_more() {
+    let mut world = world(&[200, 100], 1_000, 20 * MILLISECOND, |_| {});
+    world.kill(0);
+    run_until_before_claim(&mut world, ms(2));
+    assert_eq!(installed(&world, 1), 1_000);
+    world.freeze(1);
+    world.run(ms(150));
+    world.thaw(1);
+    world.run(ms(30));
+    assert_eq!((world.owner(), installed(&world, 1)), (None, 0));
+    world.run(ms(200));
+    assert_eq!((world.owner(), installed(&world, 1)), (Some(1), 1_000));
+}
+
+/// Nobody hears the first host; what it is that may speak against the second one's claim.
+#[test]
+fn where_something_may_speak_against_the_claim_they_wait_for_it() {
+    let cut: fn(&mut World) = |world| world.network.cut(0, 1);
+    let answers: fn(&mut World) = |world| world.network.filter(0, 1);
+    let apart: fn(&mut World) = |world| [0, 2].into_iter().for_each(|other| world.part(1, other));
+    let nothing: fn(&mut HostSpec) = |_| {};
+    let hook: fn(&mut HostSpec) = |spec| {
+        if spec.settings.vips[0].priority == Priority(150) {
+            spec.settings.vips[0].hooks =
+                vec![HookSettings { moment: Moment::BeforeClaim, on_failure: OnHookFailure::Veto }];
         }
+    };
+    let fenced: fn(&mut HostSpec) = |spec| spec.settings.fence = fence(true, secs(1), &[0]);
+    let safe: fn(&mut HostSpec) = |spec| {
+        let vip = &mut spec.settings.vips[0];
+        (vip.prefer, vip.references) = (Prefer::Safe, vec![Reference::Address(REFERENCE)]);
+    };
+    let second_path: fn(&mut HostSpec) = |spec| spec.settings.heartbeat = Some(HEARTBEAT);
+    let voters: fn(&mut HostSpec) = |spec| {
+        let place = usize::from(spec.ipv4.expect("it has one").octets()[3]) - 1;
+        spec.settings.quorum = Some(quorum(place, 3, false, secs(3)));
+    };
+    let all = [
+        ("nothing", nothing, cut, 1_000),
+        ("an answer", nothing, answers, 0),
+        ("a hook", hook, cut, 0),
+        ("a fencing", fenced, cut, 0),
+        ("references", safe, cut, 0),
+        ("a peer on the second path", second_path, cut, 0),
+        ("no majority", voters, apart, 0),
+    ];
+    for (what, change, befalls, expected) in all {
+        let mut world = world(&[200, 150, 100], 1_000, 2 * MILLISECOND, change);
+        befalls(&mut world);
         run_until_before_claim(&mut world, Duration::from_micros(1));
-        assert_eq!(installed(&world, 1), 0);
-        world.run(secs(1));
-        assert_eq!(world.owner(), Some(usize::from(!answers)));
+        assert_eq!(installed(&world, 1), expected, "{what}");
     }
 }
 
