@@ -89,13 +89,7 @@ impl Vip {
         let is_late = self.backup().is_none_or(|backup| step.now >= backup.active_down_at());
         self.look_ahead();
         let Cause::ActiveDown { .. } = cause else { return };
-        let nobody_objects = !self.asks_references()
-            && !step.fences.settings.require
-            && !self.is_too_stale_to_claim()
-            && !self.second_path.has_owner(step.now)
-            && self.quorum.as_ref().is_none_or(|quorum| quorum.is_held(step.now))
-            && !self.silent_owner_has_answered();
-        if nobody_objects && !is_late && self.decides_itself(step.now) {
+        if !is_late && self.is_unopposed(step) && self.decides_itself(step.now) {
             self.ahead = Some(self.order_ahead(step));
         }
     }

@@ -53,6 +53,16 @@ impl Vip {
             .or_else(|| self.object_until_owner_yields(step, cause))
     }
 
+    /// Whether nothing is seen that [`Self::objection`] might heed, when the owner's silence ends. Unlike that it asks nobody, and tells nothing.
+    pub(super) fn is_unopposed(&self, step: &Step<'_>) -> bool {
+        !self.asks_references()
+            && !self.is_too_stale_to_claim()
+            && !self.second_path.has_owner(step.now)
+            && self.quorum.as_ref().is_none_or(|quorum| quorum.is_held(step.now))
+            && !self.silent_owner_has_answered()
+            && !step.fences.settings.require
+    }
+
     /// When [`Self::prepare`] is due, where anybody is to be asked: an interval before the claim, which is after two missed ones.
     pub(super) fn prepare_at(&self) -> Option<Instant> {
         let (State::Backup(backup), true) = (&self.state, self.has_to_ask()) else { return None };
