@@ -14,7 +14,7 @@ const COUNT: u16 = 1000;
 const INTERVAL: Duration = Duration::from_millis(100);
 const PATIENCE: Duration = Duration::from_secs(20);
 
-/// Each so many of the addresses are asked for, and the last: to ask for all of them at once takes as long as what is measured,
+/// Of so many addresses one is asked for, and the last: to ask for all of them at once takes as long as what is measured,
 /// and the processor from it.
 const SAMPLED: usize = 10;
 
@@ -23,7 +23,7 @@ const ROUND: Duration = Duration::from_millis(1);
 
 pub(crate) fn measure(both: &[Software; 2], repeats: usize) -> Result<()> {
     head(
-        "One vip of 1,000 addresses, adverts of 100 ms: its owner's machine dies; times from the first sign of the new owner",
+        "One vip of 1,000 addresses, adverts of 100 ms: its owner's machine dies; times from the first sign of the new owner; each tenth is asked for",
     );
     let mut answers = [Vec::new(), Vec::new()];
     let mut announcements = [Vec::new(), Vec::new()];
