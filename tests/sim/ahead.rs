@@ -3,13 +3,14 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use vipd::engine::{EventKind, HookSettings, Moment, OnHookFailure, Prefer, Reference};
+use vipd::engine::{CheckOutcome, EventKind, HookSettings, Moment, OnHookFailure, Prefer, Reference};
 use vipd::types::Priority;
 use vipd::wire::advert::ChecksumForm;
 
 use super::build::{VIP_V4, address, advert, forge, host, interval, ms, secs, vip};
 use super::clock::{MILLISECOND, Nanos, nanos};
 use super::fence::fence;
+use super::health::{checked, give, lag};
 use super::host::HostSpec;
 use super::network::Network;
 use super::second_path::HEARTBEAT;
@@ -144,6 +145,11 @@ fn where_something_may_speak_against_the_claim_they_wait_for_it() {
     let cut: fn(&mut World) = |world| world.network.cut(0, 1);
     let answers: fn(&mut World) = |world| world.network.filter(0, 1);
     let apart: fn(&mut World) = |world| [0, 2].into_iter().for_each(|other| world.part(1, other));
+    let stale: fn(&mut World) = |world| {
+        give(world, 1, CheckOutcome::Passed(Some(1_001)));
+        world.run(secs(1));
+        world.network.cut(0, 1);
+    };
     let nothing: fn(&mut HostSpec) = |_| {};
     let hook: fn(&mut HostSpec) = |spec| {
         if spec.settings.vips[0].priority == Priority(150) {
@@ -156,6 +162,13 @@ fn where_something_may_speak_against_the_claim_they_wait_for_it() {
         let vip = &mut spec.settings.vips[0];
         (vip.prefer, vip.references) = (Prefer::Safe, vec![Reference::Address(REFERENCE)]);
     };
+    let lagging: fn(&mut HostSpec) = |spec| {
+        let vip = &mut spec.settings.vips[0];
+        if vip.priority == Priority(150) {
+            // That of stale data.
+            (vip.priority, vip.checks) = (Priority(1), checked(1, lag(false)).checks);
+        }
+    };
     let second_path: fn(&mut HostSpec) = |spec| spec.settings.heartbeat = Some(HEARTBEAT);
     let voters: fn(&mut HostSpec) = |spec| {
         let place = usize::from(spec.ipv4.expect("it has one").octets()[3]) - 1;
@@ -167,6 +180,7 @@ fn where_something_may_speak_against_the_claim_they_wait_for_it() {
         ("a hook", hook, cut, 0),
         ("a fencing", fenced, cut, 0),
         ("references", safe, cut, 0),
+        ("stale data", lagging, stale, 0),
         ("a peer on the second path", second_path, cut, 0),
         ("no majority", voters, apart, 0),
     ];

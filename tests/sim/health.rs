@@ -12,12 +12,12 @@ use super::world::World;
 
 const PASSED: CheckOutcome = CheckOutcome::Passed(None);
 
-fn checked(priority: u8, effect: CheckEffect) -> VipSettings {
+pub fn checked(priority: u8, effect: CheckEffect) -> VipSettings {
     let checks = vec![CheckSettings { name: "service".into(), rise: 2, fall: 2, effect }];
     VipSettings { checks, ..vip(priority) }
 }
 
-fn give(world: &mut World, host: Port, outcome: CheckOutcome) {
+pub fn give(world: &mut World, host: Port, outcome: CheckOutcome) {
     let result = CheckResult { outcome, output: "said so".into() };
     world.input(host, Input::CheckResult { check: "service".into(), result });
 }
@@ -124,7 +124,7 @@ fn weights_stay_within_the_priorities_of_the_standard() {
     }
 }
 
-fn lag(when_alone: bool) -> CheckEffect {
+pub fn lag(when_alone: bool) -> CheckEffect {
     CheckEffect::Lag { max_lag: 1_000, weight: 100, when_alone, fault: false }
 }
 
