@@ -5,9 +5,10 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Result, anyhow, ensure};
+use anyhow::{Context as _, Result, anyhow, ensure};
 use libtest_mimic::Trial;
 use nix::sys::signal::Signal;
+use nix::unistd::{SysconfVar, sysconf};
 use vipd::lab::{Host, Process, Tap};
 
 use crate::support::{Agent, MAC_A, Segment, Vip, await_none, ensure_calm};
@@ -63,12 +64,24 @@ fn busy() -> Result<()> {
     let segment = Segment::new()?;
     let [agent_a, agent_b] = segment.pair(vip)?;
     let _loops = (0..loops).map(|_| busy_loop(&segment.client)).collect::<Result<Vec<_>>>()?;
-    ensure_calm(&[&agent_a, &agent_b], Duration::from_secs(seconds.into()))?;
+    let before = stolen()?;
+    let calm = ensure_calm(&[&agent_a, &agent_b], Duration::from_secs(seconds.into()));
+    let withheld = format!("meanwhile a hypervisor withheld the processors for {:?}", stolen()?.saturating_sub(before));
     for agent in [&agent_a, &agent_b] {
         let status = agent.status()?;
         eprintln!("real-time scheduling {}: lateness {:?}", status.realtime, status.lateness);
     }
-    Ok(())
+    eprintln!("{withheld}");
+    calm.context(withheld)
+}
+
+/// For how long a hypervisor, since the start, did not let this machine's processors run, all together (proc_stat(5), `steal`). No scheduling
+/// helps against that, and an owner that stood still for its lease is deposed rightly.
+fn stolen() -> Result<Duration> {
+    let stat = std::fs::read_to_string("/proc/stat")?;
+    let ticks = stat.split_ascii_whitespace().nth(8).context("/proc/stat has no steal")?.parse::<u64>()?;
+    let per_second = sysconf(SysconfVar::CLK_TCK)?.context("no clock ticks")?.cast_unsigned();
+    Ok(Duration::from_millis(ticks * 1_000 / per_second))
 }
 
 /// A process that takes a processor, and is ended by its handle, its parent's end, or 60 s of processor time.

@@ -56,7 +56,7 @@ fn many() -> Result<()> {
     eventually("b has all addresses", || Ok((own_addresses(&segment.b)?.len() == usize::from(VIPS)).then_some(())))
 }
 
-/// They are installed before the claim, and the route with it.
+/// What is left of them to install when the claim comes is a matter of how busy the machine is, and printed; `tests/sim/ahead.rs` has the rest.
 fn one_with_many() -> Result<()> {
     let mut segment = Segment::new()?;
     let v4 = (101..=250).map(|last| format!("\"10.9.0.{last}/32\""));
