@@ -19,7 +19,7 @@ pub(super) fn commands(program: &Path, host: &Host, routers: &[Router]) -> Resul
     host.write_file(CONFIG.as_ref(), &config(routers))?;
     let mut command = host.command(program);
     // Without --log-detail: a line for each announcement would cost it seconds at 1,000 addresses.
-    command.args(["--dont-fork", "--log-console", "--no-syslog", "--vrrp", "--use-file", CONFIG]);
+    command.args(["--dont-fork", "--log-console", "--no-syslog", "--use-file", CONFIG]);
     command.args(["--pid", "/run/keepalived.pid", "--vrrp_pid", "/run/keepalived-vrrp.pid"]);
     Ok(vec![command])
 }
