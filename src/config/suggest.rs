@@ -46,7 +46,10 @@ fn nearest(word: &str, candidates: &[&'static str]) -> Option<&'static str> {
     }
     let distance = |candidate: &&'static str| strsim::damerau_levenshtein(word, candidate);
     // A part of the word, or the word and more.
-    let related = |near: &str| near.len() >= 4 && word.len() >= 4 && (word.starts_with(near) || near.starts_with(word));
+    let related = |near: &str| {
+        let begins_or_ends = word.starts_with(near) || near.starts_with(word) || near.ends_with(word);
+        near.len() >= 4 && word.len() >= 4 && begins_or_ends
+    };
     let near = candidates.iter().copied().min_by_key(|near| (!related(near), distance(near)))?;
     (related(near) || distance(&near) <= near.len().max(word.len()).div_ceil(3)).then_some(near)
 }
@@ -58,9 +61,13 @@ mod tests {
     #[test]
     fn a_typing_error_finds_its_key() {
         let known = ["name", "interface", "vrid", "priority", "addresses", "advert_interval"];
-        for (wrong, right) in
-            [("prioritty", "priority"), ("address", "addresses"), ("VRID", "vrid"), ("advert", "advert_interval")]
-        {
+        for (wrong, right) in [
+            ("prioritty", "priority"),
+            ("address", "addresses"),
+            ("VRID", "vrid"),
+            ("advert", "advert_interval"),
+            ("interval", "advert_interval"),
+        ] {
             assert_eq!(key(wrong, &known), (format!("did you mean `{right}`?"), Some(right)));
         }
     }
