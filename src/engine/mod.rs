@@ -108,7 +108,7 @@ pub use hook::{HookOrder, HookResult, HookRun, HookSettings, Moment, OnHookFailu
 pub use input::{Arrival, EffectError, Input, LinkId, LinkState, RequestId};
 pub use output::{AddressSet, Cause, Event, EventKind, Output, Question, StateName, Transmit};
 pub use quorum::{Absence, Missing, Quorum, QuorumSettings};
-pub use rival::{ClaimKind, Conflict, ForeignGroup};
+pub use rival::{ClaimKind, Conflict, ForeignGroup, OVERTAKING};
 pub use roll::Attendance;
 pub use router::{Heard, Router};
 pub use second_path::{Blocked, Direction};

@@ -5,7 +5,8 @@
 //! | an owner's address is claimed by a foreign MAC | *assert*: advertise, announce again, at once and by the repeats |
 //! | the same, from the same MAC, for [`PERSISTENT_AFTER`] | alarm; with `on_conflict = "demote"`: give up, and keep out |
 //! | the same within [`SHORTEST_GRACE`] or an interval of the takeover | *assert*, silently: the former owner's last words |
-//! | the same by a MAC that may be a peer's | nothing for an interval, in which its advert may come and be yielded to |
+//! | the first claim of a MAC | nothing for [`OVERTAKING`], in which a peer's advert may come and be yielded to |
+//! | a claim by a MAC of the group, or the former owner's | the same for an interval, but for [`SHORTEST_GRACE`] at least |
 //! | a backup hears an address claimed | the owner's MAC; no conflict; see [`super::silence`] |
 //! | adverts with our own source address | reported as a cloned host, where they cannot be our own that came back |
 //! | adverts of our VRID for none of our addresses | reported as a foreign group, and not heeded: see [`is_foreign`] |
@@ -38,7 +39,10 @@ pub const PERSISTENT_CLAIMS: u64 = 3;
 /// A conflict counts as over when nothing was heard of it for so long. A host that has the address answers those who ask,
 /// which is heard by nobody else; what is heard of it are its announcements and its questions to others.
 pub const FORGOTTEN_AFTER: Duration = Duration::from_secs(600);
-/// How many conflicts of a vip are known at a time. Nobody has more false owners; a forger can feign any number.
+/// By so much a peer's announcements may overtake the advert by which it takes over: keepalived before 2.2 announces first, which takes
+/// it some 20 us an address.
+pub const OVERTAKING: Duration = Duration::from_millis(20);
+/// How many conflicts of a vip are known at a time, and claims wait for their judgement. Nobody has more false owners; a forger can feign any number.
 const MOST_CONFLICTS: usize = 8;
 /// How long a node stays out after it gave up against a persistent claim.
 const HOLD_AFTER_CONFLICT: Duration = Duration::from_secs(30);
@@ -94,22 +98,34 @@ pub(super) struct Evidence {
     foreign_group: Option<Box<ForeignGroup>>,
     /// When each address was announced against a claim. No more than the vip has.
     asserted: BTreeMap<IpAddr, Instant>,
-    /// A claim of what may be a peer, which is judged unless this node has yielded to it by then.
-    pending: Option<Pending>,
+    /// Claims of what may be a peer, which are judged unless this node has yielded to it by then.
+    pending: Vec<Pending>,
 }
 
 impl Blank for Evidence {
-    const BLANK: &'static Self =
-        &Self { conflicts: Vec::new(), owner_mac: None, foreign_group: None, asserted: BTreeMap::new(), pending: None };
+    const BLANK: &'static Self = &Self {
+        conflicts: Vec::new(),
+        owner_mac: None,
+        foreign_group: None,
+        asserted: BTreeMap::new(),
+        pending: Vec::new(),
+    };
 }
 
+/// What was heard of it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Pending {
+struct Claim {
     heard_at: Instant,
-    due_at: Instant,
     address: IpAddr,
     mac: MacAddr,
     kind: ClaimKind,
+}
+
+/// A claim that is yet to be judged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Pending {
+    claim: Claim,
+    due_at: Instant,
 }
 
 /// What a status shows.
@@ -165,14 +181,16 @@ impl Vip {
         }
         self.depose_if_late(step);
         match self.state() {
-            // A peer's announcement may overtake its advert: FRR's does, because its first advert leaves before its macvlan is
-            // ready. Were it contradicted, the neighbours would hold to the wrong host after this node has yielded.
-            StateName::Active if self.may_be_peer(mac, address) => {
-                let due_at = step.now + self.grace();
-                let pending = Pending { heard_at: step.now, due_at, address, mac, kind };
-                self.evidence.pending = self.pending().or(Some(pending));
+            StateName::Active => {
+                let claim = Claim { heard_at: step.now, address, mac, kind };
+                match self.advert_may_follow_for(&claim) {
+                    Some(time) => {
+                        let owner_since = self.since();
+                        self.evidence.defer(Pending { claim, due_at: step.now + time }, owner_since);
+                    }
+                    None => self.owner_on_claim(step, claim),
+                }
             }
-            StateName::Active => self.owner_on_claim(step, address, mac, kind),
             // The former owner may have the last word until the kernel has the addresses: then this node has it.
             StateName::Claiming => self.withdraw_on_answer(step, address, mac, kind),
             StateName::Backup => {
@@ -187,21 +205,32 @@ impl Vip {
 
     /// When a claim is to be judged.
     pub(super) fn judgement_at(&self) -> Option<Instant> {
-        self.pending().map(|pending| pending.due_at)
+        self.pending().map(|pending| pending.due_at).min()
     }
 
-    /// Judges a claim that nothing has explained.
+    /// Judges the claims that nothing has explained.
     pub(super) fn judge(&mut self, step: &mut Step<'_>) {
-        if let Some(Pending { address, mac, kind, .. }) = self.pending().filter(|pending| step.now >= pending.due_at) {
-            self.evidence.pending = None;
-            self.owner_on_claim(step, address, mac, kind);
+        let next = |vip: &Self, now| vip.pending().find(|pending| now >= pending.due_at).copied();
+        while let Some(due) = next(self, step.now) {
+            self.evidence.pending.retain(|pending| *pending != due);
+            self.owner_on_claim(step, due.claim);
         }
     }
 
-    /// The claim that waits for its judgement, if it was made against the present ownership.
-    fn pending(&self) -> Option<Pending> {
-        let is_owner = self.state() == StateName::Active;
-        self.evidence.pending.filter(|pending| is_owner && pending.heard_at >= self.since())
+    /// The claims that wait for their judgement, as far as they were made against the present ownership.
+    fn pending(&self) -> impl Iterator<Item = &Pending> {
+        let (is_owner, since) = (self.state() == StateName::Active, self.since());
+        self.evidence.pending.iter().filter(move |pending| is_owner && pending.claim.heard_at >= since)
+    }
+
+    /// For how long the advert of a peer that takes over may follow its claim: FRR's first advert leaves before its macvlan is ready. Were
+    /// the claim contradicted, the neighbours would hold to the wrong host after this node has yielded.
+    fn advert_may_follow_for(&self, claim: &Claim) -> Option<Duration> {
+        if self.may_be_peer(claim.mac, claim.address) {
+            return Some(self.grace());
+        }
+        let is_known = self.conflicts(claim.heard_at).any(|conflict| conflict.mac == claim.mac);
+        (!is_known && !self.has_just_taken_over(claim.heard_at)).then_some(OVERTAKING)
     }
 
     /// Whether a MAC address is one that another node of this group may have: that of its virtual router, or a former owner's.
@@ -213,14 +242,20 @@ impl Vip {
         self.settings.interval.duration().max(SHORTEST_GRACE)
     }
 
-    fn owner_on_claim(&mut self, step: &mut Step<'_>, address: IpAddr, mac: MacAddr, kind: ClaimKind) {
+    /// Whether the former owner may still be heard.
+    fn has_just_taken_over(&self, now: Instant) -> bool {
+        now.since(self.since()) < self.grace()
+    }
+
+    fn owner_on_claim(&mut self, step: &mut Step<'_>, claim: Claim) {
+        let Claim { heard_at, address, mac, kind } = claim;
         self.assert_address(step, address);
-        if step.now.since(self.since()) < self.grace() {
+        if self.has_just_taken_over(heard_at) {
             return;
         }
         let former_owner = self.evidence.owner_mac == Some(mac);
         let since = self.since();
-        let Some(conflict) = self.evidence.claim(step.now, since, (address, mac), former_owner) else { return };
+        let Some(conflict) = self.evidence.claim(heard_at, since, (address, mac), former_owner) else { return };
         let Conflict { count, first_at, persistent, .. } = conflict;
         if persistent {
             let lasts = step.now.since(first_at);
@@ -304,6 +339,16 @@ impl Conflict {
 }
 
 impl Evidence {
+    /// Puts off the judgement of a claim. One that is put off already, and what a forger has too many of, is not heeded.
+    fn defer(&mut self, new: Pending, owner_since: Instant) {
+        self.pending.retain(|pending| pending.claim.heard_at >= owner_since);
+        let is_other =
+            |pending: &Pending| (pending.claim.address, pending.claim.mac) != (new.claim.address, new.claim.mac);
+        if self.pending.len() < MOST_CONFLICTS && self.pending.iter().all(is_other) {
+            self.pending.push(new);
+        }
+    }
+
     /// Takes note of a claim against an owner. What is to be reported, and as what.
     fn claim(
         &mut self,
@@ -393,6 +438,13 @@ mod tests {
         let left: Vec<u8> = evidence.conflicts.iter().map(|conflict| conflict.mac.5).collect();
         assert_eq!(left.len(), MOST_CONFLICTS);
         assert!(left.iter().all(|n| *n >= 248), "the last ones: {left:?}");
+
+        for n in 0..=255 {
+            let mac = MacAddr(2, 0, 0, 0, 0, n);
+            let claim = Claim { heard_at: at(9), address: ip("10.0.0.100"), mac, kind: ClaimKind::Announcement };
+            evidence.defer(Pending { claim, due_at: at(10) }, at(0));
+        }
+        assert_eq!(evidence.pending.len(), MOST_CONFLICTS);
     }
 
     #[test]

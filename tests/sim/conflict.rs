@@ -3,11 +3,12 @@
 use std::net::IpAddr;
 use std::time::Duration;
 
-use vipd::engine::{Cause, ClaimKind, EventKind, Input, OnConflict, StateName, VipSettings};
+use vipd::engine::{Cause, ClaimKind, EventKind, Input, OVERTAKING, OnConflict, StateName, VipSettings};
 use vipd::types::{Family, MacAddr};
 use vipd::wire::advert::ChecksumForm;
 
 use super::build::{STRANGER, VIP_V4, address, advert, forge, host, ms, secs, vip, world};
+use super::clock::nanos;
 use super::network::{NEIGHBOURS, Network};
 use super::world::{Entry, World, vip_id};
 
@@ -31,12 +32,15 @@ fn transitions(world: &World, host: usize, since: u64) -> usize {
 }
 
 #[test]
-fn an_owner_whose_address_is_claimed_announces_at_once_and_stays_the_owner() {
+fn an_owner_whose_address_is_claimed_announces_and_stays_the_owner() {
     let mut world = world([vip(200), vip(100)]);
     world.run(secs(10));
     let since = world.now;
     claim(&mut world, 0, MAC);
-    assert_eq!(world.sent_by(0, since).len(), 1, "an advert out of turn");
+    assert_eq!(world.announcements(0, since), 0, "it may be a peer's that takes over");
+    let overtaking = world.now + nanos(OVERTAKING);
+    world.run(OVERTAKING);
+    assert!(world.sent_by(0, since).iter().any(|sent| sent.at == overtaking), "an advert out of turn");
     world.run(ms(1));
     assert_eq!(world.neighbours.believes(0, VIP_V4), Some(0));
     assert_eq!(world.announcements(0, since), 1);
@@ -62,7 +66,7 @@ fn a_claim_right_after_an_announcement_is_countered_within_a_second() {
 }
 
 #[test]
-fn each_of_several_addresses_that_are_claimed_in_a_row_is_answered_at_once() {
+fn each_of_several_addresses_that_are_claimed_in_a_row_is_answered() {
     let second = IpAddr::from([10, 0, 0, 101]);
     let mut world = world([VipSettings { addresses: vec![address(VIP_V4), address(second)], ..vip(200) }]);
     world.run(secs(10));
@@ -74,7 +78,7 @@ fn each_of_several_addresses_that_are_claimed_in_a_row_is_answered_at_once() {
     world.run(Duration::from_nanos(1));
     let kind = ClaimKind::Announcement;
     world.input(0, Input::AddressClaimed { vip: vip_id(0), address: second, mac: MAC, kind });
-    world.run(ms(1));
+    world.run(OVERTAKING + ms(1));
     assert_eq!([VIP_V4, second].map(|address| world.neighbours.believes(0, address)), [Some(0); 2]);
     assert_eq!(world.announcements(0, since), 2);
 }
@@ -152,17 +156,22 @@ fn a_backup_that_hears_the_owner_announce_itself_learns_who_it_is_and_tells_noth
     assert_eq!(world.neighbours.believes(0, VIP_V4), Some(1));
 }
 
+/// FRR's, which have a MAC address of their group, may come long before; those of keepalived before 2.2 are sent right before.
 #[test]
-fn a_peers_announcement_that_overtakes_its_advert_is_not_contradicted() {
-    let mut world = world([vip(100)]);
-    world.run(secs(10));
-    let since = world.now;
-    claim(&mut world, 0, vip(100).vrid.virtual_mac(Family::V4));
-    world.run(ms(80));
-    forge(&mut world, STRANGER, &advert(&vip(200), 200), ChecksumForm::Rfc9568);
-    world.run(ms(200));
-    assert_eq!(world.state(0), StateName::Backup);
-    assert_eq!((world.announcements(0, since), conflicts(&world, 0, since).len()), (0, 0));
+fn a_peers_announcements_that_overtake_its_advert_are_not_contradicted() {
+    for (mac, wait) in [(vip(100).vrid.virtual_mac(Family::V4), 80), (MAC, 15)] {
+        let mut world = world([vip(100)]);
+        world.run(secs(10));
+        let since = world.now;
+        for _ in 0..5 {
+            claim(&mut world, 0, mac);
+        }
+        world.run(ms(wait));
+        forge(&mut world, STRANGER, &advert(&vip(200), 200), ChecksumForm::Rfc9568);
+        world.run(ms(200));
+        assert_eq!(world.state(0), StateName::Backup);
+        assert_eq!((world.announcements(0, since), conflicts(&world, 0, since).len()), (0, 0), "{mac}");
+    }
 }
 
 #[test]
@@ -188,7 +197,7 @@ fn the_link_local_address_of_a_peers_idle_macvlan_is_no_conflict() {
     for (mac, expected) in [(vrid.virtual_mac(Family::V6), 0), (MAC, 1)] {
         let kind = ClaimKind::Announcement;
         world.input(0, Input::AddressClaimed { vip: vip_id(0), address: derived, mac, kind });
-        world.run(ms(1));
+        world.run(OVERTAKING + ms(1));
         assert_eq!((conflicts(&world, 0, since).len(), world.announcements(0, since)), (expected, expected));
     }
 }
