@@ -112,7 +112,7 @@ impl Blank for Evidence {
     };
 }
 
-/// What was heard of it.
+/// What was heard of another host that claims an address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 struct Claim {
     heard_at: Instant,
