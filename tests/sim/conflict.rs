@@ -175,6 +175,17 @@ fn a_peers_announcements_that_overtake_its_advert_are_not_contradicted() {
 }
 
 #[test]
+fn one_that_is_known_to_be_none_of_the_group_is_contradicted_at_once() {
+    let mut world = world([vip(200)]);
+    world.run(secs(10));
+    claim(&mut world, 0, MAC);
+    world.run(secs(5));
+    claim(&mut world, 0, MAC);
+    world.run(ms(1));
+    assert_eq!(world.neighbours.believes(0, VIP_V4), Some(0));
+}
+
+#[test]
 fn the_former_owners_last_words_are_no_conflict_but_have_not_the_last_word() {
     let mut world = world([vip(200)]);
     world.run(ms(361));
@@ -182,6 +193,8 @@ fn the_former_owners_last_words_are_no_conflict_but_have_not_the_last_word() {
     world.run(ms(20));
     let since = world.now;
     claim(&mut world, 0, MAC);
+    world.run(ms(1));
+    assert_eq!(world.neighbours.believes(0, VIP_V4), Some(0), "at once");
     world.run(secs(2));
     assert!(conflicts(&world, 0, since).is_empty());
     assert_eq!(world.neighbours.believes(0, VIP_V4), Some(0));
